@@ -1,0 +1,86 @@
+const rooms = {
+  core: [],
+  config: ["core"],
+  observe: ["core"],
+  wire: ["core"],
+  sql: ["core"],
+  topology: ["core"],
+  router: ["core", "sql", "topology"],
+  backend: ["core", "observe", "wire"],
+  proxy: ["core", "config", "observe", "wire", "sql", "topology", "router", "backend"],
+  replication: ["core", "observe", "wire", "backend"],
+  resharding: ["core", "observe", "topology", "backend", "replication"],
+  control: ["core", "config", "observe", "topology", "resharding"],
+  admin: [
+    "core",
+    "config",
+    "observe",
+    "wire",
+    "topology",
+    "backend",
+    "proxy",
+    "resharding",
+    "control",
+  ],
+};
+const forbid = (name, from, to) => ({ name, severity: "error", from, to });
+
+module.exports = {
+  forbidden: [
+    forbid("no-cycles", {}, { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } }),
+    ...Object.entries(rooms).map(([room, allowed]) =>
+      forbid(
+        `room-${room}`,
+        { path: `^src/${room}/` },
+        {
+          path: "^(src|workflows|activities)/",
+          pathNot: [room, ...allowed]
+            .map((name) => `^src/${name}/`)
+            .concat(room === "control" ? ["^workflows/messages[.]ts$"] : []),
+        },
+      ),
+    ),
+    forbid(
+      "temporal-only-in-control-and-main",
+      { path: "^src/", pathNot: "^src/(control|main)/" },
+      { path: "@temporalio/" },
+    ),
+    forbid(
+      "workflows-are-pure",
+      { path: "^workflows/" },
+      {
+        path: "^(src|activities)/",
+        pathNot: "^src/(core|resharding/model)/",
+        dependencyTypesNot: ["type-only"],
+      },
+    ),
+    forbid(
+      "model-imports-only-core",
+      { path: "^src/resharding/model/" },
+      { path: "^(src|workflows|activities)/", pathNot: "^src/(core|resharding/model)/" },
+    ),
+    forbid(
+      "workflow-safe-code-does-no-io",
+      { path: "^src/(core|resharding/model)/" },
+      { dependencyTypes: ["core", "npm"] },
+    ),
+    forbid(
+      "activities-are-thin",
+      { path: "^activities/" },
+      { path: "^src/", pathNot: "^src/(core|observe|resharding|replication)/" },
+    ),
+    forbid("activities-do-not-know-workflows", { path: "^activities/" }, { path: "^workflows/" }),
+    forbid(
+      "nothing-imports-main-or-test",
+      { pathNot: "^(src/main|test)/" },
+      { path: "^(src/main|test)/" },
+    ),
+  ],
+  options: {
+    tsConfig: { fileName: "tsconfig.json" },
+    tsPreCompilationDeps: "specify",
+    doNotFollow: { path: "node_modules" },
+    exclude: { path: "^dist" },
+    enhancedResolveOptions: { extensions: [".ts", ".js"] },
+  },
+};

@@ -1,0 +1,101 @@
+import pg from "pg";
+import { ServerUnreachable } from "../core/errors.js";
+import { describeAddress, type ServerAddress } from "./address.js";
+
+/** A connection for our own statements (not for client traffic), `await using` closes it. */
+export type SqlClient = pg.Client & AsyncDisposable;
+
+export interface SqlClientOptions {
+  /** Shown in pg_stat_activity; begins with "sluice" by habit. */
+  readonly applicationName: string;
+  readonly connectTimeoutMs?: number;
+  readonly statementTimeoutMs?: number;
+  readonly lockTimeoutMs?: number;
+  /** Ends the connection, which fails its running statement, when aborted. */
+  readonly signal?: AbortSignal;
+  /** More settings, as `name: value`. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+
+/**
+ * Opens a session that does not depend on the defaults of role and database:
+ * - `synchronous_commit = on` (R28): with the default off, a crash took a committed decision back;
+ * - `row_security = off` (R7): a policy is an error and not a filter;
+ * - no timeout that would end us in the middle; text output settings as logical replication fixes them.
+ * @throws ServerUnreachable with the cause, when no connection comes about
+ */
+export async function connectSql(
+  address: ServerAddress,
+  options: SqlClientOptions,
+): Promise<SqlClient> {
+  options.signal?.throwIfAborted();
+  const client = new pg.Client({
+    host: address.host,
+    port: address.port,
+    database: address.database,
+    user: address.user,
+    ...(address.password === null ? {} : { password: address.password }),
+    application_name: options.applicationName,
+    connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    options: sessionOptions(options),
+  });
+  // An idle connection that breaks must not end the process; the next statement fails and says so.
+  client.on("error", () => {});
+  try {
+    await client.connect();
+  } catch (cause) {
+    throw new ServerUnreachable(describeAddress(address), { cause, detail: messageOf(cause) });
+  }
+  return disposable(client, options.signal);
+}
+
+function sessionOptions(options: SqlClientOptions): string {
+  const settings: Record<string, string> = {
+    synchronous_commit: "on",
+    row_security: "off",
+    search_path: "pg_catalog",
+    statement_timeout: String(options.statementTimeoutMs ?? 0),
+    lock_timeout: String(options.lockTimeoutMs ?? 0),
+    idle_in_transaction_session_timeout: "0",
+    datestyle: "ISO",
+    intervalstyle: "postgres",
+    timezone: "UTC",
+    extra_float_digits: "3",
+    bytea_output: "hex",
+    ...options.settings,
+  };
+  return Object.entries(settings)
+    .map(([name, value]) => `-c ${name}=${value.replaceAll(/([\\ ])/g, "\\$1")}`)
+    .join(" ");
+}
+
+function disposable(client: pg.Client, signal: AbortSignal | undefined): SqlClient {
+  // Destroying the socket, not asking politely: a running statement would make end() wait for it.
+  const abort = () => destroySocket(client);
+  signal?.addEventListener("abort", abort, { once: true });
+  client.once("end", () => signal?.removeEventListener("abort", abort));
+  return Object.assign(client, {
+    [Symbol.asyncDispose]: async () => {
+      signal?.removeEventListener("abort", abort);
+      await client.end().catch(() => {});
+    },
+  });
+}
+
+function destroySocket(client: pg.Client): void {
+  // `connection` is public in pg's JavaScript and in wide use, but not in its typings.
+  const { connection } = client as unknown as { connection: { stream: { destroy(): void } } };
+  connection.stream.destroy();
+}
+
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message || cause.name : String(cause);
+}
+
+/** SQLSTATE of an error that PostgreSQL sent, else null. */
+export function sqlStateOf(error: unknown): string | null {
+  return error instanceof pg.DatabaseError ? (error.code ?? null) : null;
+}

@@ -1,0 +1,102 @@
+import { SQLSTATE, type SqlState } from "./sqlstate.js";
+
+/** Who can make the next attempt succeed. */
+export type Recovery =
+  | "retry" // Time alone.
+  | "operator" // A person.
+  | "never"; // The input or our code is wrong.
+
+/**
+ * For tests, alerts and docs/errors.md. Never renamed or reused. Every code has a heading in docs/errors.md,
+ * held to it by a test; add yours to the list and to the page in the same commit.
+ */
+export const ERROR_CODES = [
+  "SLUICE_CONFIG_INVALID",
+  "SLUICE_CONFIG_CONTRADICTS_DECISION",
+  "SLUICE_DATABASE_UNKNOWN",
+  "SLUICE_PUBLICATION_UNKNOWN",
+  "SLUICE_PREFLIGHT_FAILED",
+  "SLUICE_MIGRATION_EXISTS",
+  "SLUICE_MIGRATION_UNKNOWN",
+  "SLUICE_SCHEMA_STATEMENT_FAILED",
+  "SLUICE_SCHEMA_DUMP_FAILED",
+  "SLUICE_COPY_FAILED",
+  "SLUICE_SNAPSHOT_ON_STANDBY",
+  "SLUICE_SLOT_LOST",
+  "SLUICE_SLOT_EDGE_TIMED_OUT",
+  "SLUICE_SLOT_CREATION_TIMED_OUT",
+  "SLUICE_STREAM_UNSUPPORTED_CHANGE",
+  "SLUICE_STREAM_MALFORMED",
+  "SLUICE_LANE_ROW_MISSING",
+  "SLUICE_LANE_ROW_EXISTS",
+  "SLUICE_LANE_TAKEN",
+  "SLUICE_SERVER_IDENTITY_CHANGED",
+  "SLUICE_VERIFY_DIFFERENT",
+  "SLUICE_GATE_LOCK_TIMED_OUT",
+  "SLUICE_GATE_INCOMPLETE",
+  "SLUICE_BARRIER_TIMED_OUT",
+  "SLUICE_DRAIN_TIMED_OUT",
+  "SLUICE_HOLD_TIMED_OUT",
+  "SLUICE_DECISION_LOST",
+  "SLUICE_NOT_READY",
+  "SLUICE_TEMPORAL_UNREACHABLE",
+  "SLUICE_TASK_UNKNOWN",
+  "SLUICE_NODE_NOT_ARMED",
+  "SLUICE_SERVER_UNREACHABLE",
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+/** What a client sees beside the message. */
+export interface ErrorFields extends ErrorOptions {
+  readonly detail?: string;
+  /** What to do next. */
+  readonly hint?: string;
+}
+
+/** Base of every error that we throw on purpose. Anything else that is thrown is a bug. */
+export abstract class SluiceError extends Error {
+  abstract readonly code: ErrorCode;
+  abstract readonly sqlState: SqlState;
+  abstract readonly recovery: Recovery;
+  readonly detail: string | undefined;
+  readonly hint: string | undefined;
+  constructor(message: string, fields: ErrorFields = {}) {
+    super(message, fields.cause === undefined ? undefined : { cause: fields.cause });
+    this.detail = fields.detail;
+    this.hint = fields.hint;
+  }
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
+/** A `[[databases]]` name that the configuration does not have. */
+export class DatabaseUnknown extends SluiceError {
+  readonly code = "SLUICE_DATABASE_UNKNOWN";
+  readonly sqlState = SQLSTATE.invalidCatalogName;
+  readonly recovery = "operator";
+  constructor(database: string, options: ErrorFields = {}) {
+    super(`database "${database}" is not configured`, {
+      hint: "Names are those of [[databases]] in pgdog.toml; SHOW POOLS lists them.",
+      ...options,
+    });
+  }
+}
+
+/** A server that we need cannot be reached now. */
+export class ServerUnreachable extends SluiceError {
+  readonly code = "SLUICE_SERVER_UNREACHABLE";
+  readonly sqlState = SQLSTATE.connectionFailure;
+  readonly recovery = "retry";
+  constructor(server: string, options: ErrorFields = {}) {
+    super(`cannot reach server ${server}`, options);
+  }
+}
+
+/** The operation is right but its time has not come. */
+export class NotReady extends SluiceError {
+  readonly code = "SLUICE_NOT_READY";
+  readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
+  readonly recovery = "operator";
+}

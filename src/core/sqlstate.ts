@@ -1,0 +1,56 @@
+import type { Brand } from "./brand.js";
+
+export type SqlState = Brand<string, "SqlState">;
+
+const state = (code: string) => code as SqlState;
+
+/**
+ * SQLSTATEs that we send, under PostgreSQL's condition names.
+ * @see https://www.postgresql.org/docs/current/errcodes-appendix.html
+ */
+export const SQLSTATE = {
+  connectionException: state("08000"),
+  connectionDoesNotExist: state("08003"),
+  connectionFailure: state("08006"),
+  serverRejectedConnection: state("08004"),
+  protocolViolation: state("08P01"),
+  featureNotSupported: state("0A000"),
+  cardinalityViolation: state("21000"),
+  invalidParameterValue: state("22023"),
+  invalidTextRepresentation: state("22P02"),
+  invalidTransactionState: state("25000"),
+  activeSqlTransaction: state("25001"),
+  readOnlySqlTransaction: state("25006"),
+  noActiveSqlTransaction: state("25P01"),
+  inFailedSqlTransaction: state("25P02"),
+  invalidSqlStatementName: state("26000"),
+  invalidAuthorizationSpecification: state("28000"),
+  invalidPassword: state("28P01"),
+  invalidCatalogName: state("3D000"),
+  serializationFailure: state("40001"),
+  syntaxError: state("42601"),
+  insufficientPrivilege: state("42501"),
+  undefinedObject: state("42704"),
+  undefinedTable: state("42P01"),
+  undefinedColumn: state("42703"),
+  duplicateObject: state("42710"),
+  duplicatePreparedStatement: state("42P05"),
+  tooManyConnections: state("53300"),
+  configurationLimitExceeded: state("53400"),
+  programLimitExceeded: state("54000"),
+  objectNotInPrerequisiteState: state("55000"),
+  objectInUse: state("55006"),
+  lockNotAvailable: state("55P03"),
+  queryCanceled: state("57014"),
+  adminShutdown: state("57P01"),
+  cannotConnectNow: state("57P03"),
+  idleSessionTimeout: state("57P05"),
+  systemError: state("58000"),
+  configFileError: state("F0000"),
+  internalError: state("XX000"),
+  /**
+   * Ours: the gate of a moving table is closed. Class "SL" is free for implementations (SQL:2016 4.29.2:
+   * classes beginning with I to Z). Raised by `sluice.refuse()` inside PostgreSQL.
+   */
+  gateClosed: state("SL001"),
+} as const;

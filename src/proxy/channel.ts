@@ -1,0 +1,100 @@
+import type { Config } from "../config/model.js";
+
+/**
+ * Messages between a node's main process (the supervisor, which reads decisions) and its data-plane
+ * processes, over Node's IPC. Plain JSON. The data plane never decides: it holds, answers, and goes on
+ * only when told so.
+ */
+export type ToDataPlane =
+  /** The effective configuration (names already exchanged by committed switches). Replaces everything. */
+  | {
+      readonly kind: "topology";
+      readonly generation: number;
+      readonly config: Config;
+      /** By database name; missing: 0. */
+      readonly epochs: Readonly<Record<string, number>>;
+    }
+  /**
+   * Hold these databases: new transactions wait, open ones finish or, with "end", are ended. Answer
+   * "held" when nothing is in flight. Repeats with the same token answer again. Stays in force until
+   * "release": no timer of the data plane ends it. After `clientTimeoutMs` a waiting client gets a
+   * retryable error instead of waiting on.
+   */
+  | {
+      readonly kind: "hold";
+      readonly token: string;
+      readonly databases: readonly string[];
+      readonly openTransactions: "wait" | "end";
+      readonly clientTimeoutMs: number;
+      readonly maxClients: number;
+      readonly maxBytes: number;
+    }
+  /** Comes after the "topology" that the waiting clients shall go on with, if it changed. */
+  | { readonly kind: "release"; readonly token: string }
+  /** Open server connections to these databases' servers now (arm). */
+  | { readonly kind: "warm"; readonly databases: readonly string[] }
+  /** Answer to "stale": decisions were re-read; a topology or a hold, if one was due, went before. */
+  | { readonly kind: "refreshed"; readonly database: string }
+  | { readonly kind: "maintenance"; readonly isOn: boolean; readonly database: string | null }
+  | {
+      readonly kind: "pause";
+      readonly isPaused: boolean;
+      readonly user: string | null;
+      readonly database: string | null;
+    }
+  | { readonly kind: "reconnect" }
+  | {
+      readonly kind: "show";
+      readonly id: number;
+      readonly what: "clients" | "pools" | "servers" | "stats";
+    }
+  | { readonly kind: "adminResult"; readonly id: number; readonly result: AdminResult }
+  | { readonly kind: "shutdown"; readonly timeoutMs: number };
+
+export type FromDataPlane =
+  | { readonly kind: "listening"; readonly port: number }
+  /** Nothing of these databases is in flight and nothing will be until release. */
+  | { readonly kind: "held"; readonly token: string }
+  /** Still open under this hold, for "says why it waits"; sent at most every 200 ms. */
+  | {
+      readonly kind: "holding";
+      readonly token: string;
+      readonly openTransactions: number;
+      readonly waitingClients: number;
+    }
+  /** A bound of the hold was passed: the switch should undo itself. */
+  | { readonly kind: "holdOverflow"; readonly token: string; readonly reason: string }
+  /** A server refused with our gate's SQLSTATE: this database's epoch may be old. */
+  | { readonly kind: "stale"; readonly database: string; readonly epoch: number }
+  | { readonly kind: "shown"; readonly id: number; readonly rows: readonly AdminRow[] }
+  /** A statement of a client of the admin database. */
+  | {
+      readonly kind: "adminQuery";
+      readonly id: number;
+      readonly user: string;
+      readonly sql: string;
+    };
+
+export type AdminValue = string | number | boolean | null;
+export type AdminRow = readonly AdminValue[];
+
+/** PostgreSQL type OIDs that the admin database declares; values always travel as text. */
+export type AdminType = "text" | "bigint" | "numeric" | "bool";
+
+export type AdminResult =
+  | {
+      readonly kind: "rows";
+      readonly columns: readonly { readonly name: string; readonly type: AdminType }[];
+      readonly rows: readonly AdminRow[];
+      readonly tag: string;
+      readonly notices?: readonly string[];
+    }
+  | { readonly kind: "done"; readonly tag: string; readonly notices?: readonly string[] }
+  /** Never closes the connection. */
+  | {
+      readonly kind: "error";
+      readonly sqlState: string;
+      readonly message: string;
+      readonly detail: string | null;
+      readonly hint: string | null;
+    };

@@ -1,0 +1,154 @@
+import type { SqlClient } from "../../backend/sql-client.js";
+
+/**
+ * The `sluice` schema: the durable truth of migrations, on every shard of both sides (design, section 4).
+ * Statements are idempotent; a second run, or one beside the first, changes nothing.
+ */
+export async function ensureControlSchema(client: SqlClient): Promise<void> {
+  await client.query("BEGIN");
+  try {
+    // Two creators at once would both pass IF NOT EXISTS and one would fail on the catalog's unique index.
+    await client.query(
+      "SELECT pg_advisory_xact_lock(hashtextextended('sluice.control_schema', 0))",
+    );
+    for (const statement of STATEMENTS) await client.query(statement);
+    await client.query("COMMIT");
+  } catch (error) {
+    await client.query("ROLLBACK");
+    throw error;
+  }
+}
+
+const STATEMENTS: readonly string[] = [
+  "CREATE SCHEMA IF NOT EXISTS sluice",
+  `CREATE TABLE IF NOT EXISTS sluice.migration (
+    id text PRIMARY KEY,
+    source text NOT NULL,
+    destination text NOT NULL,
+    publication text NOT NULL,
+    side text NOT NULL CHECK (side IN ('source', 'destination')),
+    shard integer NOT NULL,
+    generation integer NOT NULL DEFAULT 1,
+    spec jsonb NOT NULL,
+    state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'aborted', 'finalized')),
+    created_at timestamptz NOT NULL DEFAULT now())`,
+  // The lock on a migration is PostgreSQL's: one live migration per moving table and shard.
+  `CREATE TABLE IF NOT EXISTS sluice.moving_table (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    PRIMARY KEY (schema_name, table_name))`,
+  // R22: the sequence gate_<id> says open (1) or closed; this row says why and where to go instead.
+  `CREATE TABLE IF NOT EXISTS sluice.gate (
+    migration text PRIMARY KEY REFERENCES sluice.migration ON DELETE CASCADE,
+    epoch integer NOT NULL,
+    token text NOT NULL,
+    is_open boolean NOT NULL,
+    opened_epochs integer[] NOT NULL DEFAULT '{}',
+    moved_to text NOT NULL DEFAULT '')`,
+  // R29: planned -> prepared -> committed | aborted, for ever. One row per epoch.
+  `CREATE TABLE IF NOT EXISTS sluice.decision (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    epoch integer NOT NULL,
+    serving text NOT NULL CHECK (serving IN ('source', 'destination')),
+    stream integer NOT NULL,
+    state text NOT NULL CHECK (state IN ('planned', 'prepared', 'committed', 'aborted')),
+    token text NOT NULL,
+    cap_ms integer NOT NULL,
+    expires_at timestamptz,
+    open_transactions text NOT NULL DEFAULT 'wait',
+    system_identifier text NOT NULL,
+    timeline integer NOT NULL,
+    reason text NOT NULL DEFAULT '',
+    timings jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    decided_at timestamptz,
+    PRIMARY KEY (migration, epoch))`,
+  `CREATE TABLE IF NOT EXISTS sluice.node (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    node_id text NOT NULL,
+    incarnation text NOT NULL,
+    address text NOT NULL,
+    epoch integer NOT NULL,
+    config_hash text NOT NULL,
+    saved_epoch integer NOT NULL DEFAULT 0,
+    last_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, node_id))`,
+  // A node's answer to a hold: nothing of it is in flight under this token.
+  `CREATE TABLE IF NOT EXISTS sluice.hold (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    epoch integer NOT NULL,
+    token text NOT NULL,
+    node_id text NOT NULL,
+    incarnation text NOT NULL,
+    held_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, epoch, token, node_id))`,
+  `CREATE TABLE IF NOT EXISTS sluice.copy_chunk (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    source_shard integer NOT NULL,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    range integer NOT NULL,
+    lower_bound text,
+    upper_bound text,
+    snapshot text,
+    row_count bigint NOT NULL DEFAULT 0,
+    byte_count bigint NOT NULL DEFAULT 0,
+    copied_at timestamptz,
+    PRIMARY KEY (migration, source_shard, schema_name, table_name, range))`,
+  // One row per lane on the shard that it writes; committed with the rows of every batch (R15).
+  `CREATE TABLE IF NOT EXISTS sluice.lane (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    stream integer NOT NULL,
+    from_shard integer NOT NULL,
+    to_shard integer NOT NULL,
+    slot text NOT NULL,
+    origin text NOT NULL,
+    system_identifier text NOT NULL,
+    timeline integer NOT NULL,
+    state text NOT NULL DEFAULT 'standby' CHECK (state IN ('standby', 'applying', 'stopped')),
+    start_lsn pg_lsn,
+    applied_lsn pg_lsn NOT NULL DEFAULT '0/0',
+    batch bigint NOT NULL DEFAULT 0,
+    change_count bigint NOT NULL DEFAULT 0,
+    backend_pid integer,
+    backend_start timestamptz,
+    incarnation text,
+    stopped_code text,
+    stopped_reason text,
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, stream, from_shard, to_shard))`,
+  // R33, R12: keys whose state the lanes cannot know; settled at a joint marker.
+  `CREATE TABLE IF NOT EXISTS sluice.aside (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    stream integer NOT NULL,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    key text[] NOT NULL,
+    from_shard integer NOT NULL,
+    reason text NOT NULL,
+    snapshots text[],
+    settled_at timestamptz,
+    PRIMARY KEY (migration, stream, schema_name, table_name, key))`,
+  `CREATE TABLE IF NOT EXISTS sluice.receipt (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    stream integer NOT NULL,
+    pass integer NOT NULL,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    shard integer NOT NULL,
+    row_count bigint NOT NULL,
+    hash numeric NOT NULL,
+    is_clean boolean NOT NULL,
+    detail text NOT NULL DEFAULT '',
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, stream, pass, schema_name, table_name, shard))`,
+  // Written before the thing is made; abort, finalize and the sweeper remove what is listed.
+  `CREATE TABLE IF NOT EXISTS sluice.resource (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    kind text NOT NULL CHECK (kind IN ('slot', 'publication', 'origin', 'gate', 'trigger')),
+    name text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, kind, name))`,
+];

@@ -1,0 +1,86 @@
+import type { SqlState } from "../core/sqlstate.js";
+import type { ShardId } from "../topology/topology.js";
+
+/** What the rows of several shards become, in the order of the fields. */
+export interface MergePlan {
+  /** Sort keys as positions in the shard's row; empty: rows in arrival order. */
+  readonly orderBy: readonly OrderKey[];
+  /** One row made of the shards' single rows, position by position; null: rows stay rows. */
+  readonly aggregates: readonly ("count" | "sum" | "min" | "max")[] | null;
+  /** Leading columns that group; aggregates follow them. Empty with `aggregates`: one row in all. */
+  readonly groupColumns: number;
+  readonly limit: number | null;
+  readonly offset: number;
+}
+
+export interface OrderKey {
+  readonly column: number;
+  readonly isDescending: boolean;
+  readonly nullsFirst: boolean;
+}
+
+/** One piece of a statement that was taken apart. Parameters are re-numbered from 1. */
+export interface StatementPart {
+  readonly shard: ShardId;
+  readonly sql: string;
+  /** Positions (from 0) of the client's parameters that this part binds, in order. */
+  readonly parameters: readonly number[];
+}
+
+/** Where a statement goes. */
+export type Route =
+  /** One shard, known. */
+  | { readonly kind: "one"; readonly shard: ShardId; readonly isWrite: boolean }
+  /** Any one shard: only omnisharded tables are read, or no table at all. */
+  | { readonly kind: "any" }
+  /**
+   * Several shards, or all. `rows` says whose rows the client sees: merged ones, or those of the first
+   * shard alone (omnisharded writes). `count` says the same of the command tag's number.
+   */
+  | {
+      readonly kind: "many";
+      readonly shards: readonly ShardId[] | "all";
+      readonly isWrite: boolean;
+      readonly merge: MergePlan;
+      readonly rows: "merged" | "first";
+      readonly count: "sum" | "first";
+      /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
+      readonly rewrittenSql: string | null;
+    }
+  /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows are concatenated. */
+  | { readonly kind: "split"; readonly parts: readonly StatementPart[] }
+  /** An UPDATE that assigns the sharding key: read the row, delete it there, insert it where it belongs. */
+  | { readonly kind: "moveRow"; readonly plan: RowMove }
+  /** COPY ... FROM STDIN into a sharded table: every row goes where its key says. */
+  | { readonly kind: "copyIn"; readonly plan: CopyInPlan }
+  | {
+      readonly kind: "refused";
+      readonly sqlState: SqlState;
+      readonly reason: string;
+      readonly hint: string;
+    };
+
+export interface RowMove {
+  readonly from: ShardId;
+  readonly to: ShardId;
+  /** Same shard: the plain UPDATE is sent instead. */
+  readonly selectSql: string;
+  readonly selectParameters: readonly number[];
+  readonly deleteSql: string;
+  readonly deleteParameters: readonly number[];
+  /** `INSERT INTO t SELECT ...` taking the row as JSON text in its last parameter. */
+  readonly insertSql: string;
+  readonly insertParameters: readonly number[];
+}
+
+export interface CopyInPlan {
+  readonly format: "text" | "csv" | "binary";
+  /** Position of the sharding key among the statement's columns, or -1: all rows to all shards. */
+  readonly keyColumn: number;
+  readonly keyType: "bigint" | "uuid" | "varchar";
+  readonly delimiter: string;
+  readonly nullText: string;
+  readonly quote: string;
+  readonly escape: string;
+  readonly hasHeader: boolean;
+}

@@ -1,0 +1,54 @@
+import type { Brand } from "../core/brand.js";
+
+export type ShardId = Brand<number, "ShardId">;
+
+/** One server that holds a shard. */
+export interface ShardServer {
+  readonly shard: ShardId;
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  readonly role: "primary" | "replica";
+}
+
+export interface ShardedTable {
+  readonly schema: string | null;
+  /** null: any table that has the column. */
+  readonly name: string | null;
+  readonly column: string;
+  readonly dataType: "bigint" | "uuid" | "varchar";
+}
+
+/** How a client's user reaches this database and its servers. Holds secrets: never logged or shown. */
+export interface DatabaseUser {
+  readonly name: string;
+  /** What clients prove; belongs to the database *name* and stays with it through a cutover. */
+  readonly password: string | null;
+  /** What we prove to servers; belongs to the *cluster* and moves with it. */
+  readonly serverUser: string;
+  readonly serverPassword: string | null;
+  readonly poolSize: number;
+  readonly poolerMode: "transaction" | "session" | "statement";
+  readonly schemaAdmin: boolean;
+}
+
+/** A database by the name that clients use, and where it lives at this epoch. Immutable. */
+export interface Database {
+  readonly name: string;
+  /** Raised by every committed switch; 0 where there was none. */
+  readonly epoch: number;
+  readonly shardCount: number;
+  readonly servers: readonly ShardServer[];
+  readonly shardedTables: readonly ShardedTable[];
+  readonly omnishardedTables: readonly string[];
+  readonly users: ReadonlyMap<string, DatabaseUser>;
+  readonly shardKeyUpdates: "error" | "rewrite" | "ignore";
+  readonly splitInserts: "error" | "rewrite";
+  readonly twoPhaseCommit: boolean;
+}
+
+/** Replaced as a whole, never changed. */
+export interface Topology {
+  readonly generation: number;
+  readonly databases: ReadonlyMap<string, Database>;
+}
