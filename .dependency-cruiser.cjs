@@ -10,7 +10,7 @@ const rooms = {
   proxy: ["core", "config", "observe", "wire", "sql", "topology", "router", "backend"],
   replication: ["core", "observe", "wire", "backend"],
   resharding: ["core", "observe", "topology", "backend", "replication"],
-  control: ["core", "config", "observe", "topology", "resharding"],
+  control: ["core", "config", "observe", "topology", "backend", "resharding"],
   admin: [
     "core",
     "config",
@@ -36,7 +36,9 @@ module.exports = {
           path: "^(src|workflows|activities)/",
           pathNot: [room, ...allowed]
             .map((name) => `^src/${name}/`)
-            .concat(room === "control" ? ["^workflows/messages[.]ts$"] : []),
+            .concat(
+              room === "control" ? ["^workflows/messages[.]ts$", "^src/proxy/channel[.]ts$"] : [],
+            ),
         },
       ),
     ),
