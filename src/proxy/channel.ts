@@ -43,6 +43,8 @@ export type ToDataPlane =
       readonly database: string | null;
     }
   | { readonly kind: "reconnect" }
+  /** A cancel request that arrived at another data plane: whose client is it? Unknown keys are ignored. */
+  | { readonly kind: "cancelRequest"; readonly processId: number; readonly secretHex: string }
   | {
       readonly kind: "show";
       readonly id: number;
@@ -66,6 +68,11 @@ export type FromDataPlane =
   | { readonly kind: "holdOverflow"; readonly token: string; readonly reason: string }
   /** A server refused with our gate's SQLSTATE: this database's epoch may be old. */
   | { readonly kind: "stale"; readonly database: string; readonly epoch: number }
+  /**
+   * A cancel request whose key belongs to no client here: the socket that carried it was handed to any data
+   * plane. The supervisor passes it on to all others.
+   */
+  | { readonly kind: "cancelRequest"; readonly processId: number; readonly secretHex: string }
   | { readonly kind: "shown"; readonly id: number; readonly rows: readonly AdminRow[] }
   /** A statement of a client of the admin database. */
   | {
