@@ -1,0 +1,43 @@
+import { type ErrorFields, SluiceError } from "../core/errors.js";
+import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import type { ErrorResponseFields } from "../wire/error-fields.js";
+
+/** A server's own refusal of a connection, with its SQLSTATE. */
+export class ServerRefused extends SluiceError {
+  readonly code = "SLUICE_SERVER_REFUSED";
+  readonly sqlState: SqlState;
+  readonly recovery = "operator";
+  readonly fields: ErrorResponseFields;
+  constructor(server: string, fields: ErrorResponseFields) {
+    super(`server ${server} refuses: ${fields.get("M") ?? "no message"}`, {
+      hint: fields.get("H") ?? "Compare the server's user and password with users.toml.",
+    });
+    this.sqlState = (fields.get("C") as SqlState | undefined) ?? SQLSTATE.serverRejectedConnection;
+    this.fields = fields;
+  }
+}
+
+/** The connection ended under a statement: whether that was executed is unknown. */
+export class ServerConnectionLost extends SluiceError {
+  readonly code = "SLUICE_SERVER_CONNECTION_LOST";
+  readonly sqlState = SQLSTATE.connectionFailure;
+  readonly recovery = "retry";
+  constructor(server: string, options: ErrorFields = {}) {
+    super(`connection to server ${server} lost`, {
+      hint: "Whether the last statement was executed is not known. Look, then try again.",
+      ...options,
+    });
+  }
+}
+
+/** No server connection became free in time. Nothing was sent. */
+export class CheckoutTimedOut extends SluiceError {
+  readonly code = "SLUICE_CHECKOUT_TIMED_OUT";
+  readonly sqlState = SQLSTATE.tooManyConnections;
+  readonly recovery = "retry";
+  constructor(pool: string, timeoutMs: number, size: number) {
+    super(`no server connection of ${pool} became free in ${timeoutMs} ms`, {
+      hint: `All ${size} are in use. Raise default_pool_size or shorten transactions; trying again is safe.`,
+    });
+  }
+}
