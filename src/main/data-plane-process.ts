@@ -1,0 +1,32 @@
+import { Socket } from "node:net";
+import { logLevel } from "../config/environment.js";
+import { createLog } from "../observe/log.js";
+import type { ToDataPlane } from "../proxy/channel.js";
+import { DataPlane } from "../proxy/data-plane.js";
+import type { SocketMessage } from "./data-plane-processes.js";
+
+/**
+ * Entry point of one data-plane process. It lives and dies with its parent: no signal of a terminal or of a
+ * service manager ends it (the parent says "shutdown" instead), and the end of the channel does, at once, so
+ * that a parent that was killed leaves no orphan that would serve an old epoch.
+ */
+const plane = Number(process.argv[2] ?? 0);
+const log = createLog({ process: "data-plane", plane }, logLevel(process.env));
+
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
+process.once("disconnect", () => process.exit(0));
+
+const dataPlane = new DataPlane({
+  send: (message) => {
+    if (process.connected) process.send?.(message);
+  },
+  log,
+});
+
+process.on("message", (message: ToDataPlane | SocketMessage, handle: unknown) => {
+  if (message.kind !== "socket") dataPlane.handle(message);
+  // Without a handle the client has gone between the two processes.
+  else if (handle instanceof Socket) dataPlane.attach(handle);
+});
+
+process.send?.({ kind: "listening", port: 0 });
