@@ -77,6 +77,15 @@ export interface RewriteConfig {
 export interface TemporalConfig {
   readonly address: string;
   readonly namespace: string;
+  /** TEMPORAL_API_KEY. Secret. */
+  readonly apiKey?: string;
+  /** Files of TEMPORAL_TLS_*; there: the connection is encrypted. */
+  readonly tls?: {
+    readonly certPath?: string;
+    readonly keyPath?: string;
+    readonly caPath?: string;
+    readonly serverName?: string;
+  };
 }
 
 /** sluice.toml: what PgDog's files have no place for. Defaults in docs/configuration.md. */
@@ -118,4 +127,6 @@ export interface Config {
   readonly rewrite: RewriteConfig;
   readonly pgDumpPath: string;
   readonly sluice: SluiceConfig;
+  /** What was read and has no effect here, one sentence each, for the log. */
+  readonly warnings: readonly string[];
 }
