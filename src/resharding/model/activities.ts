@@ -28,8 +28,21 @@ export interface LightActivities {
   installGates(ref: MigrationRef): Promise<void>;
   /** What the lanes have to do still; also the blocker of a stopped lane. */
   streamStatus(input: { ref: MigrationRef; stream: StreamNumber }): Promise<StreamStatus>;
-  /** Is a switch allowed and would it be short? Every reason why not, in words. */
-  readiness(input: { ref: MigrationRef; stream: StreamNumber }): Promise<ReadinessResult>;
+  /** Returns when every lane of the stream is in state "standby", with the last status when `waitMs` are over. */
+  awaitStandby(input: {
+    ref: MigrationRef;
+    stream: StreamNumber;
+    waitMs: number;
+  }): Promise<StreamStatus>;
+  /**
+   * Is a switch allowed and would it be short? Every reason why not, in words. Returns as soon as it is
+   * ready, else after `waitMs` with what is in the way then: one long question keeps histories small.
+   */
+  readiness(input: {
+    ref: MigrationRef;
+    stream: StreamNumber;
+    waitMs: number;
+  }): Promise<ReadinessResult>;
   /** Highest epoch + 1 as `planned`, fresh token; refuses when the side to leave does not serve. */
   prepareDecision(input: PrepareInput): Promise<DecisionHandle>;
   /** Live nodes of the migration, from sluice.node. */
@@ -134,6 +147,7 @@ export interface NodeInfo {
   readonly incarnation: string;
   readonly address: string;
   readonly epoch: number;
+  readonly configHash: string;
 }
 
 export interface StepTimings {

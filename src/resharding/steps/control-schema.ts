@@ -63,6 +63,7 @@ const STATEMENTS: readonly string[] = [
     timings jsonb NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     decided_at timestamptz,
+    opened_at timestamptz,
     PRIMARY KEY (migration, epoch))`,
   `CREATE TABLE IF NOT EXISTS sluice.node (
     migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,

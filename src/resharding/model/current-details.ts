@@ -1,0 +1,55 @@
+import type { TaskStatus } from "./tasks.js";
+
+/**
+ * The markdown that the Temporal UI shows as "current details": phase, what is in the way, and the lines to
+ * type. Rebuilt on every change; makes no history.
+ */
+export function currentDetails(state: TaskStatus, workflowId: string, nowMs: number): string {
+  const rows: (readonly [string, string])[] = [
+    ["task", state.type],
+    ["status", state.status],
+    ["phase", `${state.innerStatus}, for ${inWords(nowMs - state.startedAtMs)} since the start`],
+    ["lag", state.lagBytes === null ? "not known yet" : `${state.lagBytes} bytes`],
+    [
+      "predicted pause",
+      state.predictedPauseMs === null ? "not known yet" : `${state.predictedPauseMs} ms`,
+    ],
+    ["waiting for", state.waitingFor.length === 0 ? "nothing" : state.waitingFor.join("; ")],
+  ];
+  if (state.parked !== null)
+    rows.push([
+      "parked",
+      `${state.parked.step}: ${state.parked.code}: ${state.parked.message} ${state.parked.hint}`,
+    ]);
+  if (state.lastSwitch !== null) rows.push(["last switch", lastSwitchInWords(state.lastSwitch)]);
+  const table = rows.map(([name, value]) => `| ${name} | ${value.replaceAll("|", "\\|")} |`);
+  const lines = ordersFor(state).map(
+    (order) =>
+      `    temporal workflow signal --workflow-id ${workflowId} --name ${order} --input '{"reason":"..."}'`,
+  );
+  return ["| | |", "| --- | --- |", ...table, "", ...lines].join("\n");
+}
+
+function ordersFor(state: TaskStatus): readonly string[] {
+  const orders = state.isReverse ? ["rollback", "finalize"] : ["cutover", "abort"];
+  return state.parked === null ? orders : [...orders, "retryStep"];
+}
+
+function lastSwitchInWords(last: NonNullable<TaskStatus["lastSwitch"]>): string {
+  if (last.outcome === "aborted") return `undone: ${last.reason}`;
+  const steps = last.steps === null ? "" : ` (${stepsInWords(last.steps)})`;
+  return `committed, pause ${last.pauseMs ?? "?"} ms${steps}`;
+}
+
+function stepsInWords(steps: Readonly<Record<string, number>>): string {
+  return Object.entries(steps)
+    .map(([name, ms]) => `${name} ${ms}`)
+    .join(", ");
+}
+
+function inWords(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1_000));
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
