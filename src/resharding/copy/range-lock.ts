@@ -41,10 +41,14 @@ export async function takeRangeLock(
   }
 }
 
-/** pg_locks shows a 64-bit advisory key as two halves, and objsubid 1. */
+/**
+ * pg_locks shows a 64-bit advisory key as two halves, and objsubid 1. The sessions are ended in the select
+ * list: among the conditions, the planner would be free to end first and look at the key afterwards.
+ */
 const END_HOLDERS = `
-  SELECT l.pid FROM pg_locks l
-   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
-     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-     AND ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended($1, 0)
-     AND pg_terminate_backend(l.pid)`;
+  WITH holder AS MATERIALIZED (
+    SELECT l.pid FROM pg_locks l
+     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended($1, 0))
+  SELECT pid, pg_terminate_backend(pid) FROM holder`;
