@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import type { ServerAddress } from "../../src/backend/address.js";
-import { findPostgres } from "./postgres-binaries.js";
+import { findPostgres } from "./binaries.js";
 import { unprivilegedUser } from "./unprivileged.js";
 
 export interface PostgresServer extends AsyncDisposable {
