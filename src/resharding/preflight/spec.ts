@@ -1,0 +1,51 @@
+import type { MigrationSpec } from "../model/migration.js";
+import { readSequences, readTypes, readUnhashableTypes } from "../steps/catalog.js";
+import { planTable } from "./table-plan.js";
+import { type MovingTable, sameTable, shardsOf, type World } from "./world.js";
+
+/**
+ * What is moved, from the catalog of source shard 0; other shards are compared by checks.
+ * @returns null when no table moves
+ */
+export async function buildSpec(world: World): Promise<MigrationSpec | null> {
+  const source = shardsOf(world, "source").find((view) => view.shard === 0);
+  if (!source || world.tables.length === 0) return null;
+  const columns = world.tables.flatMap(({ facts }) => facts.columns);
+  const types = await readTypes(source.client, unique(columns.map((column) => column.typeOid)));
+  const unhashable = await readUnhashableTypes(
+    source.client,
+    unique(columns.map((column) => column.type)),
+  );
+  return {
+    version: 1,
+    source: { shardCount: world.source.shards.length },
+    destination: { shardCount: world.destination.shards.length },
+    tables: world.tables.map((table) =>
+      planTable({ ...table, types, unhashable, differingColumns: differingColumns(world, table) }),
+    ),
+    sequences: await readSequences(
+      source.client,
+      source.tables.map((table) => table.oid),
+    ),
+  };
+}
+
+function unique<T>(values: readonly T[]): readonly T[] {
+  return [...new Set(values)];
+}
+
+/** Columns that have another type on a destination shard, where the table exists already. */
+function differingColumns(world: World, { facts }: MovingTable): ReadonlySet<string> {
+  const twins = shardsOf(world, "destination").flatMap((view) =>
+    view.tables.filter((table) => sameTable(table, facts)),
+  );
+  return new Set(
+    facts.columns
+      .filter((column) =>
+        twins.some((twin) =>
+          twin.columns.some(({ name, type }) => name === column.name && type !== column.type),
+        ),
+      )
+      .map((column) => column.name),
+  );
+}
