@@ -177,6 +177,7 @@ function misfit(name: string, value: string, wanted: string): SettingInvalid {
   );
 }
 
+const SECRET = /(?:password|secret|apiKey)$/iu;
 const DURATION = /(?:timeout|interval|delay|lifetime|jitter|period|ttl)$/u;
 
 /** Rows of SHOW CONFIG: [general], [rewrite] and sluice.toml, by name; nothing secret stands in them. */
@@ -195,6 +196,7 @@ export function configRows(config: Config): readonly (readonly [string, string])
 
 function flatten(prefix: string, values: object, rows: Map<string, string>): void {
   for (const [name, value] of Object.entries(values)) {
+    if (SECRET.test(name)) continue;
     const key = `${prefix}_${name.replaceAll(/[A-Z]/gu, (letter) => `_${letter.toLowerCase()}`)}`;
     if (typeof value === "object" && value !== null && !Array.isArray(value))
       flatten(key, value as object, rows);

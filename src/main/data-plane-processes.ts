@@ -109,9 +109,7 @@ export class DataPlaneProcesses implements DataPlaneGroup {
   }
 
   /** Rows of all data planes; one that does not answer in time, or ends, has none. */
-  async gather(
-    what: Extract<ToDataPlane, { kind: "show" }>["what"],
-  ): Promise<readonly AdminRow[]> {
+  async gather(what: Extract<ToDataPlane, { kind: "show" }>["what"]): Promise<readonly AdminRow[]> {
     const waiting = new Set(this.planes);
     const rows: AdminRow[] = [];
     if (waiting.size === 0) return rows;
@@ -146,8 +144,7 @@ export class DataPlaneProcesses implements DataPlaneGroup {
     for (const socket of this.#pending.splice(0)) socket.destroy();
     const gone = Promise.all(
       [...this.#planes.values()].map(
-        (plane) =>
-          new Promise<void>((resolve) => plane.process.once("exit", () => resolve())),
+        (plane) => new Promise<void>((resolve) => plane.process.once("exit", () => resolve())),
       ),
     );
     this.broadcast({ kind: "shutdown", timeoutMs });

@@ -1,0 +1,156 @@
+import { Command, InvalidArgumentError } from "commander";
+import { VERSION } from "../admin/version.js";
+import type { ConfigPaths } from "../config/read-config.js";
+import { checkConfig } from "./config-check.js";
+import { reportFailure } from "./failure-report.js";
+import {
+  orderTask,
+  reportTask,
+  showTasks,
+  startMigration,
+  startSchemaSync,
+} from "./migrate-commands.js";
+import { planMigration } from "./migrate-plan.js";
+import { watchMigration } from "./migrate-watch.js";
+import { runNode } from "./run-node.js";
+
+interface FileOptions {
+  readonly config: string;
+  readonly users: string;
+  readonly sluice?: string;
+}
+
+interface MigrationOptions extends FileOptions {
+  readonly from: string;
+  readonly to: string;
+  readonly publication: string;
+}
+
+const program = new Command("sluice")
+  .description("A PostgreSQL proxy that reshards a live database while applications keep using it.")
+  .version(VERSION)
+  .showHelpAfterError();
+
+withFiles(program.command("run"))
+  .description("run one proxy node until SIGTERM; SIGHUP reloads the files")
+  .action(async (options: FileOptions) => exitWith(await runNode(pathsOf(options))));
+
+withFiles(program.command("configcheck"))
+  .description("read all files and say what is wrong with them")
+  .action((options: FileOptions) => exitWith(checkConfig(pathsOf(options))));
+
+const migrate = program
+  .command("migrate")
+  .description("plan, start and steer migrations from a shell, by Temporal");
+
+withMigration(migrate.command("plan"))
+  .description("dry run: every preflight check with its evidence and remedy; changes nothing")
+  .action((options: MigrationOptions) =>
+    act(async () => await planMigration(pathsOf(options), options)),
+  );
+
+withMigration(migrate.command("start"))
+  .description("start a migration")
+  .option("--manual-cutover", "wait for `sluice migrate cutover` before switching (COPY_DATA)")
+  .option("--watch", "show progress until it ends")
+  .action((options: MigrationOptions & { manualCutover?: boolean; watch?: boolean }) =>
+    act(async () => {
+      const paths = pathsOf(options);
+      const taskId = await startMigration(paths, {
+        ...options,
+        isAutomatic: options.manualCutover !== true,
+      });
+      return options.watch === true ? await watchMigration(paths, taskId) : 0;
+    }),
+  );
+
+withFiles(migrate.command("status"))
+  .description("all tasks, or one in detail")
+  .argument("[task]", "task id of SHOW TASKS", taskId)
+  .action((id: number | undefined, options: FileOptions) =>
+    act(async () => await showTasks(pathsOf(options), id ?? null)),
+  );
+
+withFiles(migrate.command("watch"))
+  .description("progress bars until the task ends")
+  .argument("<task>", "task id", taskId)
+  .action((id: number, options: FileOptions) =>
+    act(async () => await watchMigration(pathsOf(options), id)),
+  );
+
+const ORDERS = {
+  cutover: "switch as soon as it is ready",
+  rollback: "switch back: takes the id of the reverse task",
+  finalize: "give up the way back: takes the id of the reverse task",
+  abort: "undo a migration that has not switched",
+} as const;
+
+for (const order of ["cutover", "rollback", "finalize", "abort"] as const)
+  withFiles(migrate.command(order))
+    .description(ORDERS[order])
+    .argument("<task>", "task id", taskId)
+    .action((id: number, options: FileOptions) =>
+      act(async () => await orderTask(pathsOf(options), order, id)),
+    );
+
+withFiles(migrate.command("report"))
+  .description("the last switch of a task as JSON: pause and milliseconds of each step")
+  .argument("<task>", "task id", taskId)
+  .action((id: number, options: FileOptions) =>
+    act(async () => await reportTask(pathsOf(options), id)),
+  );
+
+withMigration(program.command("schema-sync"))
+  .description("bring the schema over, as SCHEMA_SYNC does")
+  .option("--data-sync-complete", "the phase after the copy: indexes, foreign keys, triggers")
+  .option("--cutover", "the phase of the cutover: sequences")
+  .action((options: MigrationOptions & { dataSyncComplete?: boolean; cutover?: boolean }) =>
+    act(async () => {
+      const phase =
+        options.cutover === true ? "cutover" : options.dataSyncComplete === true ? "post" : "pre";
+      return await startSchemaSync(pathsOf(options), { ...options, phase });
+    }),
+  );
+
+await program.parseAsync();
+
+function withFiles(command: Command): Command {
+  return command
+    .option("-c, --config <file>", "pgdog.toml", "pgdog.toml")
+    .option("-u, --users <file>", "users.toml", "users.toml")
+    .option("--sluice <file>", "sluice.toml (default: beside pgdog.toml, if it is there)");
+}
+
+function withMigration(command: Command): Command {
+  return withFiles(command)
+    .requiredOption("--from <database>", "source, as pgdog.toml names it")
+    .requiredOption("--to <database>", "destination, as pgdog.toml names it")
+    .requiredOption("--publication <name>", "publication on the source that names the tables");
+}
+
+function pathsOf(options: FileOptions): ConfigPaths {
+  return {
+    configPath: options.config,
+    usersPath: options.users,
+    sluicePath: options.sluice ?? null,
+    env: process.env,
+  };
+}
+
+function taskId(text: string): number {
+  if (!/^\d{1,15}$/u.test(text)) throw new InvalidArgumentError("A task id is a whole number.");
+  return Number(text);
+}
+
+async function act(action: () => Promise<number>): Promise<void> {
+  try {
+    exitWith(await action());
+  } catch (error) {
+    exitWith(reportFailure(error));
+  }
+}
+
+/** Ends at once: what a command leaves open (a gRPC channel, a pool) must not keep a shell waiting. */
+function exitWith(code: number): void {
+  process.exit(code);
+}

@@ -1,0 +1,182 @@
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { createServer, type Server } from "node:net";
+import { hostname } from "node:os";
+import { AdminExecutor } from "../admin/executor.js";
+import type { Config } from "../config/model.js";
+import { type ConfigPaths, readConfig } from "../config/read-config.js";
+import { NodeAgent } from "../control/node-agent.js";
+import { connectTasks } from "../control/task-client.js";
+import type { TaskClient } from "../control/tasks.js";
+import type { Log } from "../observe/log.js";
+import { DataPlaneProcesses } from "./data-plane-processes.js";
+import { NodeHost } from "./node-host.js";
+import type { FromWorker, NodeIdentity, ToWorker } from "./worker-channel.js";
+import { WorkerProcesses } from "./worker-processes.js";
+
+const LISTEN_BACKLOG = 4_096;
+
+export interface SupervisorOptions {
+  readonly paths: ConfigPaths;
+  readonly log: Log;
+}
+
+/**
+ * The main process of a node: it reads decisions before anything else, then starts the data planes, listens,
+ * and last starts the processes that need Temporal. It hands sockets out and never reads one.
+ */
+export class Supervisor {
+  readonly #paths: ConfigPaths;
+  readonly #log: Log;
+  readonly #planes: DataPlaneProcesses;
+  readonly #agent: NodeAgent;
+  readonly #workers: WorkerProcesses;
+  readonly #tasks: TaskClient;
+  readonly #server: Server;
+  readonly #identity: NodeIdentity;
+  /** As the files say, with what SET changed; names as in the files. */
+  #files: Config;
+  #stopping: Promise<void> | null = null;
+  #notifyStopped: () => void = () => {};
+  /** Resolves when the node has gone down in good order. */
+  readonly stopped: Promise<void>;
+
+  constructor(options: SupervisorOptions) {
+    this.#paths = options.paths;
+    this.#log = options.log;
+    this.#files = readConfig(options.paths);
+    for (const warning of this.#files.warnings) this.#log.warn(warning);
+    const { general, sluice } = this.#files;
+    this.#identity = {
+      nodeId: sluice.nodeId,
+      incarnation: randomUUID(),
+      address: `${general.host === "0.0.0.0" ? hostname() : general.host}:${general.port}`,
+    };
+    this.#planes = new DataPlaneProcesses({
+      count: Math.max(1, general.workers),
+      log: this.#log,
+    });
+    this.#agent = new NodeAgent({
+      files: this.#files,
+      planes: this.#planes,
+      log: this.#log.child({ part: "agent" }),
+      ...this.#identity,
+    });
+    this.#tasks = connectTasks({
+      temporal: sluice.temporal,
+      timeoutMs: sluice.adminApiTimeoutMs,
+      log: this.#log.child({ part: "tasks" }),
+    });
+    this.#workers = new WorkerProcesses({
+      movers: sluice.movers,
+      log: this.#log,
+      greeting: () => this.#workerConfig(),
+      onMessage: (message, reply) => this.#onWorkerMessage(message, reply),
+    });
+    this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#planes.attach(socket));
+    this.stopped = new Promise((resolve) => {
+      this.#notifyStopped = resolve;
+    });
+  }
+
+  /**
+   * Boots the node; clients are accepted when it resolves.
+   * @returns the port listened on
+   * @throws when a decision cannot be read, a data plane cannot start, or the port is taken
+   */
+  async start(): Promise<{ readonly host: string; readonly port: number }> {
+    const { host, port } = this.#files.general;
+    // R32: nobody may be accepted before the gates and decisions have been asked which side serves.
+    await this.#agent.boot();
+    this.#forwardAdmin();
+    await this.#planes.start();
+    this.#server.listen({ host, port, backlog: LISTEN_BACKLOG });
+    await once(this.#server, "listening");
+    this.#server.on("error", (error) =>
+      this.#log.error("accepting clients failed", { error: error.message }),
+    );
+    this.#agent.onEffectiveConfig(() => this.#workers.broadcast(this.#workerConfig()));
+    this.#workers.start();
+    const address = this.#server.address();
+    return { host, port: typeof address === "object" && address !== null ? address.port : port };
+  }
+
+  /**
+   * Reads the files again. Host, port, workers and movers take a restart.
+   * @throws ConfigInvalid, or what the agent refuses: the running configuration stays in place
+   */
+  async reload(): Promise<void> {
+    await this.#adopt(readConfig(this.#paths));
+    this.#log.info("configuration reloaded");
+  }
+
+  /** Waits for transactions up to `shutdown_timeout`, then ends everything. A second call waits with the first. */
+  async shutdown(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    await this.#stopping;
+  }
+
+  /** Ends all child processes now. */
+  kill(): void {
+    this.#planes.kill();
+    this.#workers.kill();
+  }
+
+  async #stop(): Promise<void> {
+    const timeoutMs = this.#files.general.shutdownTimeoutMs;
+    this.#log.info("shutting down", { timeoutMs });
+    // New clients still reach the data planes, which refuse them with 57P01, as long as one is there.
+    await Promise.all([this.#planes.shutdown(timeoutMs), this.#workers.shutdown(timeoutMs)]);
+    this.#server.close();
+    // Only now: a hold in force needs the agent to the end.
+    await Promise.allSettled([this.#agent.close(), this.#tasks.close()]);
+    this.#notifyStopped();
+  }
+
+  async #adopt(files: Config): Promise<void> {
+    const { host, port, workers } = this.#files.general;
+    const next = files.general;
+    if (next.host !== host || next.port !== port || next.workers !== workers)
+      this.#log.warn("host, port and workers change at the next start");
+    await this.#agent.reload(files);
+    this.#files = files;
+  }
+
+  #forwardAdmin(): void {
+    const executor = new AdminExecutor(
+      new NodeHost({
+        log: this.#log.child({ part: "admin" }),
+        identity: this.#identity,
+        planes: this.#planes,
+        agent: this.#agent,
+        tasks: this.#tasks,
+        reload: async () => await this.reload(),
+        change: async (edit) => await this.#adopt(edit(this.#files)),
+        shutdown: () => void this.shutdown(),
+      }),
+    );
+    this.#planes.subscribe({
+      message: (plane, message) => {
+        if (message.kind !== "adminQuery") return;
+        void executor.execute(message.user, message.sql).then((result) => {
+          this.#planes.sendTo(plane, { kind: "adminResult", id: message.id, result });
+        });
+      },
+      left: () => {},
+    });
+  }
+
+  #workerConfig(): ToWorker {
+    return { kind: "config", config: this.#agent.effectiveConfig.config, node: this.#identity };
+  }
+
+  #onWorkerMessage(message: FromWorker, reply: (answer: ToWorker) => void): void {
+    if (message.kind !== "arm") return;
+    const { id, order } = message;
+    this.#agent.arm(order).then(
+      () => reply({ kind: "armed", id, error: null }),
+      (error: unknown) =>
+        reply({ kind: "armed", id, error: error instanceof Error ? error.message : String(error) }),
+    );
+  }
+}
