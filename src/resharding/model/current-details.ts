@@ -1,3 +1,5 @@
+import type { StepTimings } from "./activities.js";
+import { OPERATOR_STEPS } from "./steps.js";
 import type { TaskStatus } from "./tasks.js";
 
 /**
@@ -41,10 +43,8 @@ function lastSwitchInWords(last: NonNullable<TaskStatus["lastSwitch"]>): string 
   return `committed, pause ${last.pauseMs ?? "?"} ms${steps}`;
 }
 
-function stepsInWords(steps: Readonly<Record<string, number>>): string {
-  return Object.entries(steps)
-    .map(([name, ms]) => `${name} ${ms}`)
-    .join(", ");
+function stepsInWords(steps: StepTimings): string {
+  return OPERATOR_STEPS.map(({ key, text }) => `${text} ${steps[key]}`).join(", ");
 }
 
 function inWords(ms: number): string {
