@@ -38,6 +38,8 @@ const HEADER_BYTES = SIGNATURE.length + 8;
 /** Without flags and extension. */
 export const BINARY_HEADER = Buffer.concat([SIGNATURE, Buffer.alloc(8)]);
 export const BINARY_TRAILER = Buffer.from([0xff, 0xff]);
+/** In the place of a row's field count. */
+const TRAILER_COUNT = -1;
 const INCOMPLETE = -1;
 
 /**
@@ -100,9 +102,15 @@ export class BinaryCopySplitter implements CopySplitter {
     }
     while (at < end) {
       if (this.#phase === "done") throw new CopyStreamMalformed("bytes after the trailer");
+      if (end - at < 2) return at;
+      if (bytes.readInt16BE(at) === TRAILER_COUNT) {
+        this.#phase = "done";
+        at += 2;
+        continue;
+      }
       const rowEnd = this.#rowEnd(bytes, at, end);
       if (rowEnd === INCOMPLETE) return at;
-      if (this.#phase === "rows") this.#forward(bytes, at, rowEnd);
+      this.#forward(bytes, at, rowEnd);
       at = rowEnd;
     }
     return at;
@@ -119,15 +127,10 @@ export class BinaryCopySplitter implements CopySplitter {
     return headerEnd <= end ? headerEnd : INCOMPLETE;
   }
 
-  /** Finds the row's end and notes where its key is. At the trailer: the phase becomes "done". */
+  /** Finds the row's end and notes where its key is. */
   #rowEnd(bytes: Buffer, start: number, end: number): number {
-    if (end - start < 2) return INCOMPLETE;
     const fieldCount = bytes.readInt16BE(start);
     let at = start + 2;
-    if (fieldCount === -1) {
-      this.#phase = "done";
-      return at;
-    }
     if (fieldCount <= this.#keyField)
       throw new CopyStreamMalformed(`a row of ${fieldCount} fields`);
     for (let field = 0; field < fieldCount; field++) {
