@@ -1,0 +1,69 @@
+import { schemaAdminOf, serverCredentials } from "../config/credentials.js";
+import type { Config, DatabaseConfig } from "../config/model.js";
+import { DatabaseUnknown, type ErrorFields, SluiceError } from "../core/errors.js";
+import { SQLSTATE } from "../core/sqlstate.js";
+import type { Cluster, EnginePolicy } from "../resharding/context.js";
+
+/** Nobody is named who may do DDL, COPY and replication there. */
+export class SchemaOwnerMissing extends SluiceError {
+  readonly code = "SLUICE_CONFIG_INVALID";
+  readonly sqlState = SQLSTATE.configFileError;
+  readonly recovery = "operator";
+  constructor(database: string, options: ErrorFields = {}) {
+    super(`database "${database}" has no schema owner`, {
+      hint: `In users.toml, give one [[users]] entry of "${database}" schema_admin = true.`,
+      ...options,
+    });
+  }
+}
+
+/**
+ * The clusters of a configuration, with the schema owner's credentials.
+ * @throws DatabaseUnknown, SchemaOwnerMissing
+ */
+export function clusterOf(config: Config, name: string): Cluster {
+  const primaries = config.databases
+    .filter((one) => one.name === name && one.role !== "replica")
+    .sort((a, b) => a.shard - b.shard);
+  if (primaries.length === 0) throw new DatabaseUnknown(name);
+  return {
+    name,
+    shards: primaries.map((one) => addressOf(config, one)),
+    shardedTables: config.shardedTables.filter((table) => table.database === name),
+    omnishardedTables: config.omnishardedTables[name] ?? [],
+  };
+}
+
+function addressOf(config: Config, database: DatabaseConfig): Cluster["shards"][number] {
+  const admin = schemaAdminOf(config, database.name);
+  if (!admin && database.user === null) throw new SchemaOwnerMissing(database.name);
+  const credentials = admin
+    ? serverCredentials(database, admin)
+    : { user: database.user ?? "", password: database.password };
+  return {
+    host: database.host,
+    port: database.port,
+    database: database.databaseName,
+    user: credentials.user,
+    password: credentials.password,
+  };
+}
+
+/** What the engine obeys, from pgdog.toml and sluice.toml. */
+export function enginePolicyOf(config: Config): EnginePolicy {
+  const { general, sluice } = config;
+  return {
+    copyFormat: general.reshardingCopyFormat,
+    parallelCopies: general.reshardingParallelCopies,
+    copyRangeRows: sluice.copyRangeRows,
+    pauseCapMs: sluice.pauseCapMs,
+    pauseBudgetMs: sluice.pauseBudgetMs,
+    trafficStopThresholdBytes: general.cutoverTrafficStopThresholdBytes,
+    openTransactions: sluice.openTransactions,
+    silentNode: sluice.silentNode,
+    verifyMaxAgeMs: sluice.verifyMaxAgeMs,
+    acceptUniqueWithoutShardingKey: sluice.acceptUniqueWithoutShardingKey,
+    leftBehind: sluice.leftBehind,
+    pgDumpPath: config.pgDumpPath,
+  };
+}
