@@ -1,22 +1,10 @@
 import { describeAddress, type ServerAddress } from "../backend/address.js";
 import { connectSql } from "../backend/sql-client.js";
-import { serverCredentials } from "../config/credentials.js";
-import type { Config, DatabaseConfig, UserConfig } from "../config/model.js";
+import type { Config } from "../config/model.js";
+import { clusterOf, SchemaOwnerMissing } from "../control/cluster-directory.js";
 import { DatabaseUnknown, type ErrorFields, SluiceError } from "../core/errors.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { MigrationArguments } from "./command.js";
-
-/** A database that no `[[users]]` entry administers: nobody to run DDL, COPY and replication as. */
-export class SchemaOwnerMissing extends SluiceError {
-  readonly code = "SLUICE_CONFIG_INVALID";
-  readonly sqlState = SQLSTATE.undefinedObject;
-  readonly recovery = "operator";
-  constructor(database: string) {
-    super(`database "${database}" has no schema owner`, {
-      hint: `Set schema_admin = true for one of its [[users]] in users.toml, then RELOAD.`,
-    });
-  }
-}
 
 /** A publication that the source does not have. */
 export class PublicationUnknown extends SluiceError {
@@ -71,38 +59,32 @@ async function hasPublication(server: ServerAddress, publication: string): Promi
 }
 
 /**
- * Primaries of a database in the order of its shards, with its schema owner's credentials.
+ * Primaries of a database in the order of its shards, with its schema owner's credentials. The owner must be
+ * named: a task that makes tables as whoever comes first in users.toml would be a surprise.
  * @throws DatabaseUnknown | SchemaOwnerMissing
  */
-export function primariesOf(config: Config, name: string): readonly ServerAddress[] {
-  const entries = config.databases.filter((entry) => entry.name === name);
-  if (entries.length === 0)
-    throw new DatabaseUnknown(name, {
-      hint: `Configured: ${[...new Set(config.databases.map((entry) => entry.name))].join(", ")}.`,
-    });
-  const owner = config.users.find((user) => user.database === name && user.schemaAdmin);
-  if (owner === undefined) throw new SchemaOwnerMissing(name);
-  return entries
-    .filter((entry) => entry.role !== "replica")
-    .sort((a, b) => a.shard - b.shard)
-    .map((entry) => addressOf(entry, owner));
+function primariesOf(config: Config, name: string): readonly ServerAddress[] {
+  const names = databaseNames(config);
+  if (!names.includes(name))
+    throw new DatabaseUnknown(name, { hint: `Configured: ${names.join(", ")}.` });
+  const hasOwner = config.users.some((user) => user.database === name && user.schemaAdmin);
+  if (!hasOwner) throw new SchemaOwnerMissing(name);
+  return clusterOf(config, name).shards;
 }
 
-/** Primaries of every database that has a schema owner: where status is read from. */
+/** Primaries of every database that somebody may log in to: where status is read from. */
 export function allPrimaries(config: Config): readonly ServerAddress[] {
-  const names = [...new Set(config.databases.map((entry) => entry.name))];
-  return names.flatMap((name) =>
-    config.users.some((user) => user.database === name && user.schemaAdmin)
-      ? primariesOf(config, name)
-      : [],
-  );
+  return databaseNames(config).flatMap((name) => {
+    try {
+      return clusterOf(config, name).shards;
+    } catch (error) {
+      // Nobody is named who could ask there; nothing of a migration can be there either.
+      if (error instanceof SluiceError) return [];
+      throw error;
+    }
+  });
 }
 
-function addressOf(entry: DatabaseConfig, owner: UserConfig): ServerAddress {
-  return {
-    host: entry.host,
-    port: entry.port,
-    database: entry.databaseName,
-    ...serverCredentials(entry, owner),
-  };
+function databaseNames(config: Config): readonly string[] {
+  return [...new Set(config.databases.map((entry) => entry.name))];
 }

@@ -60,6 +60,7 @@ export class Supervisor {
       files: this.#files,
       planes: this.#planes,
       log: this.#log.child({ part: "agent" }),
+      paths: options.paths,
       ...this.#identity,
     });
     this.#tasks = connectTasks({
