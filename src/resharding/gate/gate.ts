@@ -165,9 +165,9 @@ export async function passBarrier(
 
 async function gateHolders(client: SqlClient, ref: MigrationRef): Promise<string[]> {
   const result = await client.query<{ who: string }>(
-    `SELECT coalesce(format('pid %s, application %s, open %s s', l.pid, a.application_name,
-                            round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1)),
-                     'prepared transaction') AS who
+    `SELECT CASE WHEN l.pid IS NULL THEN 'prepared transaction'
+                 ELSE format('pid %s, application %s, open %s s', l.pid, a.application_name,
+                             round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1)) END AS who
        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
       WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
