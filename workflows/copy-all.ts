@@ -1,6 +1,10 @@
 import { condition, executeChild, ParentClosePolicy, workflowInfo } from "@temporalio/workflow";
 import type { TableCopyPlan } from "../src/resharding/model/activities.js";
-import { type CopyTableInput, workflowIds } from "../src/resharding/model/tasks.js";
+import {
+  type CopyTableInput,
+  type TaskPolicy,
+  workflowIds,
+} from "../src/resharding/model/tasks.js";
 import type { copyTable } from "./copy-table.js";
 import type { ReshardRun } from "./reshard-run.js";
 import { together } from "./run-step.js";
@@ -16,10 +20,10 @@ const FEWEST_AT_ONCE = 2;
  */
 export async function copyAll(
   run: ReshardRun,
-  plans: readonly TableCopyPlan[],
+  work: { readonly plans: readonly TableCopyPlan[]; readonly policy: TaskPolicy },
 ): Promise<"done" | "interrupted"> {
-  const budget = Math.max(FEWEST_AT_ONCE, run.input.policy.parallelCopies);
-  const queue = plans
+  const budget = Math.max(FEWEST_AT_ONCE, work.policy.parallelCopies);
+  const queue = work.plans
     .filter((plan) => rangesLeft(plan) > 0)
     .sort((a, b) => b.estimatedRows - a.estimatedRows);
   let used = 0;

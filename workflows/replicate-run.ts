@@ -50,6 +50,7 @@ export interface ReplicateRun {
   lastCleanAtMs: number | null;
   readonly isServing: () => boolean;
   readonly attempts: () => number;
+  readonly startedAtMs: () => number;
   readonly fromShards: () => readonly number[];
   readonly log: (message: string) => void;
   begin(taskId: number): void;
@@ -68,7 +69,7 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
   let taskId = resume?.taskId ?? null;
   let attempts = resume?.attempts ?? 0;
   let lastSwitch = resume?.lastSwitch ?? null;
-  const startedAtMs = resume?.startedAtMs ?? Date.now();
+  let startedAtMs = resume?.startedAtMs ?? Date.now();
   const stops: (() => Promise<void>)[] = [];
   const view = createTaskView({
     ref,
@@ -95,11 +96,14 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
     lastCleanAtMs: resume?.lastCleanAtMs ?? null,
     isServing: () => isServing,
     attempts: () => attempts,
+    startedAtMs: () => startedAtMs,
     fromShards: () => Array.from({ length: input.shards[streamFrom(stream)] }, (_, shard) => shard),
     log: (message) => log.info(message, { migration: ref.id, stream }),
     begin: (id) => {
       isServing = true;
       taskId = id;
+      // As people count: the way back began with the switch, not with its standby.
+      startedAtMs = Date.now();
     },
     note: (readiness) => {
       const { lagBytes, predictedPauseMs } = readiness;

@@ -99,7 +99,11 @@ async function becomeServing(run: ReplicateRun): Promise<void> {
     { key: searchAttributes.kind, value: "replicate" },
     { key: searchAttributes.cluster, value: `${ref.source}/${ref.destination}` },
   ]);
-  run.view.change({ innerStatus: "replicating", isSwitchable: true });
+  run.view.change({
+    innerStatus: "replicating",
+    isSwitchable: true,
+    startedAtMs: run.startedAtMs(),
+  });
   run.view.becomeRoot();
   run.log(`serves as the way back of stream ${stream - 1}`);
 }

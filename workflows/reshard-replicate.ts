@@ -2,20 +2,20 @@ import { CancelledFailure, executeChild, ParentClosePolicy } from "@temporalio/w
 import {
   type ReplicateInput,
   type ReplicateResult,
-  type ShardCounts,
   workflowIds,
 } from "../src/resharding/model/tasks.js";
 import type { replicate } from "./replicate.js";
 import type { ReshardResult } from "./reshard.js";
-import type { ReshardRun } from "./reshard-run.js";
+import type { Begun, ReshardRun } from "./reshard-run.js";
 
 /** Stream 0 until traffic is switched. A child that is ended from outside parks the task; it can run again. */
 export async function replicateUntilSwitched(
   run: ReshardRun,
-  shards: ShardCounts,
+  begun: Begun,
 ): Promise<ReshardResult> {
-  run.view.change({ innerStatus: "replicating", isSwitchable: true });
-  const result = await run.step("runStream", () => runChild(run, shards));
+  // One that switches by itself does not wait for CUTOVER.
+  run.view.change({ innerStatus: "replicating", isSwitchable: !run.wantsSwitch });
+  const result = await run.step("runStream", () => runChild(run, begun));
   switch (result.outcome) {
     case "committed":
       return { outcome: "switched", pauseMs: result.lastSwitch.pauseMs };
@@ -25,8 +25,9 @@ export async function replicateUntilSwitched(
   }
 }
 
-function runChild(run: ReshardRun, shards: ShardCounts): Promise<ReplicateResult> {
-  const { ref, policy } = run.input;
+function runChild(run: ReshardRun, begun: Begun): Promise<ReplicateResult> {
+  const { ref } = run.input;
+  const { policy, shards } = begun;
   const input: ReplicateInput = {
     version: 1,
     ref,

@@ -3,10 +3,17 @@ import {
   type ReshardInput,
   type ReshardResume,
   type ShardCounts,
+  type TaskPolicy,
   taskType,
 } from "../src/resharding/model/tasks.js";
 import { createStepRunner, type Retries, type StepRunner } from "./run-step.js";
 import { createTaskView, type TaskView } from "./task-view.js";
+
+/** What is known once the migration has begun. */
+export interface Begun {
+  readonly policy: TaskPolicy;
+  readonly shards: ShardCounts;
+}
 
 /** The state of one `reshard` run. */
 export interface ReshardRun {
@@ -26,7 +33,7 @@ export interface ReshardRun {
   /** Children that wait for `retryStep`, by workflow id. */
   readonly parkedChildren: Set<string>;
   readonly isCancelledFromOutside: () => boolean;
-  continued(shards: ShardCounts): ReshardInput;
+  continued(begun: Begun): ReshardInput;
 }
 
 export function createReshardRun(input: ReshardInput): ReshardRun {
@@ -59,9 +66,9 @@ export function createReshardRun(input: ReshardInput): ReshardRun {
     replicateId: null,
     parkedChildren: new Set(),
     isCancelledFromOutside: () => isCancelled,
-    continued: (shards) => {
+    continued: (begun) => {
       const next: ReshardResume = {
-        shards,
+        ...begun,
         autoCutover: run.wantsSwitch,
         subtasks: view.state().subtasks,
         startedAtMs,

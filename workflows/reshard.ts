@@ -8,14 +8,14 @@ import {
   isCancellation,
 } from "@temporalio/workflow";
 import type { PreflightResult } from "../src/resharding/model/activities.js";
-import type { ReshardInput, ShardCounts, TaskMemo } from "../src/resharding/model/tasks.js";
+import type { ReshardInput, TaskMemo } from "../src/resharding/model/tasks.js";
 import { taskType } from "../src/resharding/model/tasks.js";
 import { activity } from "./activity-options.js";
 import { copyAll } from "./copy-all.js";
 import { failureOf } from "./failures.js";
 import { handleReshardOrders, receiveChildReports } from "./reshard-orders.js";
 import { replicateUntilSwitched } from "./reshard-replicate.js";
-import { createReshardRun, type ReshardRun } from "./reshard-run.js";
+import { type Begun, createReshardRun, type ReshardRun } from "./reshard-run.js";
 
 export type ReshardResult =
   | { readonly outcome: "switched"; readonly pauseMs: number | null }
@@ -40,28 +40,33 @@ export async function reshard(input: ReshardInput): Promise<ReshardResult> {
 
 async function pipeline(run: ReshardRun): Promise<ReshardResult> {
   const { input } = run;
-  const shards = input.resume?.shards ?? (await prepareMigration(run));
+  const begun = input.resume ?? (await prepareMigration(run));
   if (!input.skipCopy) {
-    const copied = await copy(run);
+    const copied = await copy(run, begun);
     if (copied === "interrupted") {
       await condition(allHandlersFinished);
-      return continueAsNew<typeof reshard>(run.continued(shards));
+      return continueAsNew<typeof reshard>(
+        run.continued({ policy: begun.policy, shards: begun.shards }),
+      );
     }
     await syncSchema(run, "post");
   }
   await run.step("installGates", () =>
     activity("installGates", { summary: "open gates on every moving table" })(input.ref),
   );
-  const result = await replicateUntilSwitched(run, shards);
+  const result = await replicateUntilSwitched(run, begun);
   // The task ends as PgDog's does: finished, its last inner status kept.
   run.view.change({ status: "finished", isSwitchable: false, waitingFor: [] });
   return result;
 }
 
 /** Everything before the first row moves. The slots come before the copy: what they miss, snapshots have. */
-async function prepareMigration(run: ReshardRun): Promise<ShardCounts> {
+async function prepareMigration(run: ReshardRun): Promise<Begun> {
   const { ref, skipCopy } = run.input;
   run.view.change({ innerStatus: "checking" });
+  const policy = await run.step("readPolicy", () =>
+    activity("readPolicy", { summary: "read policies" })(),
+  );
   const checked = await run.step("preflight", () =>
     activity("preflight", { summary: `check ${ref.source} -> ${ref.destination}` })(ref),
   );
@@ -76,7 +81,11 @@ async function prepareMigration(run: ReshardRun): Promise<ShardCounts> {
   await run.step("createStream", () =>
     activity("createStream", { summary: "slots on every source shard" })({ ref, stream: 0 }),
   );
-  return { source: spec.source.shardCount, destination: spec.destination.shardCount };
+  const { source, destination } = spec;
+  return {
+    policy,
+    shards: { source: source.shardCount, destination: destination.shardCount },
+  };
 }
 
 function specOf(checked: PreflightResult): NonNullable<PreflightResult["spec"]> {
@@ -107,14 +116,14 @@ async function syncSchema(run: ReshardRun, phase: "pre" | "post"): Promise<void>
   run.view.subtask(type, { status: "finished" });
 }
 
-async function copy(run: ReshardRun): Promise<"done" | "interrupted"> {
+async function copy(run: ReshardRun, { policy }: Begun): Promise<"done" | "interrupted"> {
   const { ref } = run.input;
   run.view.change({ innerStatus: "syncing data" });
   run.view.subtask(taskType.copyData(ref), { status: "running" });
   const plans = await run.step("planCopy", () =>
     activity("planCopy", { summary: "cut tables into key ranges" })(ref),
   );
-  const outcome = await copyAll(run, plans);
+  const outcome = await copyAll(run, { plans, policy });
   if (outcome === "done") run.view.subtask(taskType.copyData(ref), { status: "finished" });
   return outcome;
 }

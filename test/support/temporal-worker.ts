@@ -1,10 +1,10 @@
 import { Context } from "@temporalio/activity";
 import { Client, Connection } from "@temporalio/client";
 import { NativeConnection, Runtime, Worker } from "@temporalio/worker";
+import { registerSearchAttributes } from "../../src/control/search-attributes.js";
 import type { DecisionHandle, StepTimings } from "../../src/resharding/model/activities.js";
 import type { Activities } from "../../src/resharding/model/steps.js";
-import { queues } from "../../src/resharding/model/tasks.js";
-import { registerSearchAttributes } from "../../src/control/search-attributes.js";
+import { queues, type TaskPolicy } from "../../src/resharding/model/tasks.js";
 import type { TemporalServer } from "./temporal.js";
 import { bundleWorkflows } from "./temporal-bundle.js";
 
@@ -30,11 +30,23 @@ export interface Stage extends AsyncDisposable {
 }
 
 export const NODE = { nodeId: "n1", incarnation: "i1", address: "127.0.0.1:6432", epoch: 0 };
+export const POLICY: TaskPolicy = {
+  parallelCopies: 2,
+  pauseCapMs: 2_000,
+  silentNode: "abort",
+  verifyMaxAgeMs: 60_000,
+  switchRetryMs: 200,
+  observeMs: 500,
+};
 export const STEPS_MS: StepTimings = { pause: 3, synchronize: 11, swap: 1, reverse: 2, resume: 4 };
 
 export async function openStage(server: TemporalServer): Promise<Stage> {
   // Silence: what matters is asserted. Once per process, before any other use of the worker package.
-  Runtime.install({ shutdownSignals: [], telemetryOptions: { logging: { filter: "OFF", forward: {} } }, logger: quietLogger });
+  Runtime.install({
+    shutdownSignals: [],
+    telemetryOptions: { logging: { filter: "OFF", forward: {} } },
+    logger: quietLogger,
+  });
   const address = server.address;
   const [connection, native] = [
     await Connection.connect({ address }),
@@ -123,6 +135,7 @@ let nextTaskId = 1_000;
 /** Everything goes well: two tables, one source shard, two destination shards, one node. */
 const HAPPY: Activities = {
   allocateTaskId: async () => nextTaskId++,
+  readPolicy: async () => POLICY,
   preflight: async () => ({
     ok: true,
     checks: [],

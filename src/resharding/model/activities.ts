@@ -7,6 +7,8 @@ import type {
   StreamNumber,
 } from "./migration.js";
 
+import type { TaskPolicy } from "./tasks.js";
+
 /**
  * Signatures of all activities, shared by workflows (as types) and their implementations. Everything is
  * JSON, small, and free of rows, addresses and secrets. Each implementation's docstring says why a second
@@ -17,6 +19,8 @@ import type {
 export interface LightActivities {
   /** Next integer for SHOW TASKS; unique over nodes and restarts. */
   allocateTaskId(): Promise<number>;
+  /** What this fleet's files say that orchestration obeys; asked once per migration. */
+  readPolicy(): Promise<TaskPolicy>;
   /** All checks, always all of them; `ok` is false when one is an error. Also makes the spec. */
   preflight(ref: MigrationRef): Promise<PreflightResult>;
   /** Control schema, migration rows with the spec, table locks, on every shard of both sides. */
@@ -182,7 +186,15 @@ export interface FinalizeResult {
 }
 
 export interface SchemaResult {
+  /** Statements run or found done, over all shards. */
   readonly statementCount: number;
+  /**
+   * Constraints that the copied rows do not fit yet: due again in phase "cutover", after catch-up. Some of
+   * them, at most.
+   */
+  readonly deferred: readonly string[];
+  /** Ownership and grants left out because a role does not exist there. Some of them, at most. */
+  readonly warnings: readonly string[];
 }
 
 export interface TableCopyPlan {

@@ -80,6 +80,12 @@ export const STEPS = {
     status: "starting",
     text: "take the next integer for SHOW TASKS",
   },
+  readPolicy: {
+    ...short,
+    activity: "readPolicy",
+    status: "checking",
+    text: "read the policies that hold for this migration from then on",
+  },
   preflight: {
     ...beating,
     activity: "preflight",

@@ -24,7 +24,6 @@ export interface ReshardInput {
   readonly ref: MigrationRef;
   readonly taskId: number;
   readonly kind: RootKind;
-  readonly policy: TaskPolicy;
   readonly autoCutover: boolean;
   /** Only stream: the rows are there already. */
   readonly skipCopy: boolean;
@@ -33,6 +32,7 @@ export interface ReshardInput {
 }
 
 export interface ReshardResume {
+  readonly policy: TaskPolicy;
   readonly shards: ShardCounts;
   readonly autoCutover: boolean;
   readonly subtasks: readonly Subtask[];
