@@ -1,18 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { VERSION } from "../admin/version.js";
 import type { ConfigPaths } from "../config/read-config.js";
-import { checkConfig } from "./config-check.js";
 import { reportFailure } from "./failure-report.js";
-import {
-  orderTask,
-  reportTask,
-  showTasks,
-  startMigration,
-  startSchemaSync,
-} from "./migrate-commands.js";
-import { planMigration } from "./migrate-plan.js";
-import { watchMigration } from "./migrate-watch.js";
-import { runNode } from "./run-node.js";
 
 interface FileOptions {
   readonly config: string;
@@ -33,11 +22,21 @@ const program = new Command("sluice")
 
 withFiles(program.command("run"))
   .description("run one proxy node until SIGTERM; SIGHUP reloads the files")
-  .action(async (options: FileOptions) => exitWith(await runNode(pathsOf(options))));
+  .action((options: FileOptions) =>
+    act(async () => {
+      const { runNode } = await import("./run-node.js");
+      return await runNode(pathsOf(options));
+    }),
+  );
 
 withFiles(program.command("configcheck"))
   .description("read all files and say what is wrong with them")
-  .action((options: FileOptions) => exitWith(checkConfig(pathsOf(options))));
+  .action((options: FileOptions) =>
+    act(async () => {
+      const { checkConfig } = await import("./config-check.js");
+      return checkConfig(pathsOf(options));
+    }),
+  );
 
 const migrate = program
   .command("migrate")
@@ -46,7 +45,10 @@ const migrate = program
 withMigration(migrate.command("plan"))
   .description("dry run: every preflight check with its evidence and remedy; changes nothing")
   .action((options: MigrationOptions) =>
-    act(async () => await planMigration(pathsOf(options), options)),
+    act(async () => {
+      const { planMigration } = await import("./migrate-plan.js");
+      return await planMigration(pathsOf(options), options);
+    }),
   );
 
 withMigration(migrate.command("start"))
@@ -56,11 +58,12 @@ withMigration(migrate.command("start"))
   .action((options: MigrationOptions & { manualCutover?: boolean; watch?: boolean }) =>
     act(async () => {
       const paths = pathsOf(options);
-      const taskId = await startMigration(paths, {
+      const { startMigration } = await migrateCommands();
+      const started = await startMigration(paths, {
         ...options,
         isAutomatic: options.manualCutover !== true,
       });
-      return options.watch === true ? await watchMigration(paths, taskId) : 0;
+      return options.watch === true ? await watch(paths, started) : 0;
     }),
   );
 
@@ -68,15 +71,13 @@ withFiles(migrate.command("status"))
   .description("all tasks, or one in detail")
   .argument("[task]", "task id of SHOW TASKS", taskId)
   .action((id: number | undefined, options: FileOptions) =>
-    act(async () => await showTasks(pathsOf(options), id ?? null)),
+    act(async () => await (await migrateCommands()).showTasks(pathsOf(options), id ?? null)),
   );
 
 withFiles(migrate.command("watch"))
   .description("progress bars until the task ends")
   .argument("<task>", "task id", taskId)
-  .action((id: number, options: FileOptions) =>
-    act(async () => await watchMigration(pathsOf(options), id)),
-  );
+  .action((id: number, options: FileOptions) => act(async () => await watch(pathsOf(options), id)));
 
 const ORDERS = {
   cutover: "switch as soon as it is ready",
@@ -90,14 +91,14 @@ for (const order of ["cutover", "rollback", "finalize", "abort"] as const)
     .description(ORDERS[order])
     .argument("<task>", "task id", taskId)
     .action((id: number, options: FileOptions) =>
-      act(async () => await orderTask(pathsOf(options), order, id)),
+      act(async () => await (await migrateCommands()).orderTask(pathsOf(options), order, id)),
     );
 
 withFiles(migrate.command("report"))
   .description("the last switch of a task as JSON: pause and milliseconds of each step")
   .argument("<task>", "task id", taskId)
   .action((id: number, options: FileOptions) =>
-    act(async () => await reportTask(pathsOf(options), id)),
+    act(async () => await (await migrateCommands()).reportTask(pathsOf(options), id)),
   );
 
 withMigration(program.command("schema-sync"))
@@ -108,11 +109,22 @@ withMigration(program.command("schema-sync"))
     act(async () => {
       const phase =
         options.cutover === true ? "cutover" : options.dataSyncComplete === true ? "post" : "pre";
+      const { startSchemaSync } = await migrateCommands();
       return await startSchemaSync(pathsOf(options), { ...options, phase });
     }),
   );
 
 await program.parseAsync();
+
+/** Loaded when they are needed: Temporal's client takes longer to load than most commands to run. */
+async function migrateCommands() {
+  return await import("./migrate-commands.js");
+}
+
+async function watch(paths: ConfigPaths, task: number): Promise<number> {
+  const { watchMigration } = await import("./migrate-watch.js");
+  return await watchMigration(paths, task);
+}
 
 function withFiles(command: Command): Command {
   return command

@@ -1,0 +1,160 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { builtLauncher } from "./built.js";
+import { freePort } from "./postgres.js";
+import { until } from "./until.js";
+
+export interface NodeFiles {
+  /** `[general] port` is put before it; everything else is the test's. */
+  readonly pgdog: string;
+  readonly users: string;
+  readonly sluice?: string;
+}
+
+export interface NodeOptions extends NodeFiles {
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** A real `sluice run`, as a user starts it. */
+export interface SluiceNode extends AsyncDisposable {
+  readonly port: number;
+  readonly pid: number;
+  /** Of the main process: data planes, control, movers. */
+  children(): readonly Child[];
+  readonly ended: Promise<Ended>;
+  /** Everything on standard error until now: the log. */
+  log(): string;
+  signal(signal: NodeJS.Signals): void;
+  /** Replaces files on disk; what is not given stays. */
+  write(files: Partial<NodeFiles>): void;
+  readonly folder: string;
+}
+
+export interface Child {
+  readonly pid: number;
+  readonly role: "data-plane" | "control" | "mover" | "other";
+}
+
+/** Resolves when the node accepts clients. */
+export async function startNode(options: NodeOptions): Promise<SluiceNode> {
+  const launcher = await builtLauncher();
+  const port = await freePort();
+  const folder = mkdtempSync(join(tmpdir(), "sluice-node-"));
+  const write = (files: Partial<NodeFiles>) => {
+    const general = `[general]\nhost = "127.0.0.1"\nport = ${port}\n`;
+    if (files.pgdog !== undefined) writeFileSync(join(folder, "pgdog.toml"), general + files.pgdog);
+    if (files.users !== undefined) writeFileSync(join(folder, "users.toml"), files.users);
+    if (files.sluice !== undefined) writeFileSync(join(folder, "sluice.toml"), files.sluice);
+  };
+  write(options);
+  const args = [
+    "run",
+    "--config",
+    join(folder, "pgdog.toml"),
+    "--users",
+    join(folder, "users.toml"),
+  ];
+  const child = spawn(process.execPath, [launcher, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, SLUICE_LOG_LEVEL: "info", ...options.env },
+  });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    stdout += chunk.toString();
+  });
+  child.stderr.on("data", (chunk: Buffer) => {
+    stderr += chunk.toString();
+  });
+  const ended = endOf(child);
+  const killTree = () => {
+    for (const each of childrenOf(child.pid ?? -1)) kill(each.pid);
+    child.kill("SIGKILL");
+  };
+  process.once("exit", killTree);
+  const node: SluiceNode = {
+    port,
+    pid: child.pid ?? -1,
+    folder,
+    ended,
+    children: () => childrenOf(child.pid ?? -1),
+    log: () => stderr,
+    signal: (signal) => void child.kill(signal),
+    write,
+    [Symbol.asyncDispose]: async () => {
+      killTree();
+      await ended;
+      process.removeListener("exit", killTree);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+  const isOver = () => child.exitCode !== null || child.signalCode !== null;
+  try {
+    await until(() => stdout.includes("sluice: listening on") || isOver(), {
+      timeoutMs: 30_000,
+      what: "the node to listen",
+    });
+    if (isOver()) throw new Error("the node ended at its start");
+    return node;
+  } catch (error) {
+    await node[Symbol.asyncDispose]();
+    throw new Error(`${String(error)}\n${stdout}${stderr}`);
+  }
+}
+
+/** A `sluice` command to its end. */
+export async function runSluice(
+  args: readonly string[],
+  options: { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> } = {},
+): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
+  const launcher = await builtLauncher();
+  const { status, stdout, stderr } = spawnSync(process.execPath, [launcher, ...args], {
+    encoding: "utf8",
+    cwd: options.cwd ?? tmpdir(),
+    env: { ...process.env, ...options.env },
+    timeout: 60_000,
+  });
+  return { code: status, stdout, stderr };
+}
+
+function endOf(child: ChildProcess): Promise<Ended> {
+  return new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
+}
+
+function childrenOf(pid: number): readonly Child[] {
+  const list = readProc(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean).map(Number);
+  return list.map((child) => {
+    const command = readProc(`/proc/${child}/cmdline`);
+    const role = /(data-plane|control|mover)-process/u.exec(command)?.[1];
+    return { pid: child, role: (role ?? "other") as Child["role"] };
+  });
+}
+
+function readProc(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** A process that has ended but was not waited for counts as gone. */
+export function isAlive(pid: number): boolean {
+  const state = /\)\s(\S)/u.exec(readProc(`/proc/${pid}/stat`))?.[1];
+  return state !== undefined && state !== "Z" && state !== "X";
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // Gone already.
+  }
+}
