@@ -35,6 +35,8 @@ const SHOW_TIMEOUT_MS = 2_000;
  * with `node:cluster`, nothing of the listening socket lives in a data plane, so no client is accepted before
  * the boot has read the decisions (R32), a restarted data plane gets its orders before its first client,
  * and a shutdown stops at one place. A connection costs one message; bytes never pass the main process.
+ * Both ways accept as many: 3,700 to 4,900 connections a second against 3,600 to 5,800 (two cores, 16 clients that
+ * connect and leave, two runs each, 2026-11-22).
  */
 export class DataPlaneProcesses implements DataPlaneGroup {
   readonly #count: number;
