@@ -163,7 +163,8 @@ const COPY_SQL = `INSERT INTO sluice.decision (migration, epoch, serving, stream
                                   open_transactions, system_identifier, timeline, decided_at)
   SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp() `;
 const COPY_CONFLICT_SQL = `ON CONFLICT (migration, epoch) DO UPDATE
-     SET state = excluded.state, serving = excluded.serving, stream = excluded.stream`;
+     SET state = excluded.state, serving = excluded.serving, stream = excluded.stream,
+         system_identifier = excluded.system_identifier, timeline = excluded.timeline`;
 
 function copyValues(
   ref: Pick<MigrationRef, "id">,

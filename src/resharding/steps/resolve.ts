@@ -10,6 +10,7 @@ import {
   markAborted,
   readDecision,
   readIdentity,
+  type ServerIdentity,
   storeFinal,
   storeWitness,
 } from "../decision/decision.js";
@@ -95,7 +96,9 @@ async function settle(
     stored !== null &&
     identity.systemIdentifier === stored.systemIdentifier &&
     identity.timeline === stored.timeline;
-  if (!isSameServer) return await askWitnesses(context, sides, { ...input, control, stored });
+  if (!isSameServer) {
+    return await askWitnesses(context, sides, { ...input, control, stored, identity });
+  }
   if (isFinal(stored)) return stored;
   await markAborted(
     control,
@@ -121,7 +124,11 @@ async function settle(
 async function askWitnesses(
   context: EngineContext,
   sides: Sides,
-  input: ResolveInput & { readonly control: SqlClient; readonly stored: Decision | null },
+  input: ResolveInput & {
+    readonly control: SqlClient;
+    readonly stored: Decision | null;
+    readonly identity: ServerIdentity;
+  },
 ): Promise<FinalDecision> {
   const { ref, decision, stored } = input;
   let committed: Decision | null = null;
@@ -135,7 +142,9 @@ async function askWitnesses(
   const known = committed ?? stored;
   if (!known) throw new DecisionLost(decision.epoch);
   const state = committed ? "committed" : "aborted";
-  const final: FinalDecision = { ...known, state, reason: "the control database failed over" };
+  // From here on this server's row decides again.
+  const reason = "the control database failed over";
+  const final: FinalDecision = { ...known, ...input.identity, state, reason };
   await storeFinal(input.control, ref, final);
   return final;
 }
