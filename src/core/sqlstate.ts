@@ -15,6 +15,7 @@ export const SQLSTATE = {
   serverRejectedConnection: state("08004"),
   protocolViolation: state("08P01"),
   featureNotSupported: state("0A000"),
+  nullValueNotAllowed: state("22004"),
   cardinalityViolation: state("21000"),
   invalidParameterValue: state("22023"),
   invalidTextRepresentation: state("22P02"),

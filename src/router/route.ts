@@ -17,6 +17,8 @@ export interface OrderKey {
   readonly column: number;
   readonly isDescending: boolean;
   readonly nullsFirst: boolean;
+  /** Text of this column sorts by its bytes; else it cannot be merged by us. */
+  readonly isBytewise: boolean;
 }
 
 /** One piece of a statement that was taken apart. Parameters are re-numbered from 1. */
@@ -60,17 +62,17 @@ export type Route =
       readonly hint: string;
     };
 
+/**
+ * One statement takes the rows out and gives them as they shall be, so that no row comes between reading and
+ * deleting; then each goes in where it belongs.
+ */
 export interface RowMove {
   readonly from: ShardId;
   readonly to: ShardId;
-  /** Same shard: the plain UPDATE is sent instead. */
-  readonly selectSql: string;
-  readonly selectParameters: readonly number[];
+  /** `DELETE ... RETURNING` the new row's columns; binds the client's parameters as they are. */
   readonly deleteSql: string;
-  readonly deleteParameters: readonly number[];
-  /** `INSERT INTO t SELECT ...` taking the row as JSON text in its last parameter. */
+  /** `INSERT ... VALUES ($1, ...)`: the deleted row's columns in text format, types left to the server. */
   readonly insertSql: string;
-  readonly insertParameters: readonly number[];
 }
 
 export interface CopyInPlan {

@@ -1,0 +1,117 @@
+import type { CopyStmt, Node } from "libpg-query";
+import { type Analysis, onShards, type Plan } from "./analysis.js";
+import { Refusal } from "./refusal.js";
+import type { CopyInPlan, Route } from "./route.js";
+import { selectPlan } from "./select.js";
+
+interface CopyOptions {
+  readonly format: CopyInPlan["format"];
+  readonly texts: ReadonlyMap<string, string>;
+}
+
+export function copyPlan(analysis: Analysis, copy: CopyStmt): Plan {
+  if (copy.filename !== undefined || copy.is_program === true) throw new Refusal("copyServer");
+  const options = copyOptions(copy.options ?? []);
+  return copy.is_from === true
+    ? copyFrom(analysis, copy, options)
+    : copyTo(analysis, copy, options);
+}
+
+function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Plan {
+  const table = analysis.catalog.table(copy.relation ?? {});
+  if (table === null) throw new Refusal("ambiguousTable", copy.relation?.relname);
+  const { rule, facts, name } = table;
+  const plan = { ...formatOf(options), keyColumn: -1, keyType: "bigint" as const };
+  if (rule === null) {
+    const route: Route = { kind: "copyIn", plan };
+    return () => route;
+  }
+  const listed = (copy.attlist ?? []).map((node) =>
+    "String" in node ? (node.String.sval ?? "") : "",
+  );
+  // Without a list a copy has every column but the generated ones, in the order of the table.
+  const columns =
+    listed.length > 0
+      ? listed
+      : facts?.columns.filter((column) => !column.isGenerated).map((column) => column.name);
+  if (columns === undefined) throw new Refusal("unknownColumns", name);
+  const keyColumn = columns.indexOf(rule.column);
+  if (keyColumn < 0) throw new Refusal("copyKey", rule.column);
+  if (options.texts.has("encoding")) throw new Refusal("copyFormat", "with ENCODING");
+  const route: Route = { kind: "copyIn", plan: { ...plan, keyColumn, keyType: rule.dataType } };
+  return () => route;
+}
+
+function copyTo(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Plan {
+  const { query } = copy;
+  if (query !== undefined) return copyQuery(analysis, query, options);
+  const table = analysis.catalog.table(copy.relation ?? {});
+  if (table === null) throw new Refusal("ambiguousTable", copy.relation?.relname);
+  if (table.rule === null) return () => ({ kind: "any" });
+  refuseFrames(options);
+  return () => onShards("all", false);
+}
+
+function copyQuery(analysis: Analysis, query: Node, options: CopyOptions): Plan {
+  if (!("SelectStmt" in query)) throw new Refusal("copyFormat", "of a query that writes");
+  const plan = selectPlan(analysis, query.SelectStmt);
+  return (values) => {
+    const route = plan(values);
+    if (route.kind !== "many" || route.rows === "first") return route;
+    const { orderBy, aggregates, limit, offset } = route.merge;
+    const isPlain = orderBy.length === 0 && aggregates === null && limit === null && offset === 0;
+    if (!isPlain)
+      return new Refusal("copyFormat", "of a query with ORDER BY, LIMIT or aggregates").route;
+    try {
+      refuseFrames(options);
+    } catch (error) {
+      if (error instanceof Refusal) return error.route;
+      throw error;
+    }
+    return { ...route, rewrittenSql: null };
+  };
+}
+
+/** Each shard would send its own header. */
+function refuseFrames({ format, texts }: CopyOptions): void {
+  if (format === "binary") throw new Refusal("copyFormat", "in binary format");
+  if (isOn(texts.get("header"))) throw new Refusal("copyFormat", "with HEADER");
+}
+
+function copyOptions(nodes: readonly Node[]): CopyOptions {
+  const texts = new Map<string, string>();
+  for (const node of nodes) {
+    if (!("DefElem" in node)) continue;
+    texts.set(node.DefElem.defname ?? "", optionText(node.DefElem.arg));
+  }
+  const format = texts.get("format") ?? "text";
+  if (format !== "text" && format !== "csv" && format !== "binary") {
+    throw new Refusal("copyFormat", `in format ${format}`);
+  }
+  return { format, texts };
+}
+
+function optionText(node: Node | undefined): string {
+  if (node === undefined) return "true";
+  if ("String" in node) return node.String.sval ?? "";
+  if ("Boolean" in node) return node.Boolean.boolval === true ? "true" : "false";
+  if ("Integer" in node) return String(node.Integer.ival ?? 0);
+  return "true";
+}
+
+function isOn(text: string | undefined): boolean {
+  return text !== undefined && !/^(false|off|0|no|f|n)$/i.test(text);
+}
+
+function formatOf({ format, texts }: CopyOptions): Omit<CopyInPlan, "keyColumn" | "keyType"> {
+  const isCsv = format === "csv";
+  const quote = texts.get("quote") ?? '"';
+  return {
+    format,
+    delimiter: texts.get("delimiter") ?? (isCsv ? "," : "\t"),
+    nullText: texts.get("null") ?? (isCsv ? "" : "\\N"),
+    quote,
+    escape: texts.get("escape") ?? quote,
+    hasHeader: isOn(texts.get("header")),
+  };
+}

@@ -1,0 +1,94 @@
+import type { InsertStmt } from "libpg-query";
+import type { ShardId } from "../topology/topology.js";
+import { ANY, type Analysis, everywhere, onShards, type Plan, placed } from "./analysis.js";
+import { renumberParameters, textOf, valuesRows } from "./clauses.js";
+import { type KeyTerm, type StatementValues, shardOfValue, UNKNOWN } from "./key-value.js";
+import { mergeShape } from "./merge.js";
+import { Refusal, refused } from "./refusal.js";
+import type { Route } from "./route.js";
+import { refuseUnsteady, refuseUnsteadyDefault } from "./steadiness.js";
+import { addInsert, type InsertTarget } from "./write-scope.js";
+
+export function insertPlan(analysis: Analysis, insert: InsertStmt): Plan {
+  const { scope } = analysis;
+  const target = addInsert(scope, insert, null);
+  if (!target.ref.isSharded) return omnishardedInsert(analysis, target);
+  if (target.rowCount === 0) return insertSelect(analysis, insert, target);
+  const hasWith = insert.withClause !== undefined;
+  return placed(analysis, target.block, {
+    isWrite: true,
+    several: (values) => {
+      const table = target.ref.table?.name ?? "";
+      const { database } = analysis.catalog;
+      if (database.splitInserts === "error") return refused("splitInsert", table);
+      return hasWith ? refused("splitInsertWith") : split(analysis, target, values);
+    },
+  });
+}
+
+function omnishardedInsert({ scope, catalog }: Analysis, target: InsertTarget): Plan {
+  const { table } = target.ref;
+  refuseUnsteady(scope, table?.name ?? "");
+  for (const column of table?.facts?.columns ?? []) {
+    const isGiven = target.columns?.includes(column.name) === true;
+    if (!isGiven && !column.isGenerated) refuseUnsteadyDefault(column, catalog);
+  }
+  return () => everywhere(true);
+}
+
+/** Every shard selects from its own rows and keeps what it has selected. */
+function insertSelect(analysis: Analysis, insert: InsertStmt, target: InsertTarget): Plan {
+  const { scope } = analysis;
+  const source = insert.selectStmt;
+  let refusal: Route | null = null;
+  try {
+    if (source === undefined || !("SelectStmt" in source)) throw new Refusal("insertSelect");
+    const shape = mergeShape(source.SelectStmt, target.block, scope);
+    const isPlain = shape.aggregates === null && shape.limit === null && shape.offset === null;
+    if (!isPlain)
+      throw new Refusal("crossShardAggregate", "LIMIT or an aggregate in INSERT ... SELECT");
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    refusal = error.route;
+  }
+  return placed(analysis, target.block, {
+    isWrite: true,
+    several: (_values, shards) => refusal ?? onShards(shards, true),
+  });
+}
+
+function split(analysis: Analysis, target: InsertTarget, values: StatementValues): Route {
+  const texts = valuesRows(values.sql);
+  if (texts === null || texts.rows.length !== target.keys.length) {
+    return refused("splitInsert", target.ref.table?.name);
+  }
+  const { sql } = values;
+  const byShard = new Map<ShardId, string[]>();
+  for (const [index, key] of target.keys.entries()) {
+    const shard = rowShard(analysis, target, key, values);
+    const row = texts.rows[index];
+    // The placement has read every key before: what cannot be read never comes here.
+    if (shard === null || row === undefined) return ANY;
+    byShard.set(shard, [...(byShard.get(shard) ?? []), textOf(sql, row)]);
+  }
+  const parts = [...byShard]
+    .sort(([one], [other]) => one - other)
+    .map(([shard, rows]) => ({
+      shard,
+      ...renumberParameters(
+        `${textOf(sql, texts.head)} ${rows.join(", ")}${textOf(sql, texts.tail)}`,
+      ),
+    }));
+  return { kind: "split", parts };
+}
+
+function rowShard(
+  { catalog }: Analysis,
+  { ref }: InsertTarget,
+  key: KeyTerm,
+  values: StatementValues,
+): ShardId | null {
+  const type = ref.table?.rule?.dataType ?? "bigint";
+  const shard = shardOfValue(key.value, values, { type, shardCount: catalog.database.shardCount });
+  return shard === UNKNOWN || shard < 0 ? null : (shard as ShardId);
+}

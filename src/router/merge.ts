@@ -1,0 +1,200 @@
+import type { FuncCall, Node, SelectStmt, SortBy } from "libpg-query";
+import { lastName, namesOf, walk } from "../sql/ast.js";
+import { natureOf } from "./functions.js";
+import type { ValueRef } from "./key-value.js";
+import { type Output, outputPosition, outputsOf } from "./outputs.js";
+import { Refusal } from "./refusal.js";
+import type { MergePlan, OrderKey } from "./route.js";
+import type { Block, Scope } from "./scope.js";
+
+/** How the rows of several shards become one result; limits are values of the moment. */
+export interface MergeShape {
+  readonly orderBy: readonly OrderKey[];
+  readonly aggregates: MergePlan["aggregates"];
+  readonly groupColumns: number;
+  readonly limit: ValueRef | null;
+  readonly offset: ValueRef | null;
+  /** LIMIT cuts rows that the shards have only parts of: it must not reach them. */
+  readonly keepsLimitFromShards: boolean;
+}
+
+interface Query {
+  readonly select: SelectStmt;
+  readonly block: Block;
+  readonly scope: Scope;
+  readonly outputs: readonly Output[] | null;
+}
+
+/**
+ * The merge of a SELECT whose rows come from several shards.
+ * @throws Refusal where the shards' answers do not make the whole answer
+ */
+export function mergeShape(select: SelectStmt, block: Block, scope: Scope): MergeShape {
+  const query: Query = { select, block, scope, outputs: outputsOf(select, block, scope) };
+  refuseUnmergeable(query);
+  const isGroupedByKey = (select.groupClause ?? []).some((node) => isKey(node, query));
+  if (!isGroupedByKey && select.havingClause !== undefined) throw new Refusal("crossShardHaving");
+  refuseDistinct(query, isGroupedByKey);
+  const calls = outerAggregates(query);
+  const isPartial = !isGroupedByKey && (calls.length > 0 || (select.groupClause ?? []).length > 0);
+  const groupColumns = isPartial ? leadingGroups(query) : 0;
+  return {
+    orderBy: (select.sortClause ?? []).map((node) => orderKey(node, query)),
+    aggregates: isPartial ? aggregatesAfter(groupColumns, query) : null,
+    groupColumns,
+    limit: limitValue("LIMIT", select.limitCount, scope),
+    offset: limitValue("OFFSET", select.limitOffset, scope),
+    keepsLimitFromShards: isPartial,
+  };
+}
+
+function refuseUnmergeable({ select, block, scope }: Query): void {
+  if (select.op !== "SETOP_NONE") throw new Refusal("crossShardSetOperation");
+  if (block.preservesOutside) throw new Refusal("outerJoin");
+  if (scope.locksRows) throw new Refusal("crossShardLock");
+  if (scope.writesInWith) throw new Refusal("crossShardSubquery");
+  if (select.limitOption === "LIMIT_OPTION_WITH_TIES")
+    throw new Refusal("crossShardLimit", "WITH TIES");
+  for (const { call, nature } of scope.calls) {
+    if (nature === "unknown" || nature === "shard0" || nature === "setting") {
+      throw new Refusal("crossShardFunction", lastName(call.funcname));
+    }
+  }
+  // A window within one key's rows has them all on its shard.
+  walk([select.targetList, select.sortClause], (node, tag) => {
+    if ("FuncCall" in node && node.FuncCall.over !== undefined) {
+      const partition = node.FuncCall.over.partitionClause ?? [];
+      const isByKey = partition.some((one) => scope.keyOwner(one, block)?.isNullable === false);
+      if (!isByKey) throw new Refusal("crossShardWindow");
+    }
+    return tag !== "SelectStmt";
+  });
+}
+
+/** A row's key is on its shard only, except where an outer join made it NULL. */
+function isKey(node: Node, { block, scope, outputs }: Query): boolean {
+  const owner = scope.keyOwner(node, block);
+  if (owner !== null) return !owner.isNullable;
+  const position = outputPosition(node, outputs, { scope, block, prefersInput: true });
+  const output = position === null ? null : outputs?.[position]?.node;
+  return output ? scope.keyOwner(output, block)?.isNullable === false : false;
+}
+
+function refuseDistinct(query: Query, isGroupedByKey: boolean): void {
+  const distinct = query.select.distinctClause ?? [];
+  if (distinct.length === 0 || isGroupedByKey) return;
+  // DISTINCT without ON is a list with one empty node.
+  const expressions = distinct.filter((node) => Object.keys(node).length > 0);
+  const columns =
+    expressions.length > 0 ? expressions : (query.outputs ?? []).map((output) => output.node);
+  if (!columns.some((node) => node !== null && isKey(node, query))) {
+    throw new Refusal("crossShardDistinct");
+  }
+}
+
+function outerAggregates({ select, scope }: Query): readonly FuncCall[] {
+  const found: FuncCall[] = [];
+  walk([select.targetList, select.sortClause, select.havingClause], (node, tag) => {
+    if (
+      "FuncCall" in node &&
+      node.FuncCall.over === undefined &&
+      isAggregate(node.FuncCall, scope)
+    ) {
+      found.push(node.FuncCall);
+    }
+    return tag !== "SelectStmt";
+  });
+  return found;
+}
+
+function isAggregate(call: FuncCall, scope: Scope): boolean {
+  const names = namesOf(call.funcname);
+  const isQualified = names.length > 1 && names[0] !== "pg_catalog";
+  return natureOf(lastName(call.funcname), isQualified, scope.catalog.facts) === "aggregate";
+}
+
+function leadingGroups({ select, block, scope, outputs }: Query): number {
+  const groups = new Set<number>();
+  for (const node of select.groupClause ?? []) {
+    const position = outputPosition(node, outputs, { scope, block, prefersInput: true });
+    if (position === null) throw new Refusal("crossShardGroup");
+    groups.add(position);
+  }
+  if (groups.size > 0 && Math.max(...groups) !== groups.size - 1)
+    throw new Refusal("crossShardGroup");
+  return groups.size;
+}
+
+function aggregatesAfter(
+  groupColumns: number,
+  { outputs, scope }: Query,
+): NonNullable<MergePlan["aggregates"]> {
+  if (outputs === null) throw new Refusal("crossShardGroup");
+  return outputs.slice(groupColumns).map(({ node }) => {
+    const aggregate = node === null ? null : aggregateOf(node, scope);
+    if (aggregate === null) throw new Refusal("crossShardAggregate", describe(node));
+    return aggregate;
+  });
+}
+
+const MERGEABLE = new Set(["count", "sum", "min", "max"] as const);
+type Mergeable = "count" | "sum" | "min" | "max";
+
+function aggregateOf(node: Node, scope: Scope): Mergeable | null {
+  if ("FuncCall" in node) return plainAggregate(node.FuncCall, scope);
+  if ("TypeCast" in node && node.TypeCast.arg !== undefined) {
+    // A sum that is rounded before it is added up would be another one.
+    const isCount = aggregateOf(node.TypeCast.arg, scope) === "count";
+    const type = lastName(node.TypeCast.typeName?.names);
+    return isCount && /^(int2|int4|int8|numeric)$/.test(type) ? "sum" : null;
+  }
+  if (!("CoalesceExpr" in node)) return null;
+  const [first, second, third] = node.CoalesceExpr.args ?? [];
+  if (first === undefined || second === undefined || third !== undefined) return null;
+  const inner = aggregateOf(first, scope);
+  const isZero = scope.reader.pinnedInteger(second) === 0;
+  return isZero && (inner === "sum" || inner === "count") ? inner : null;
+}
+
+function plainAggregate(call: FuncCall, scope: Scope): Mergeable | null {
+  const names = namesOf(call.funcname);
+  const name = names.at(-1);
+  const facts = scope.catalog.facts?.functions.get(name ?? "");
+  const isOwn = (names.length > 1 && names[0] !== "pg_catalog") || facts?.isBuiltIn === false;
+  if (isOwn || call.agg_distinct === true || call.agg_within_group === true) return null;
+  for (const known of MERGEABLE) if (known === name) return known;
+  return null;
+}
+
+function describe(node: Node | null): string {
+  if (node === null || !("FuncCall" in node)) return "an output that is no plain aggregate";
+  const name = lastName(node.FuncCall.funcname);
+  return node.FuncCall.agg_distinct === true ? `${name}(DISTINCT ...)` : `${name}()`;
+}
+
+function orderKey(node: Node, query: Query): OrderKey {
+  if (!("SortBy" in node) || node.SortBy.node === undefined) throw new Refusal("crossShardOrder");
+  const sort: SortBy = node.SortBy;
+  const { scope, block, outputs } = query;
+  const collated = "CollateClause" in node.SortBy.node ? node.SortBy.node.CollateClause : null;
+  const inner = collated?.arg ?? node.SortBy.node;
+  const column = outputPosition(inner, outputs, { scope, block, prefersInput: false });
+  const isKnown = sort.sortby_dir !== "SORTBY_USING";
+  if (column === null || !isKnown) throw new Refusal("crossShardOrder");
+  const isDescending = sort.sortby_dir === "SORTBY_DESC";
+  const isBytewise =
+    collated === null
+      ? outputs?.[column]?.isBytewise === true
+      : /^(C|POSIX|ucs_basic|pg_c_utf8)$/.test(namesOf(collated.collname).at(-1) ?? "");
+  const nulls = sort.sortby_nulls;
+  const nullsFirst =
+    nulls === "SORTBY_NULLS_FIRST" || (nulls !== "SORTBY_NULLS_LAST" && isDescending);
+  return { column, isDescending, nullsFirst, isBytewise };
+}
+
+function limitValue(clause: string, node: Node | undefined, scope: Scope): ValueRef | null {
+  if (node === undefined) return null;
+  const value = scope.reader.key(node, "bigint");
+  if (value === null) throw new Refusal("crossShardLimit", clause);
+  return value;
+}

@@ -1,0 +1,206 @@
+import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import type { Route } from "./route.js";
+
+interface RefusalText {
+  readonly sqlState: SqlState;
+  readonly reason: (subject: string) => string;
+  readonly hint: string;
+}
+
+const unsupported = (reason: (subject: string) => string, hint: string): RefusalText => ({
+  sqlState: SQLSTATE.featureNotSupported,
+  reason,
+  hint,
+});
+
+const NAME_KEY = "Name the sharding key with = or IN, so that one shard has all the rows.";
+
+/** Everything that routing refuses, with what to do instead. */
+export const REFUSALS = {
+  ambiguousTable: unsupported(
+    (table) => `table name "${table}" is in several schemas that are sharded differently`,
+    "Write the schema before the name.",
+  ),
+  columnAliases: unsupported(
+    (alias) => `column aliases of "${alias}" hide its sharding key`,
+    "Leave the list of column aliases out.",
+  ),
+  malformed: {
+    sqlState: SQLSTATE.syntaxError,
+    reason: (message) => message,
+    hint: "The statement is parsed to find its shard; PostgreSQL's own grammar refused it.",
+  },
+  multipleStatements: unsupported(
+    () => "several statements in one text need different shards",
+    "Send them one by one, within BEGIN and COMMIT if they belong together.",
+  ),
+  unreadableKey: {
+    sqlState: SQLSTATE.invalidParameterValue,
+    reason: (key) => `cannot read the value of sharding key ${key}`,
+    hint: "Give a plain literal or a parameter of the key's own type.",
+  },
+  computedKey: unsupported(
+    (key) => `sharding key ${key} must be a literal or a parameter`,
+    "Compute the value in the application, then send it.",
+  ),
+  nullKey: {
+    sqlState: SQLSTATE.nullValueNotAllowed,
+    reason: (key) => `sharding key ${key} must not be null`,
+    hint: "A row without its sharding key belongs to no shard; make the column NOT NULL.",
+  },
+  missingKey: unsupported(
+    (key) => `INSERT does not give the sharding key ${key}`,
+    "Name the key's column and give its value in every row.",
+  ),
+  unknownColumns: unsupported(
+    (table) => `the columns of "${table}" are not known`,
+    "Write the list of columns, or RELOAD after the table was made by other means.",
+  ),
+  splitInsert: unsupported(
+    (table) => `rows of one INSERT into "${table}" belong to different shards`,
+    'Send a statement per row, or set [rewrite] split_inserts = "rewrite" in pgdog.toml.',
+  ),
+  splitInsertWith: unsupported(
+    () => "an INSERT with WITH cannot be taken apart by shard",
+    "Send a statement per shard, or leave WITH out.",
+  ),
+  insertSelect: unsupported(
+    (key) =>
+      `INSERT ... SELECT does not take the sharding key ${key} from a constant or an equal key`,
+    "Select the key's own column, or a literal in its place.",
+  ),
+  keyUpdate: unsupported(
+    (key) => `UPDATE of the sharding key ${key} is forbidden`,
+    'Set [rewrite] shard_key = "rewrite" in pgdog.toml to have rows moved.',
+  ),
+  keyUpdateWithoutKey: unsupported(
+    (key) => `UPDATE of the sharding key ${key} needs one value of it in WHERE`,
+    "Add a condition on the key, with one literal or parameter.",
+  ),
+  keyUpdateShape: unsupported(
+    (what) => `UPDATE of the sharding key cannot be combined with ${what}`,
+    "Move the row with a plain UPDATE ... SET ... WHERE first.",
+  ),
+  keyUpdateReferenced: unsupported(
+    (table) => `rows of "${table}" cannot be moved: a foreign key acts when they are deleted`,
+    "Move the referring rows first, or drop the key's ON DELETE action.",
+  ),
+  keyUpdateOnConflict: unsupported(
+    (key) => `ON CONFLICT must not assign the sharding key ${key}`,
+    "Leave the key out of DO UPDATE SET: it is the same already, or belongs elsewhere.",
+  ),
+  crossShardJoin: unsupported(
+    () => "the statement joins tables whose rows may be on different shards",
+    "Join on the sharding keys of all sharded tables, or give each the same key value.",
+  ),
+  outerJoin: unsupported(
+    () => "an outer join keeps rows of a table that every shard has",
+    `${NAME_KEY} Or exchange the sides of the join.`,
+  ),
+  crossShardSubquery: unsupported(
+    () => "a subquery or CTE reads a sharded table on more than one shard",
+    "Name the same key value inside of it, or compare its key with that of the table outside.",
+  ),
+  crossShardSetOperation: unsupported(
+    () => "UNION, INTERSECT and EXCEPT over several shards are not supported",
+    NAME_KEY,
+  ),
+  crossShardDistinct: unsupported(
+    () => "DISTINCT over several shards is not supported without the sharding key in the output",
+    NAME_KEY,
+  ),
+  crossShardWindow: unsupported(
+    () => "window functions over several shards are not supported",
+    NAME_KEY,
+  ),
+  crossShardHaving: unsupported(
+    () => "HAVING over several shards is not supported without the sharding key in GROUP BY",
+    NAME_KEY,
+  ),
+  crossShardLock: unsupported(() => "FOR UPDATE and FOR SHARE need the sharding key", NAME_KEY),
+  crossShardAggregate: unsupported(
+    (call) => `${call} over several shards is not supported`,
+    "count, sum, min and max are, each as an output column of its own; else name the sharding key.",
+  ),
+  crossShardGroup: unsupported(
+    () => "GROUP BY over several shards needs its columns first in the output",
+    "Put the grouping columns first in the output, in any order, and nothing but aggregates after them.",
+  ),
+  crossShardOrder: unsupported(
+    () => "ORDER BY over several shards needs columns of the output",
+    "Add the expression to the output and order by its name or position.",
+  ),
+  crossShardLimit: unsupported(
+    (clause) => `${clause} over several shards needs a literal or a parameter`,
+    "Write LIMIT and OFFSET with plain numbers or parameters.",
+  ),
+  crossShardFunction: unsupported(
+    (name) => `function ${name} may give something else on each shard`,
+    NAME_KEY,
+  ),
+  crossShardInto: unsupported(
+    () => "a table made from a sharded table's rows would differ on every shard",
+    "Create the table first, then fill it with INSERT ... SELECT by the sharding key.",
+  ),
+  omnishardedFunction: unsupported(
+    (what) => `${what} would give every shard another value in an omnisharded table`,
+    "Compute the value in the application and send it as a literal or a parameter.",
+  ),
+  omnishardedDefault: unsupported(
+    (column) => `the default of omnisharded column ${column} would differ on every shard`,
+    "Give the column a value in the statement.",
+  ),
+  omnishardedFromSharded: unsupported(
+    (table) => `a write to omnisharded table "${table}" must not read a sharded table`,
+    "Read the rows first, then write them as literals or parameters.",
+  ),
+  unknownFunction: unsupported(
+    (name) => `function ${name} may write, and no shard is known for it`,
+    "Call it in a statement that names a sharded table and its key, or mark it IMMUTABLE if it is.",
+  ),
+  procedural: unsupported(
+    (what) => `${what} has no shard that can be known`,
+    "Connect to the shard's own database for it, or send its statements themselves.",
+  ),
+  sqlPrepare: unsupported(
+    (what) => `${what} is not routed by shard`,
+    "Prepare with the protocol's own messages, as drivers do.",
+  ),
+  cursor: unsupported(() => "a cursor over several shards is not supported", NAME_KEY),
+  explain: unsupported(
+    () => "EXPLAIN of a statement that is taken apart is not supported",
+    "Explain it with one row or one key.",
+  ),
+  copyFormat: unsupported(
+    (what) => `COPY ${what} over several shards is not supported`,
+    "Use FORMAT text, or csv without HEADER, or copy from each shard.",
+  ),
+  copyKey: unsupported(
+    (key) => `COPY does not name the sharding key ${key} among its columns`,
+    "Add the key's column to the list.",
+  ),
+  copyServer: unsupported(
+    () => "COPY with a file or a program of the server has no shard",
+    "Use COPY ... FROM STDIN or TO STDOUT.",
+  ),
+  unsupported: unsupported(
+    (what) => `${what} is not supported on a sharded database`,
+    "Connect to the shard's own database for it.",
+  ),
+} as const satisfies Record<string, RefusalText>;
+
+export type RefusalKind = keyof typeof REFUSALS;
+
+export function refused(kind: RefusalKind, subject = ""): Route {
+  const { sqlState, reason, hint } = REFUSALS[kind];
+  return { kind: "refused", sqlState, reason: reason(subject), hint };
+}
+
+/** Ends an analysis: the statement is refused whatever its values. Never leaves the router. */
+export class Refusal extends Error {
+  readonly route: Route;
+  constructor(kind: RefusalKind, subject = "") {
+    super(kind);
+    this.route = refused(kind, subject);
+  }
+}

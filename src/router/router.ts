@@ -1,0 +1,73 @@
+import type { LiftedText } from "../sql/literals.js";
+import { parse } from "../sql/parser.js";
+import { type Analyzed, StatementCache } from "../sql/statement-cache.js";
+import type { Database } from "../topology/topology.js";
+import { ANY, beginAnalysis, type Plan } from "./analysis.js";
+import { Catalog } from "./catalog.js";
+import type { ParameterValues } from "./key-value.js";
+import { Refusal, refused } from "./refusal.js";
+import type { Route } from "./route.js";
+import type { SchemaFacts } from "./schema-facts.js";
+import { planOf } from "./utility.js";
+
+/** Routes the statements of one database at one epoch. Pure but for its cache. */
+export interface Router {
+  /**
+   * Where a statement goes. Never guesses: what cannot be placed is `refused`. Text with
+   * `standard_conforming_strings` off is read wrongly; a session must not turn it off here.
+   * @param parameters values of Bind; null when there are none yet (Describe of a statement): where they
+   * decide, the answer is then `any`, as every shard parses and describes alike
+   */
+  route(sql: string, parameters: ParameterValues | null): Route;
+}
+
+export interface RouterOptions {
+  /** Statements remembered; default 10,000. */
+  readonly cacheEntries?: number;
+}
+
+/**
+ * Needs `loadParser()` first. Make a new one when the topology or the schema changes; a database with one
+ * shard needs none.
+ * @param schema read with SCHEMA_FACTS_SQL; without it, statements that need a table's columns are refused
+ */
+export function createRouter(
+  database: Database,
+  schema?: SchemaFacts,
+  options: RouterOptions = {},
+): Router {
+  const catalog = new Catalog(database, schema);
+  const cache = new StatementCache<Plan>(
+    (sql, lifted) => analyze(sql, lifted, catalog),
+    options.cacheEntries,
+  );
+  return {
+    route(sql, parameters) {
+      const { value: plan, lifted } = cache.get(sql);
+      return plan({ sql, lifted, parameters });
+    },
+  };
+}
+
+function analyze(sql: string, lifted: LiftedText, catalog: Catalog): Analyzed<Plan> {
+  const parsed = parse(sql);
+  // A mistake may lie in the constants ('{1' as an escape), so it is remembered for these alone.
+  if (parsed.kind === "malformed") return always(refused("malformed", parsed.message), lifted);
+  const [statement, ...others] = parsed.statements;
+  if (statement === undefined) return always(ANY, lifted);
+  if (others.length > 0) return always(refused("multipleStatements"), lifted);
+  const analysis = beginAnalysis(sql, lifted, catalog);
+  try {
+    const plan = planOf(analysis, statement);
+    return { value: plan, pinned: [...analysis.reader.pinned] };
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    const { route } = error;
+    return { value: () => route, pinned: [...analysis.reader.pinned] };
+  }
+}
+
+function always(route: Route, { spans }: LiftedText): Analyzed<Plan> {
+  const pinned = Array.from({ length: spans.length / 2 }, (_, index) => index);
+  return { value: () => route, pinned };
+}

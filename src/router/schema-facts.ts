@@ -1,0 +1,114 @@
+/** What routing wants to know of the tables; read from shard 0 with `SCHEMA_FACTS_SQL`. */
+export interface ColumnFacts {
+  readonly name: string;
+  /** As a cast takes it, schema-qualified outside of pg_catalog, without length. */
+  readonly type: string;
+  /** GENERATED ALWAYS AS (...) STORED or VIRTUAL: cannot be inserted. */
+  readonly isGenerated: boolean;
+  readonly isIdentity: boolean;
+  readonly defaultSql: string | null;
+  /** Text of it sorts by its bytes; true for types without collation. */
+  readonly isBytewise: boolean;
+}
+
+export interface TableFacts {
+  readonly schema: string;
+  readonly name: string;
+  /** In their order in the table. */
+  readonly columns: readonly ColumnFacts[];
+  /** Foreign keys that point here do something on DELETE: CASCADE, SET NULL or SET DEFAULT. */
+  readonly hasDeleteActions: boolean;
+}
+
+export interface FunctionFacts {
+  readonly name: string;
+  /** The most of its overloads. */
+  readonly volatility: "immutable" | "stable" | "volatile";
+  readonly isAggregate: boolean;
+  /** All of its overloads are PostgreSQL's own. */
+  readonly isBuiltIn: boolean;
+}
+
+export interface SchemaFacts {
+  /** By table name; several schemas may have one. */
+  readonly tables: ReadonlyMap<string, readonly TableFacts[]>;
+  readonly functions: ReadonlyMap<string, FunctionFacts>;
+  /** Of the database's own collation. */
+  readonly isBytewise: boolean;
+}
+
+// libc's "C" and "POSIX", and what sorts by code point, which in UTF-8 is by byte.
+const BYTEWISE = "('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'ucs_basic', 'pg_c_utf8')";
+const DATABASE_IS_BYTEWISE = `(
+  SELECT datcollate IN ${BYTEWISE} FROM pg_catalog.pg_database
+  WHERE datname = pg_catalog.current_database())`;
+
+/**
+ * One row, one column `facts`: JSON text for `parseSchemaFacts`. Takes some 10 ms. Read it at start, on
+ * RELOAD and after DDL.
+ */
+export const SCHEMA_FACTS_SQL = `
+SELECT pg_catalog.json_build_object(
+  'isBytewise', ${DATABASE_IS_BYTEWISE},
+  'tables', (
+    SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'schema', n.nspname,
+      'name', c.relname,
+      'hasDeleteActions', EXISTS (
+        SELECT FROM pg_catalog.pg_constraint f
+        WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')),
+      'columns', (
+        SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+          'name', a.attname,
+          'type', CASE WHEN tn.nspname = 'pg_catalog' THEN pg_catalog.format_type(a.atttypid, -1)
+            ELSE pg_catalog.quote_ident(tn.nspname) || '.' || CASE
+              WHEN y.typelem <> 0 AND y.typlen = -1 AND y.typcategory = 'A' THEN
+                (SELECT pg_catalog.quote_ident(e.typname) || '[]' FROM pg_catalog.pg_type e WHERE e.oid = y.typelem)
+              ELSE pg_catalog.quote_ident(y.typname) END END,
+          'isGenerated', a.attgenerated <> '',
+          'isIdentity', a.attidentity <> '',
+          'defaultSql', pg_catalog.pg_get_expr(d.adbin, d.adrelid),
+          'isBytewise', CASE WHEN a.attcollation = 0 THEN true
+            WHEN l.collname = 'default' THEN ${DATABASE_IS_BYTEWISE}
+            ELSE l.collname IN ${BYTEWISE} END) ORDER BY a.attnum), '[]')
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+        JOIN pg_catalog.pg_namespace tn ON tn.oid = y.typnamespace
+        LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+        LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))), '[]')
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\\_%'
+      AND n.nspname NOT IN ('information_schema', 'sluice')),
+  'functions', (
+    SELECT pg_catalog.json_agg(f) FROM (
+      SELECT p.proname AS name,
+        CASE pg_catalog.max(pg_catalog.strpos('isv', p.provolatile::pg_catalog.text))
+          WHEN 1 THEN 'immutable' WHEN 2 THEN 'stable' ELSE 'volatile' END AS volatility,
+        pg_catalog.bool_or(p.prokind = 'a') AS "isAggregate",
+        pg_catalog.bool_and(n.nspname = 'pg_catalog') AS "isBuiltIn"
+      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+      WHERE p.prorettype <> 'pg_catalog.trigger'::pg_catalog.regtype
+      GROUP BY p.proname) f))::pg_catalog.text AS facts`;
+
+/** @param json the answer to SCHEMA_FACTS_SQL */
+export function parseSchemaFacts(json: string): SchemaFacts {
+  return schemaFacts(JSON.parse(json) as SchemaFactsLists);
+}
+
+export interface SchemaFactsLists {
+  readonly tables: readonly TableFacts[];
+  readonly functions: readonly FunctionFacts[];
+  readonly isBytewise: boolean;
+}
+
+export function schemaFacts({ tables, functions, isBytewise }: SchemaFactsLists): SchemaFacts {
+  const byName = new Map<string, TableFacts[]>();
+  for (const table of tables) byName.set(table.name, [...(byName.get(table.name) ?? []), table]);
+  return {
+    tables: byName,
+    functions: new Map(functions.map((one) => [one.name, one])),
+    isBytewise,
+  };
+}

@@ -1,0 +1,110 @@
+import type { SelectStmt } from "libpg-query";
+import { lastName } from "../sql/ast.js";
+import { ANY, type Analysis, everywhere, FIRST_SHARD, type Plan, placed } from "./analysis.js";
+import { constantOf, isBinary, type StatementValues, type ValueRef } from "./key-value.js";
+import { rewriteLimit } from "./limit-rewrite.js";
+import { type MergeShape, mergeShape } from "./merge.js";
+import { addSelect } from "./query.js";
+import { REFUSALS, Refusal, refused } from "./refusal.js";
+import type { Route } from "./route.js";
+
+export function selectPlan(analysis: Analysis, select: SelectStmt): Plan {
+  const { scope } = analysis;
+  const top = addSelect(scope, select, null);
+  if (select.intoClause !== undefined) throw new Refusal("crossShardInto");
+  if (scope.sharded.length === 0) return withoutKeys(analysis);
+  const merge = mergeOrRefusal(() => mergeShape(select, top, scope));
+  const isWrite =
+    scope.locksRows ||
+    scope.writesInWith ||
+    scope.calls.some((one) => one.nature === "unknown" || one.nature === "shard0");
+  const plan = placed(analysis, top, {
+    isWrite,
+    several: (values, shards) => {
+      if ("kind" in merge) return merge;
+      return manyRoute(values, shards, merge);
+    },
+  });
+  if (select.op === "SETOP_NONE") return plan;
+  return (values) => {
+    const route = plan(values);
+    const isCrossShard = route.kind === "refused" && CROSS_SHARD.has(route.reason);
+    return isCrossShard ? refused("crossShardSetOperation") : route;
+  };
+}
+
+/** What the branches of a UNION look like to the placement: tables side by side, or below. */
+const CROSS_SHARD = new Set([
+  REFUSALS.crossShardJoin.reason(""),
+  REFUSALS.crossShardSubquery.reason(""),
+]);
+
+function mergeOrRefusal(work: () => MergeShape): MergeShape | Route {
+  try {
+    return work();
+  } catch (error) {
+    // Refused only if more shards than one are asked.
+    if (error instanceof Refusal) return error.route;
+    throw error;
+  }
+}
+
+/** Only omnisharded tables, or none. */
+function withoutKeys({ scope }: Analysis): Plan {
+  if (scope.calls.some((one) => one.nature === "setting")) return () => everywhere(false);
+  // Locks exclude each other only where all take them on one server.
+  if (scope.locksRows || scope.calls.some((one) => one.nature === "shard0")) {
+    const route: Route = { kind: "one", shard: FIRST_SHARD, isWrite: true };
+    return () => route;
+  }
+  const unknown = scope.calls.find((one) => one.nature === "unknown");
+  if (unknown !== undefined) {
+    throw new Refusal("unknownFunction", lastName(unknown.call.funcname));
+  }
+  return () => ANY;
+}
+
+function manyRoute(
+  values: StatementValues,
+  shards: Extract<Route, { kind: "many" }>["shards"],
+  shape: MergeShape,
+): Route {
+  const limit = count(shape.limit, values);
+  const offset = count(shape.offset, values);
+  if (limit === undefined || offset === undefined) {
+    return values.parameters === null ? ANY : refused("crossShardLimit", "LIMIT or OFFSET");
+  }
+  const mustRewrite = shape.offset !== null || (shape.keepsLimitFromShards && shape.limit !== null);
+  const rewrittenSql = mustRewrite ? rewriteLimit(values.sql, shape.keepsLimitFromShards) : null;
+  if (mustRewrite && rewrittenSql === null) return refused("crossShardLimit", "FETCH or OFFSET");
+  const { orderBy, aggregates, groupColumns } = shape;
+  return {
+    kind: "many",
+    shards,
+    isWrite: false,
+    merge: { orderBy, aggregates, groupColumns, limit, offset: offset ?? 0 },
+    rows: "merged",
+    count: "sum",
+    rewrittenSql,
+  };
+}
+
+/** null: no limit; undefined: cannot be read. */
+function count(ref: ValueRef | null, values: StatementValues): number | null | undefined {
+  if (ref === null) return null;
+  const text =
+    ref.kind === "parameter" ? parameterText(ref.index, values) : constantOf(ref, values);
+  if (text === null || text === undefined) return text;
+  return /^\s*\d{1,15}\s*$/.test(text) ? Number(text) : undefined;
+}
+
+function parameterText(index: number, { parameters }: StatementValues): string | null | undefined {
+  const bytes = parameters?.values[index];
+  if (parameters === null || bytes === undefined || bytes === null)
+    return bytes as null | undefined;
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (!isBinary(parameters, index)) return buffer.toString("utf8");
+  if (buffer.length === 8) return String(buffer.readBigInt64BE());
+  if (buffer.length === 4) return String(buffer.readInt32BE());
+  return buffer.length === 2 ? String(buffer.readInt16BE()) : undefined;
+}

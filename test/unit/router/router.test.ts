@@ -1,0 +1,244 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import type { ParameterValues } from "../../../src/router/key-value.js";
+import type { Route } from "../../../src/router/route.js";
+import { createRouter } from "../../../src/router/router.js";
+import { loadParser } from "../../../src/sql/parser.js";
+import { type KeyType, shardOfText } from "../../../src/topology/hash.js";
+import { SHOP_FACTS, shop } from "./shop.js";
+
+beforeAll(async () => {
+  await loadParser();
+});
+
+/** Each text parameter as the client would bind it. */
+export function texts(...values: readonly (string | null)[]): ParameterValues {
+  return {
+    values: values.map((value) => (value === null ? null : Buffer.from(value))),
+    formats: [],
+    typeOids: [],
+  };
+}
+
+const shardOf = (key: string | number, type: KeyType = "bigint") =>
+  shardOfText(String(key), type, 4);
+
+/** The route in short: "1" one shard, "1w" a write, "any", "0,2" several, "all w", "first w". */
+function brief(route: Route): string {
+  switch (route.kind) {
+    case "one":
+      return `${route.shard}${route.isWrite ? "w" : ""}`;
+    case "many": {
+      const where = route.shards === "all" ? "all" : route.shards.join(",");
+      return `${where}${route.isWrite ? " w" : ""}${route.rows === "first" ? " first" : ""}`;
+    }
+    case "refused":
+      return `refused: ${route.reason}`;
+    default:
+      return route.kind;
+  }
+}
+
+const one = (key: string | number, type?: KeyType) => `${shardOf(key, type)}`;
+const write = (key: string | number, type?: KeyType) => `${shardOf(key, type)}w`;
+const set = (...keys: number[]) =>
+  [...new Set(keys.map((key) => shardOf(key)))].sort((a, b) => a - b).join(",");
+const UUID = "f54c49c1-47f6-4ca1-a108-782286e447c3";
+
+type Case = readonly [sql: string, expected: () => string, parameters?: ParameterValues];
+
+const CASES: Readonly<Record<string, readonly Case[]>> = {
+  "one key": [
+    ["SELECT * FROM orders WHERE tenant_id = 7", () => one(7)],
+    ["select * from orders where 7 = tenant_id and id > 3", () => one(7)],
+    ["SELECT * FROM orders WHERE tenant_id = '7'", () => one(7)],
+    ["SELECT * FROM orders WHERE tenant_id = '7'::bigint", () => one(7)],
+    ["SELECT * FROM orders WHERE tenant_id = CAST('7' AS int8)", () => one(7)],
+    ["SELECT * FROM orders WHERE tenant_id = -7", () => one(-7)],
+    ["SELECT * FROM orders WHERE tenant_id = - 7", () => one(-7)],
+    [
+      "SELECT * FROM orders WHERE tenant_id = 9223372036854775807",
+      () => one("9223372036854775807"),
+    ],
+    ["SELECT * FROM orders WHERE tenant_id = $1", () => one(7), texts("7")],
+    [
+      "SELECT * FROM orders WHERE tenant_id = $2::bigint AND id = $1",
+      () => one(8),
+      texts("1", "8"),
+    ],
+    ["SELECT * FROM public.orders o WHERE o.tenant_id = 7", () => one(7)],
+    ['SELECT * FROM "orders" WHERE public."orders"."tenant_id" = 7', () => one(7)],
+    ["SELECT * FROM ONLY orders WHERE tenant_id IS NOT DISTINCT FROM 7", () => one(7)],
+    ["SELECT * FROM orders WHERE (tenant_id, id) = (7, 1)", () => one(7)],
+    [
+      "/* trace 1 */ SELECT 'é', * FROM orders WHERE name = 'ü' AND tenant_id = 7 -- end",
+      () => one(7),
+    ],
+    [`SELECT * FROM sessions WHERE id = '${UUID}'`, () => one(UUID, "uuid")],
+    [`SELECT * FROM sessions WHERE id = '${UUID}'::uuid`, () => one(UUID, "uuid")],
+    ["SELECT * FROM codes WHERE code = 'it''s'", () => one("it's", "varchar")],
+    ["SELECT * FROM codes WHERE code = $$it's$$::text", () => one("it's", "varchar")],
+    ["SELECT * FROM orders WHERE tenant_id = 7 FOR UPDATE", () => write(7)],
+    ["SELECT *, ours(id) FROM orders WHERE tenant_id = 7", () => write(7)],
+    [
+      "SELECT count(DISTINCT id), avg(total) FROM orders WHERE tenant_id = 7 HAVING count(*) > 1",
+      () => one(7),
+    ],
+    ["SELECT EXISTS (SELECT FROM orders WHERE tenant_id = 7)", () => one(7)],
+    ["EXPLAIN SELECT * FROM orders WHERE tenant_id = 7", () => one(7)],
+    ["SELECT * FROM orders WHERE tenant_id = NULL", () => "0"],
+    ["SELECT * FROM orders WHERE tenant_id = $1", () => "0", texts(null)],
+    ["SELECT * FROM orders WHERE tenant_id = $1", () => "any"],
+    ["UPDATE orders SET total = 1 WHERE tenant_id = 7 RETURNING *", () => write(7)],
+    ["DELETE FROM orders WHERE tenant_id = $1 AND id = $2", () => write(7), texts("7", "1")],
+  ],
+  "several keys": [
+    ["SELECT * FROM orders WHERE tenant_id IN (1, 2, 3)", () => set(1, 2, 3)],
+    ["SELECT * FROM orders WHERE tenant_id IN (1, 1)", () => one(1)],
+    ["SELECT * FROM orders WHERE tenant_id IN ($1, $2, NULL)", () => set(1, 2), texts("1", "2")],
+    ["SELECT * FROM orders WHERE tenant_id = ANY($1)", () => set(1, 2), texts("{1,2}")],
+    ["SELECT * FROM orders WHERE tenant_id = ANY('{1,2}'::bigint[])", () => set(1, 2)],
+    ["SELECT * FROM orders WHERE tenant_id = ANY(ARRAY[1, 2])", () => set(1, 2)],
+    ["SELECT * FROM orders WHERE tenant_id = 1 OR tenant_id = 2", () => set(1, 2)],
+    [
+      "SELECT * FROM orders WHERE (tenant_id = 1 AND id = 5) OR (id = 4 AND tenant_id = 2)",
+      () => set(1, 2),
+    ],
+    ["SELECT * FROM orders WHERE (tenant_id, id) IN ((1, 5), (2, 6))", () => set(1, 2)],
+    ["SELECT * FROM orders WHERE tenant_id = 1 OR id = 2", () => "all"],
+    ["SELECT * FROM orders WHERE NOT tenant_id = 1", () => "all"],
+    ["SELECT * FROM orders WHERE tenant_id <> 1", () => "all"],
+    ["SELECT * FROM orders WHERE tenant_id + 0 = 1", () => "all"],
+    ["SELECT * FROM orders WHERE tenant_id NOT IN (1, 2)", () => "all"],
+    ["SELECT * FROM orders WHERE tenant_id BETWEEN 1 AND 2", () => "all"],
+    ["SELECT * FROM orders", () => "all"],
+    ["DELETE FROM orders WHERE tenant_id IN (1, 2)", () => `${set(1, 2)} w`],
+    ["UPDATE orders SET total = 0 WHERE id = 5", () => "all w"],
+    ["DELETE FROM orders", () => "all w"],
+    ["EXPLAIN SELECT * FROM orders", () => "all"],
+  ],
+  joins: [
+    [
+      "SELECT * FROM orders o JOIN items i ON i.tenant_id = o.tenant_id WHERE o.tenant_id = 7",
+      () => one(7),
+    ],
+    ["SELECT * FROM orders o, items i WHERE i.tenant_id = 7 AND o.tenant_id = 7", () => one(7)],
+    ["SELECT * FROM orders o JOIN tenants t ON t.id = o.tenant_id WHERE t.id = 7", () => one(7)],
+    ["SELECT * FROM orders JOIN items USING (tenant_id) WHERE tenant_id = 7", () => one(7)],
+    [
+      "SELECT * FROM orders o LEFT JOIN items i ON i.tenant_id = o.tenant_id WHERE o.tenant_id = 7",
+      () => one(7),
+    ],
+    ["SELECT * FROM orders o JOIN items i ON i.tenant_id = o.tenant_id", () => "all"],
+    ["SELECT * FROM orders o JOIN plans p ON p.id = o.id WHERE o.tenant_id = 7", () => one(7)],
+    ["SELECT * FROM orders o LEFT JOIN plans p ON p.id = o.id", () => "all"],
+    ["SELECT * FROM plans p LEFT JOIN orders o ON o.tenant_id = 7", () => one(7)],
+    [
+      "UPDATE orders o SET total = 1 FROM items i WHERE i.tenant_id = o.tenant_id AND o.tenant_id = 7",
+      () => write(7),
+    ],
+    ["DELETE FROM orders o USING items i WHERE i.tenant_id = o.tenant_id", () => "all w"],
+  ],
+  "subqueries and WITH": [
+    [
+      "SELECT * FROM orders o WHERE tenant_id = 7 AND EXISTS (SELECT 1 FROM items i WHERE i.tenant_id = o.tenant_id)",
+      () => one(7),
+    ],
+    [
+      "SELECT * FROM orders o WHERE EXISTS (SELECT 1 FROM items i WHERE i.tenant_id = o.tenant_id LIMIT 1)",
+      () => "all",
+    ],
+    [
+      "SELECT * FROM orders o WHERE NOT EXISTS (SELECT 1 FROM items i WHERE i.tenant_id = o.tenant_id AND i.tenant_id = 7)",
+      () => "all",
+    ],
+    [
+      "WITH x AS (SELECT * FROM orders WHERE tenant_id = 7) SELECT * FROM x JOIN items i ON i.tenant_id = 7",
+      () => one(7),
+    ],
+    [
+      "WITH x AS (DELETE FROM orders WHERE tenant_id = 7 RETURNING *) INSERT INTO items (tenant_id, qty) SELECT 7, 1 FROM x",
+      () => write(7),
+    ],
+    [
+      "WITH x AS (DELETE FROM orders WHERE tenant_id = 7 RETURNING *) SELECT * FROM x",
+      () => write(7),
+    ],
+    ["SELECT * FROM (SELECT * FROM orders WHERE tenant_id = 7) s", () => one(7)],
+    [
+      "SELECT * FROM orders WHERE tenant_id = 7 UNION ALL SELECT * FROM orders WHERE tenant_id = 7",
+      () => one(7),
+    ],
+    ["SELECT * FROM orders WHERE id IN (SELECT id FROM plans)", () => "all"],
+    [
+      "SELECT * FROM orders o, LATERAL (SELECT * FROM items i WHERE i.tenant_id = o.tenant_id LIMIT 3) x",
+      () => "all",
+    ],
+  ],
+  insert: [
+    ["INSERT INTO orders (id, tenant_id) VALUES (1, 7)", () => write(7)],
+    ["INSERT INTO orders VALUES (7, 1)", () => write(7)],
+    [
+      "INSERT INTO orders (tenant_id, id) VALUES ($1, $2) RETURNING id",
+      () => write(7),
+      texts("7", "1"),
+    ],
+    ["INSERT INTO orders (tenant_id, id) VALUES (7, 1), (7, 2)", () => write(7)],
+    [
+      "INSERT INTO orders (tenant_id, id) VALUES (7, 1) ON CONFLICT (tenant_id, id) DO UPDATE SET total = 1",
+      () => write(7),
+    ],
+    ["INSERT INTO orders AS o (tenant_id) VALUES (7) ON CONFLICT DO NOTHING", () => write(7)],
+    ["INSERT INTO orders (tenant_id, id) SELECT 7, id FROM plans", () => write(7)],
+    [
+      "INSERT INTO orders (tenant_id, id) SELECT tenant_id, order_id FROM items WHERE tenant_id = 7",
+      () => write(7),
+    ],
+    ["INSERT INTO orders (tenant_id, id) SELECT tenant_id, order_id FROM items", () => "all w"],
+    [`INSERT INTO sessions (id) VALUES ('${UUID}')`, () => write(UUID, "uuid")],
+    ["INSERT INTO codes VALUES ('abc', 'x')", () => write("abc", "varchar")],
+  ],
+  omnisharded: [
+    ["SELECT * FROM plans WHERE id = 1", () => "any"],
+    ["SELECT * FROM plans WHERE tenant_id = 1", () => "any"],
+    ["SELECT 1", () => "any"],
+    ["SELECT now(), random()", () => "any"],
+    ["SELECT * FROM pg_catalog.pg_class", () => "any"],
+    ["SELECT * FROM pg_class JOIN information_schema.tables ON true", () => "any"],
+    ["SELECT * FROM plans FOR UPDATE", () => "0w"],
+    ["SELECT pg_advisory_lock(1)", () => "0w"],
+    ["SELECT set_config('a.b', 'x', true)", () => "all first"],
+    ["INSERT INTO plans (id, name) VALUES (1, lower('A')) RETURNING *", () => "all w first"],
+    ["UPDATE plans SET name = 'x' WHERE id IN (SELECT id FROM settings)", () => "all w first"],
+    ["DELETE FROM plans WHERE id = $1", () => "all w first", texts("1")],
+    ["INSERT INTO settings (id, at) VALUES (1, '2026-01-01')", () => "all w first"],
+  ],
+  utility: [
+    ["CREATE TABLE t (a int)", () => "all w first"],
+    ["TRUNCATE orders", () => "all w first"],
+    ["GRANT SELECT ON orders TO bob", () => "all w first"],
+    ["CREATE INDEX CONCURRENTLY i ON orders (id)", () => "all first"],
+    ["VACUUM orders", () => "all first"],
+    ["SHOW work_mem", () => "any"],
+    ["LISTEN x", () => "0"],
+    ["COPY orders FROM STDIN", () => "copyIn"],
+    ["COPY orders TO STDOUT", () => "all"],
+    ["COPY plans TO STDOUT", () => "any"],
+    [
+      "COPY (SELECT * FROM orders WHERE tenant_id = 7) TO STDOUT WITH (FORMAT csv, HEADER)",
+      () => one(7),
+    ],
+    ["DECLARE c CURSOR FOR SELECT * FROM orders WHERE tenant_id = 7", () => one(7)],
+    ["", () => "any"],
+  ],
+};
+
+for (const [name, cases] of Object.entries(CASES)) {
+  describe(name, () => {
+    for (const [sql, expected, parameters] of cases) {
+      test(sql, () => {
+        const route = createRouter(shop(), SHOP_FACTS).route(sql, parameters ?? null);
+        expect(brief(route)).toBe(expected());
+      });
+    }
+  });
+}

@@ -1,0 +1,126 @@
+import type { ColumnFacts, FunctionFacts, TableFacts } from "../../../src/router/schema-facts.js";
+import { schemaFacts } from "../../../src/router/schema-facts.js";
+import { shardId } from "../../../src/topology/hash.js";
+import type { Database, ShardedTable } from "../../../src/topology/topology.js";
+
+const rule = (
+  name: string | null,
+  column: string,
+  more: Partial<ShardedTable> = {},
+): ShardedTable => ({
+  schema: null,
+  name,
+  column,
+  dataType: "bigint",
+  ...more,
+});
+
+/** tenants by id; users, orders, items by tenant_id; sessions by uuid; codes by text; plans everywhere. */
+export function shop(changes: Partial<Database> = {}): Database {
+  return {
+    name: "shop",
+    epoch: 0,
+    shardCount: 4,
+    servers: [0, 1, 2, 3].map((shard) => ({
+      shard: shardId(shard),
+      host: "127.0.0.1",
+      port: 5432,
+      database: `shop_${shard}`,
+      role: "primary",
+    })),
+    shardedTables: [
+      rule("tenants", "id"),
+      rule("sessions", "id", { dataType: "uuid" }),
+      rule("codes", "code", { dataType: "varchar" }),
+      rule(null, "tenant_id"),
+    ],
+    omnishardedTables: ["plans"],
+    users: new Map(),
+    shardKeyUpdates: "error",
+    splitInserts: "error",
+    twoPhaseCommit: false,
+    ...changes,
+  };
+}
+
+const column = (name: string, type: string, more: Partial<ColumnFacts> = {}): ColumnFacts => ({
+  name,
+  type,
+  isGenerated: false,
+  isIdentity: false,
+  defaultSql: null,
+  isBytewise: true,
+  ...more,
+});
+
+const table = (
+  name: string,
+  columns: readonly ColumnFacts[],
+  more: Partial<TableFacts> = {},
+): TableFacts => ({
+  schema: "public",
+  name,
+  columns,
+  hasDeleteActions: false,
+  ...more,
+});
+
+const named = (name: string, more: Partial<FunctionFacts> = {}): FunctionFacts => ({
+  name,
+  volatility: "immutable",
+  isAggregate: false,
+  isBuiltIn: true,
+  ...more,
+});
+
+export const SHOP_FACTS = schemaFacts({
+  isBytewise: true,
+  tables: [
+    table("tenants", [column("id", "bigint"), column("name", "text")], { hasDeleteActions: true }),
+    table("users", [
+      column("id", "bigint", { isIdentity: true }),
+      column("tenant_id", "bigint"),
+      column("name", "text"),
+      column("nick", "text", { isBytewise: false }),
+    ]),
+    table("orders", [
+      column("tenant_id", "bigint"),
+      column("id", "bigint"),
+      column("total", "numeric"),
+      column("double", "numeric", { isGenerated: true, defaultSql: "(total * 2)" }),
+    ]),
+    table("items", [
+      column("tenant_id", "bigint"),
+      column("order_id", "bigint"),
+      column("qty", "integer"),
+    ]),
+    table("sessions", [column("id", "uuid"), column("data", "text")]),
+    table("codes", [column("code", "text"), column("data", "text")]),
+    table("plans", [column("id", "bigint"), column("name", "text"), column("tenant_id", "bigint")]),
+    table("settings", [
+      column("id", "bigint", { defaultSql: "nextval('settings_id_seq'::regclass)" }),
+      column("name", "text", { defaultSql: "'x'::text" }),
+      column("at", "timestamp with time zone", { defaultSql: "now()" }),
+    ]),
+  ],
+  functions: [
+    ...["count", "sum", "avg", "max", "min", "array_agg"].map((name) =>
+      named(name, { isAggregate: true }),
+    ),
+    ...["lower", "upper", "abs", "length", "md5"].map((name) => named(name)),
+    ...["now", "to_char", "current_setting"].map((name) => named(name, { volatility: "stable" })),
+    ...[
+      "random",
+      "nextval",
+      "gen_random_uuid",
+      "pg_advisory_lock",
+      "set_config",
+      "setval",
+      "pg_sleep",
+      "pg_notify",
+    ].map((name) => named(name, { volatility: "volatile" })),
+    named("row_number", { isAggregate: false }),
+    named("ours", { isBuiltIn: false, volatility: "volatile" }),
+    named("pure", { isBuiltIn: false }),
+  ],
+});
