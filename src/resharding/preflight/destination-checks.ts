@@ -169,7 +169,7 @@ interface TypeDefinition {
 
 /** Enums with their labels in order (R39), domains with their base, composites with their fields. */
 const USER_TYPES = `SELECT format_type(t.oid, NULL) AS name,
-    t.typtype || ':' || CASE t.typtype
+    t.typtype::text || ':' || CASE t.typtype
       WHEN 'e' THEN (SELECT string_agg(quote_literal(enumlabel), ',' ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid)
       WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod)
       WHEN 'c' THEN (SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attnum)

@@ -109,6 +109,8 @@ const STATEMENTS: readonly string[] = [
     timeline integer NOT NULL,
     state text NOT NULL DEFAULT 'standby' CHECK (state IN ('standby', 'applying', 'stopped')),
     start_lsn pg_lsn,
+    -- R1: what commits here or later on the from-shard is in no copied range.
+    copied_lsn pg_lsn,
     applied_lsn pg_lsn NOT NULL DEFAULT '0/0',
     batch bigint NOT NULL DEFAULT 0,
     change_count bigint NOT NULL DEFAULT 0,
@@ -152,4 +154,17 @@ const STATEMENTS: readonly string[] = [
     name text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, kind, name))`,
+  // For SHOW SCHEMA_SYNC. No reference to a migration: SCHEMA_SYNC works before there is one.
+  `CREATE TABLE IF NOT EXISTS sluice.schema_statement (
+    migration text NOT NULL,
+    phase text NOT NULL CHECK (phase IN ('pre', 'post', 'cutover')),
+    shard integer NOT NULL,
+    ordinal integer NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('table', 'index', 'statement')),
+    table_schema text NOT NULL DEFAULT '',
+    table_name text NOT NULL DEFAULT '',
+    sql text NOT NULL,
+    started_at timestamptz,
+    finished_at timestamptz,
+    PRIMARY KEY (migration, phase, shard, ordinal))`,
 ];
