@@ -1,0 +1,36 @@
+import { randomUUID } from "node:crypto";
+import pg from "pg";
+import type { Stack } from "../support/stack.js";
+import { until } from "../support/until.js";
+
+const SENTINELS = 32;
+
+/**
+ * Waits until the reverse lanes have delivered everything: one row more for many tenants, so for every
+ * shard, and each lane keeps its order. The rows stay, on both sides.
+ */
+export async function untilDrained(stack: Stack): Promise<void> {
+  const [address] = stack.addresses;
+  if (!address) throw new Error("no node");
+  const client = new pg.Client(address);
+  await client.connect();
+  const id = randomUUID();
+  try {
+    for (let tenant = 1; tenant <= SENTINELS; tenant++)
+      await client.query(
+        "INSERT INTO events (tenant_id, id, client, kind) VALUES ($1, $2, -1, 'sentinel')",
+        [tenant, id],
+      );
+  } finally {
+    await client.end();
+  }
+  await until(
+    async () => {
+      const [row] = await stack.source(
+        `SELECT count(*)::int AS found FROM events WHERE id = '${id}'`,
+      );
+      return row?.found === SENTINELS;
+    },
+    { timeoutMs: 60_000, intervalMs: 100, what: "the way back to deliver everything" },
+  );
+}

@@ -1,0 +1,170 @@
+// The whole story on one machine: `npm run demo`. Real PostgreSQL, real Temporal, real nodes, real clients.
+import { writeFileSync } from "node:fs";
+import { performance } from "node:perf_hooks";
+import { compareSides } from "../support/load/compare.js";
+import { readFinalTables } from "../support/load/final-tables.js";
+import { judge } from "../support/load/judge.js";
+import { type Load, startLoad } from "../support/load/load.js";
+import { type Admin, COMPARED, MIGRATION, type Stack, startStack } from "../support/stack.js";
+import { showCopy } from "./copy-progress.js";
+import { untilDrained } from "./drained.js";
+import { type DemoOptions, parseOptions } from "./options.js";
+import { describe, isSuccess, type ObservedSwitch, toReport } from "./report.js";
+import { switchSteps, type Task, untilFinished, untilReverseTask } from "./tasks.js";
+
+const SWITCH_TIMEOUT_MS = 60_000;
+/** Clients work on undisturbed for this long between two acts. */
+const BETWEEN_ACTS_MS = 3_000;
+const startedAtMs = performance.now();
+
+function say(line: string): void {
+  const seconds = ((performance.now() - startedAtMs) / 1_000).toFixed(1).padStart(6);
+  process.stdout.write(`${seconds} s  ${line}\n`);
+}
+
+async function demo(options: DemoOptions, stack: Stack): Promise<boolean> {
+  if (stack.temporal.uiUrl !== null) say(`Temporal UI: ${stack.temporal.uiUrl}`);
+  say(`${options.clients} clients begin to work through ${stack.nodes.length} nodes`);
+  const load = await startLoad({
+    addresses: stack.addresses,
+    clients: options.clients,
+    seed: 1,
+    tenants: stack.seeded.tenants,
+  });
+  try {
+    await pass(BETWEEN_ACTS_MS);
+    await using admin = await stack.admin();
+    const switches = await allSwitches(stack, admin, load);
+    const last = switches.at(-1);
+    if (!last) throw new Error("no switch was made");
+    say("stopping the clients, to compare both sides at rest");
+    await load.stop();
+    await untilDrained(stack);
+    say("comparing both sides row by row");
+    const comparison = await compareSides(stack.source, stack.shards, COMPARED);
+    say(`STOP_TASK ${last.wayBack.id}: finalizing, the way back is given up`);
+    await admin.run(`STOP_TASK ${last.wayBack.id}`);
+    await untilFinished(admin, last.wayBack.id, SWITCH_TIMEOUT_MS);
+    const report = load.report();
+    const judgement = judge(report.histories, await readFinalTables(stack.shards));
+    const findings = { switches, load: report, judgement, comparison };
+    for (const line of describe(findings)) process.stdout.write(`${line}\n`);
+    const json = toReport(findings);
+    if (options.report !== null)
+      writeFileSync(options.report, `${JSON.stringify(json, null, 2)}\n`);
+    return isSuccess(json);
+  } finally {
+    await load.stop();
+  }
+}
+
+type Act = ObservedSwitch & { readonly wayBack: Task };
+
+async function allSwitches(stack: Stack, admin: Admin, load: Load): Promise<readonly Act[]> {
+  say(`RESHARD ${MIGRATION}`);
+  const [started] = await admin.run(`RESHARD ${MIGRATION}`);
+  const reshard = Number(started?.task_id);
+  const totalRows = Object.values(stack.seeded).reduce((sum, rows) => sum + rows, 0);
+  await showCopy(admin, reshard, totalRows);
+  say("copied; catching up, verifying, and switching as soon as the predicted pause fits");
+  const forward = await observe({ stack, admin, load, direction: "forward", taskId: reshard });
+  await pass(BETWEEN_ACTS_MS);
+
+  say(`CUTOVER ${forward.wayBack.id}: rolling back`);
+  await admin.run(`CUTOVER ${forward.wayBack.id}`);
+  const taskId = forward.wayBack.id;
+  const rollback = await observe({ stack, admin, load, direction: "rollback", taskId });
+  await pass(BETWEEN_ACTS_MS);
+
+  say(`CUTOVER ${rollback.wayBack.id}: switching again`);
+  await admin.run(`CUTOVER ${rollback.wayBack.id}`);
+  const again = rollback.wayBack.id;
+  const second = await observe({ stack, admin, load, direction: "forward", taskId: again });
+  await pass(BETWEEN_ACTS_MS);
+  return [forward, rollback, second];
+}
+
+async function observe(what: {
+  readonly stack: Stack;
+  readonly admin: Admin;
+  readonly load: Load;
+  readonly direction: ObservedSwitch["direction"];
+  readonly taskId: number;
+}): Promise<Act> {
+  const { stack, admin, load, direction, taskId } = what;
+  const [node] = stack.nodes;
+  if (!node) throw new Error("no node");
+  const fromMs = performance.now();
+  const wayBack = await untilReverseTask(admin, taskId, SWITCH_TIMEOUT_MS);
+  // Who was held answers after the release: wait for those answers, too.
+  await pass(500);
+  const latency = load.latency({ fromMs, toMs: performance.now() });
+  const steps = await switchSteps(node, taskId);
+  const total = Object.values(steps).reduce((sum, ms) => sum + ms, 0);
+  say(
+    `  switched (${direction}): ${Math.round(total)} ms, clients waited ${Math.round(latency.maxMs)} ms at most; way back: task ${wayBack.id}`,
+  );
+  return { direction, steps, latency, wayBack };
+}
+
+/** Lets the clients work. Nothing is waited for but time itself. */
+async function pass(ms: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+function howToConnect(stack: Stack): void {
+  for (const [index, { port, database, user, password }] of stack.addresses.entries())
+    say(
+      `node ${index + 1}: psql "host=127.0.0.1 port=${port} dbname=${database} user=${user} password=${password}"`,
+    );
+  const [first] = stack.addresses;
+  if (first)
+    say(
+      `admin:  psql "host=127.0.0.1 port=${first.port} dbname=admin user=admin password=admin-password"`,
+    );
+  say(
+    `Temporal: ${stack.temporal.uiUrl ?? ""}, temporal workflow list --address ${stack.temporal.address}`,
+  );
+  say("Ctrl-C ends everything");
+}
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2));
+  if (options === null) return;
+  const interrupted = new Promise<"interrupted">((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM"] as const)
+      process.once(signal, () => resolve("interrupted"));
+  });
+  const starting = startStack({ rows: options.rows, withUi: true, say });
+  // Interrupted while starting: what is half there registers itself with the process' exit.
+  const stack = await Promise.race([starting, interrupted]);
+  if (stack === "interrupted") process.exit(130);
+  try {
+    const running = demo(options, stack);
+    running.catch(() => {});
+    const outcome = await Promise.race([running, interrupted]);
+    if (outcome === "interrupted") {
+      process.exitCode = 130;
+      return;
+    }
+    process.exitCode = outcome ? 0 : 1;
+    say(outcome ? "all as promised" : "NOT as promised, see above");
+    if (options.keep) {
+      howToConnect(stack);
+      await interrupted;
+    }
+  } catch (error) {
+    process.exitCode = 1;
+    say(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    for (const [index, node] of stack.nodes.entries())
+      process.stderr.write(
+        `--- log of node ${index + 1}, its end ---\n${node.log().slice(-4_000)}\n`,
+      );
+  } finally {
+    say("cleaning up");
+    await stack[Symbol.asyncDispose]();
+  }
+  process.exit();
+}
+
+await main();

@@ -1,0 +1,46 @@
+import { parseArgs } from "node:util";
+
+export interface DemoOptions {
+  readonly rows: number;
+  readonly clients: number;
+  /** File for the report as JSON. */
+  readonly report: string | null;
+  readonly keep: boolean;
+}
+
+const USAGE = `npm run demo -- [options]
+  --rows N       rows of the application (default 320000)
+  --clients N    connections that read and write all the time (default 16)
+  --report FILE  write the report as JSON
+  --keep         leave everything running until Ctrl-C and print how to connect`;
+
+/** @returns null when help was asked for and printed */
+export function parseOptions(args: readonly string[]): DemoOptions | null {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      rows: { type: "string", default: "320000" },
+      clients: { type: "string", default: "16" },
+      report: { type: "string" },
+      keep: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(`${USAGE}\n`);
+    return null;
+  }
+  return {
+    rows: wholeNumber("--rows", values.rows),
+    clients: wholeNumber("--clients", values.clients),
+    report: values.report ?? null,
+    keep: values.keep,
+  };
+}
+
+function wholeNumber(name: string, text: string): number {
+  const value = Number(text.replaceAll("_", ""));
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`${name} takes a whole number above 0, not "${text}"\n${USAGE}`);
+  return value;
+}
