@@ -2,9 +2,9 @@ import { formatElapsed } from "../admin/format.js";
 import { checkTask } from "../admin/task-check.js";
 import type { Config } from "../config/model.js";
 import { type ConfigPaths, readConfig } from "../config/read-config.js";
-import { connectTasks } from "../control/task-client.js";
 import { type StartTask, type TaskClient, type TaskRow, TaskUnknown } from "../control/tasks.js";
 import { createLog } from "../observe/log.js";
+import { connectPromptTasks } from "./prompt-tasks.js";
 
 export interface MigrationNames {
   readonly from: string;
@@ -18,7 +18,7 @@ export async function withTasks<T>(
   use: (tasks: TaskClient, config: Config) => Promise<T>,
 ): Promise<T> {
   const config = readConfig(paths);
-  const tasks = connectTasks({
+  const tasks = connectPromptTasks({
     temporal: config.sluice.temporal,
     timeoutMs: config.sluice.adminApiTimeoutMs,
     log: createLog({ process: "cli" }, "error"),

@@ -6,11 +6,11 @@ import { AdminExecutor } from "../admin/executor.js";
 import type { Config } from "../config/model.js";
 import { type ConfigPaths, readConfig } from "../config/read-config.js";
 import { NodeAgent } from "../control/node-agent.js";
-import { connectTasks } from "../control/task-client.js";
 import type { TaskClient } from "../control/tasks.js";
 import type { Log } from "../observe/log.js";
 import { DataPlaneProcesses } from "./data-plane-processes.js";
 import { NodeHost } from "./node-host.js";
+import { connectPromptTasks } from "./prompt-tasks.js";
 import type { FromWorker, NodeIdentity, ToWorker } from "./worker-channel.js";
 import { WorkerProcesses } from "./worker-processes.js";
 
@@ -63,7 +63,7 @@ export class Supervisor {
       paths: options.paths,
       ...this.#identity,
     });
-    this.#tasks = connectTasks({
+    this.#tasks = connectPromptTasks({
       temporal: sluice.temporal,
       timeoutMs: sluice.adminApiTimeoutMs,
       log: this.#log.child({ part: "tasks" }),
