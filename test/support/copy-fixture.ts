@@ -9,12 +9,12 @@ import type {
 import { ensureControlSchema } from "../../src/resharding/steps/control-schema.js";
 import type { PostgresServer } from "./postgres.js";
 
-const silent: Log = {
+export const silentLog: Log = {
   debug: () => {},
   info: () => {},
   warn: () => {},
   error: () => {},
-  child: () => silent,
+  child: () => silentLog,
 };
 
 export interface CopyFixture {
@@ -105,7 +105,7 @@ export async function copyFixture(
     context: (overrides = {}, policy = {}) => ({
       cluster,
       policy: { ...POLICY, ...policy },
-      log: silent,
+      log: silentLog,
       signal: new AbortController().signal,
       heartbeat: () => {},
       announce: async () => {},

@@ -93,7 +93,7 @@ async function planTable(context: EngineContext, input: PlanInput): Promise<Tabl
 async function cutTable(context: EngineContext, input: PlanInput): Promise<Cut> {
   const address = shardAddress(input.sides.source, input.sourceShard);
   await using source = await openSnapshot(context, address, {
-    tables: [input.table],
+    table: input.table,
     purpose: "copy plan",
   });
   return await cutRanges(source.client, input.table, context.policy.copyRangeRows);
