@@ -108,6 +108,7 @@ async function startStandby(input: CutoverInput): Promise<void> {
     shards,
     policy,
     autoCutover: false,
+    needsSchema: false,
     resume: null,
   };
   try {

@@ -44,6 +44,8 @@ export interface ReplicateRun {
   isSwitching: boolean;
   /** The last answer said so; cleared by whoever acts on it. */
   isReady: boolean;
+  /** Schema phase "cutover" is still to be run. */
+  needsSchema: boolean;
   /** No attempt before this time. */
   notBeforeMs: number;
   passes: number;
@@ -91,6 +93,7 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
     notice: "",
     isSwitching: false,
     isReady: false,
+    needsSchema: input.needsSchema,
     notBeforeMs: 0,
     passes: resume?.passes ?? 0,
     lastCleanAtMs: resume?.lastCleanAtMs ?? null,
@@ -129,6 +132,7 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
     continued: () => ({
       ...input,
       autoCutover: run.flags.wantsSwitch,
+      needsSchema: run.needsSchema,
       resume: {
         isBegun: isServing,
         taskId,

@@ -35,6 +35,7 @@ function runChild(run: ReshardRun, begun: Begun): Promise<ReplicateResult> {
     shards,
     policy,
     autoCutover: run.wantsSwitch,
+    needsSchema: !run.input.skipCopy,
     resume: null,
   };
   const workflowId = workflowIds.replicate(ref, 0);

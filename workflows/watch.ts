@@ -1,4 +1,6 @@
 import { condition, sleep } from "@temporalio/workflow";
+import type { ReadinessResult } from "../src/resharding/model/activities.js";
+import { taskType } from "../src/resharding/model/tasks.js";
 import { activity } from "./activity-options.js";
 import type { ReplicateRun } from "./replicate-run.js";
 import { together } from "./run-step.js";
@@ -7,6 +9,9 @@ import { together } from "./run-step.js";
 const UNCLEAN_PAUSE_MS = { first: 2_000, longest: 60_000 } as const;
 /** Nobody wants to switch: often enough to say that rollback is ready, seldom enough to cost nothing. */
 const IDLE_PASS_MS = 10 * 60_000;
+
+/** Near enough for the schema that needs consistent rows; what is left comes while it waits for locks. */
+const CAUGHT_UP_BYTES = 1_000_000;
 
 /** Verification and readiness, side by side, until cancelled. */
 export async function watch(run: ReplicateRun): Promise<void> {
@@ -61,7 +66,8 @@ async function keepAsking(run: ReplicateRun): Promise<void> {
       }),
     );
     run.note(readiness);
-    if (isWanted && readiness.isReady) {
+    if (run.needsSchema && isCaughtUp(readiness)) await completeSchema(run);
+    else if (isWanted && readiness.isReady) {
       const backoffMs = run.notBeforeMs - Date.now();
       if (backoffMs <= 0 || run.flags.isHurried) {
         // The main line takes over, and starts a new watch if the switch is undone.
@@ -71,4 +77,23 @@ async function keepAsking(run: ReplicateRun): Promise<void> {
       await condition(() => run.flags.isHurried, backoffMs);
     } else if (!isWanted) await condition(() => run.flags.wantsSwitch, policy.observeMs);
   }
+}
+
+function isCaughtUp({ isReady, lagBytes }: ReadinessResult): boolean {
+  return isReady || (lagBytes !== null && lagBytes <= CAUGHT_UP_BYTES);
+}
+
+/** Repeated while rows do not fit: the lanes have not brought the last of them. */
+async function completeSchema(run: ReplicateRun): Promise<void> {
+  const { ref } = run.input;
+  const type = taskType.schemaSync(ref, "cutover");
+  run.view.subtask(type, { innerStatus: "syncing cutover schema" });
+  await run.step("schemaCutover", () =>
+    activity("schemaCutover", { summary: "schema that waited for the last rows" })({
+      ref,
+      phase: "cutover",
+    }),
+  );
+  run.needsSchema = false;
+  run.view.subtask(type, { status: "finished" });
 }

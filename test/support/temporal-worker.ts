@@ -29,7 +29,13 @@ export interface Stage extends AsyncDisposable {
   reset(): void;
 }
 
-export const NODE = { nodeId: "n1", incarnation: "i1", address: "127.0.0.1:6432", epoch: 0 };
+export const NODE = {
+  nodeId: "n1",
+  incarnation: "i1",
+  address: "127.0.0.1:6432",
+  epoch: 0,
+  configHash: "h",
+};
 export const POLICY: TaskPolicy = {
   parallelCopies: 2,
   pauseCapMs: 2_000,
@@ -166,7 +172,7 @@ const HAPPY: Activities = {
   resolve: async ({ decision }) => committed(decision),
   abortMigration: async () => {},
   finalizeMigration: async () => ({ unsavedNodes: [] }),
-  syncSchema: async () => ({ statementCount: 3 }),
+  syncSchema: async () => ({ statementCount: 3, deferred: [], warnings: [] }),
   planCopy: async () => [plan("orders", 3), plan("events", 1)],
   copyRange: async () => ({ rowCount: 10, byteCount: 100 }),
   runStream: untilCancelled,

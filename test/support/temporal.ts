@@ -78,7 +78,9 @@ function argumentsFor(
   return [
     ...["server", "start-dev", "--ip", "127.0.0.1", "--port", String(port)],
     ...["--log-level", "never"],
-    ...(uiPort === null ? ["--headless"] : ["--ui-port", String(uiPort), "--ui-disable-news-fetch"]),
+    ...(uiPort === null
+      ? ["--headless"]
+      : ["--ui-port", String(uiPort), "--ui-disable-news-fetch"]),
     ...(options.databaseFile === undefined ? [] : ["--db-filename", options.databaseFile]),
     ...(options.dynamicConfig ?? []).flatMap((entry) => ["--dynamic-config-value", entry]),
   ];

@@ -150,6 +150,12 @@ export const STEPS = {
     status: "replicating",
     text: "read one shard's slot and apply its changes to the other side",
   },
+  schemaCutover: {
+    ...moving,
+    activity: "syncSchema",
+    status: "replicating",
+    text: "after catch-up: validate foreign keys, add what the copied ranges did not fit yet",
+  },
   verifyPass: {
     ...moving,
     activity: "verifyPass",

@@ -60,6 +60,8 @@ export interface ReplicateInput {
   readonly shards: ShardCounts;
   readonly policy: TaskPolicy;
   readonly autoCutover: boolean;
+  /** Schema phase "cutover" is due before the first switch. */
+  readonly needsSchema: boolean;
   readonly resume: ReplicateResume | null;
 }
 

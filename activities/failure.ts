@@ -1,0 +1,64 @@
+import { ApplicationFailure } from "@temporalio/activity";
+import { type Recovery, SluiceError } from "../src/core/errors.js";
+
+/** SQLSTATE classes and codes that time alone may heal. */
+const PASSING_CLASSES = ["08", "40", "53", "57", "58"];
+const PASSING_STATES = ["55006", "55P03"];
+const PASSING_SYSTEM_ERRORS = ["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH"];
+
+/** A failure that nobody planned is repeated this often before it waits for a person. */
+const ATTEMPTS_AT_UNKNOWN = 5;
+
+/**
+ * What an activity throws, as Temporal keeps it: `type` is our code (or the SQLSTATE), the first detail has
+ * hint and detail for people. Repeated by Temporal only where time alone may help.
+ */
+export function toFailure(error: unknown, attempt: number): ApplicationFailure {
+  if (error instanceof ApplicationFailure) return error;
+  const { type, recovery, hint, detail } = classify(error, attempt);
+  return ApplicationFailure.create({
+    message: error instanceof Error ? error.message : String(error),
+    type,
+    nonRetryable: recovery !== "retry",
+    details: [{ hint, detail }],
+    // Kept out: a cause may carry what a server said about values.
+    ...(error instanceof Error && !(error instanceof SluiceError) ? { cause: error } : {}),
+  });
+}
+
+interface Classified {
+  readonly type: string;
+  readonly recovery: Recovery;
+  readonly hint: string;
+  readonly detail: string;
+}
+
+function classify(error: unknown, attempt: number): Classified {
+  if (error instanceof SluiceError)
+    return {
+      type: error.code,
+      recovery: error.recovery,
+      hint: error.hint ?? "",
+      detail: error.detail ?? "",
+    };
+  const code = codeOf(error);
+  if (code !== null && isPassing(code))
+    return { type: code, recovery: "retry", hint: "Repeated by itself.", detail: "" };
+  return {
+    type: code ?? (error instanceof Error ? error.name : "UNKNOWN"),
+    recovery: attempt < ATTEMPTS_AT_UNKNOWN ? "retry" : "operator",
+    hint: "Not foreseen: see the log of the process that ran it, then retryStep or abort.",
+    detail: "",
+  };
+}
+
+/** SQLSTATE or system error code. */
+function codeOf(error: unknown): string | null {
+  if (typeof error !== "object" || error === null || !("code" in error)) return null;
+  return typeof error.code === "string" ? error.code : null;
+}
+
+function isPassing(code: string): boolean {
+  if (PASSING_STATES.includes(code) || PASSING_SYSTEM_ERRORS.includes(code)) return true;
+  return code.length === 5 && PASSING_CLASSES.includes(code.slice(0, 2));
+}

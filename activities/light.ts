@@ -1,0 +1,108 @@
+import { Context } from "@temporalio/activity";
+import type { EngineContext } from "../src/resharding/context.js";
+import type {
+  LightActivities,
+  ReadinessResult,
+  StreamStatus,
+} from "../src/resharding/model/activities.js";
+import type { MigrationRef, StreamNumber } from "../src/resharding/model/migration.js";
+import type { TaskPolicy } from "../src/resharding/model/tasks.js";
+import { prepareDecision } from "../src/resharding/steps/decision.js";
+import { installGates } from "../src/resharding/steps/gate.js";
+import {
+  abortMigration,
+  beginMigration,
+  finalizeMigration,
+} from "../src/resharding/steps/migration.js";
+import { listNodes } from "../src/resharding/steps/nodes.js";
+import { preflight } from "../src/resharding/steps/preflight.js";
+import { readiness } from "../src/resharding/steps/readiness.js";
+import { resolve } from "../src/resharding/steps/resolve.js";
+import { advanceSequences } from "../src/resharding/steps/sequences.js";
+import { createStream, dropStream, streamStatus } from "../src/resharding/steps/stream.js";
+import { switchTraffic } from "../src/resharding/steps/switch.js";
+import { type ActivityDeps, activityOf } from "./context.js";
+
+export interface LightDeps extends ActivityDeps {
+  /** The same integer for the same request id. */
+  readonly allocateTaskId: (requestId: string) => Promise<number>;
+  readonly taskPolicy: () => TaskPolicy;
+}
+
+/** How often a long question looks again. */
+const LOOK_MS = 500;
+
+/**
+ * Activities of the control process: short ones, and the switch. Second runs are the steps' own care; each
+ * says in its docstring why one is harmless.
+ */
+export function createLightActivities(deps: LightDeps): LightActivities {
+  return {
+    allocateTaskId: activityOf(deps, () => deps.allocateTaskId(requestIdOfThisActivity())),
+    readPolicy: activityOf(deps, async () => deps.taskPolicy()),
+    preflight: activityOf(deps, preflight),
+    beginMigration: activityOf(deps, beginMigration),
+    createStream: activityOf(deps, createStream),
+    dropStream: activityOf(deps, dropStream),
+    installGates: activityOf(deps, installGates),
+    streamStatus: activityOf(deps, streamStatus),
+    awaitStandby: activityOf(deps, awaitStandby),
+    readiness: activityOf(deps, awaitReadiness),
+    prepareDecision: activityOf(deps, prepareDecision),
+    listNodes: activityOf(deps, listNodes),
+    advanceSequences: activityOf(deps, advanceSequences),
+    switchTraffic: activityOf(deps, switchTraffic),
+    // The workflow calls it when its switch activity has ended, or will find its token rotated.
+    resolve: activityOf(deps, (context, input: Parameters<LightActivities["resolve"]>[0]) =>
+      resolve(context, { ...input, as: "coordinator" }),
+    ),
+    abortMigration: activityOf(deps, abortMigration),
+    finalizeMigration: activityOf(deps, finalizeMigration),
+  };
+}
+
+/** One per scheduled activity, over its attempts: a second attempt gets the first one's id. */
+function requestIdOfThisActivity(): string {
+  const { workflowExecution, activityId } = Context.current().info;
+  return `${workflowExecution?.runId ?? ""}/${activityId}`;
+}
+
+interface LongQuestion {
+  readonly ref: MigrationRef;
+  readonly stream: StreamNumber;
+  readonly waitMs: number;
+}
+
+/** Second run: it reads only. */
+async function awaitStandby(context: EngineContext, input: LongQuestion): Promise<StreamStatus> {
+  return await askUntil(context, input, {
+    ask: () => streamStatus(context, input),
+    isEnough: ({ lanes }) => lanes.length > 0 && lanes.every(({ state }) => state === "standby"),
+  });
+}
+
+/** Second run: it reads only. */
+async function awaitReadiness(
+  context: EngineContext,
+  input: LongQuestion,
+): Promise<ReadinessResult> {
+  return await askUntil(context, input, {
+    ask: () => readiness(context, input),
+    isEnough: ({ isReady }) => isReady,
+  });
+}
+
+async function askUntil<T>(
+  context: EngineContext,
+  { waitMs }: LongQuestion,
+  question: { readonly ask: () => Promise<T>; readonly isEnough: (answer: T) => boolean },
+): Promise<T> {
+  const deadline = performance.now() + waitMs;
+  for (;;) {
+    const answer = await question.ask();
+    if (question.isEnough(answer) || performance.now() + LOOK_MS > deadline) return answer;
+    // Polling: what makes it ready happens in several databases and nodes, and none of them tells us.
+    await new Promise((wake) => setTimeout(wake, LOOK_MS));
+    context.signal.throwIfAborted();
+  }
+}

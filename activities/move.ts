@@ -1,0 +1,33 @@
+import type { EngineContext } from "../src/resharding/context.js";
+import type { MoveActivities, StreamEnd } from "../src/resharding/model/activities.js";
+import { planCopy } from "../src/resharding/steps/copy-plan.js";
+import { copyRange } from "../src/resharding/steps/copy-range.js";
+import { syncSchema } from "../src/resharding/steps/schema.js";
+import { runStream } from "../src/resharding/steps/stream.js";
+import { verifyPass } from "../src/resharding/steps/verify.js";
+import { type ActivityDeps, activityOf, stopReason } from "./context.js";
+
+/** Activities of a mover: they carry rows, and may be killed at any time. */
+export function createMoveActivities(deps: ActivityDeps): MoveActivities {
+  return {
+    syncSchema: activityOf(deps, syncSchema),
+    planCopy: activityOf(deps, planCopy),
+    copyRange: activityOf(deps, copyRange),
+    runStream: activityOf(deps, streamUntilStopped),
+    verifyPass: activityOf(deps, verifyPass),
+  };
+}
+
+/**
+ * A stream that was stopped returns in good order, but to Temporal that is no result: after a worker's
+ * shutdown it would never be started again.
+ * Second run: its lanes end their predecessors and go on behind the position that came with the rows (R16).
+ */
+async function streamUntilStopped(
+  context: EngineContext,
+  input: Parameters<MoveActivities["runStream"]>[0],
+): Promise<StreamEnd> {
+  const end = await runStream(context, input);
+  if (context.signal.aborted) throw stopReason(context.signal);
+  return end;
+}

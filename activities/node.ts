@@ -1,0 +1,17 @@
+import type { NodeActivities } from "../src/resharding/model/activities.js";
+import { type ActivityDeps, activityOf } from "./context.js";
+
+export interface NodeDeps extends ActivityDeps {
+  /** Tells the node's agent, in another process, and returns when it has armed. */
+  readonly arm: NodeActivities["armNode"];
+}
+
+/** Activities of one node, on a queue that its incarnation alone polls. */
+export function createNodeActivities(deps: NodeDeps): NodeActivities {
+  return {
+    /** Second run: an armed node arms again, which only lengthens the arming. */
+    armNode: activityOf(deps, (_context, order: Parameters<NodeActivities["armNode"]>[0]) =>
+      deps.arm(order),
+    ),
+  };
+}
