@@ -1,0 +1,26 @@
+/** A table as a lane writes it. Columns are named by their position. */
+export interface AppliedTable {
+  readonly schema: string;
+  readonly name: string;
+  readonly columns: readonly AppliedColumn[];
+  /** Unique and NOT NULL, all in the replica identity; null: rows are matched on the whole identity. */
+  readonly keyColumns: readonly number[] | null;
+  /** What a WHERE compares: the key and the sharding column, or every column of the identity. */
+  readonly matchColumns: readonly number[];
+  /** A batch may be folded to its net change per key: a key, and no other unique constraint. */
+  readonly isFoldable: boolean;
+  /** GENERATED ALWAYS AS IDENTITY on the written side: PostgreSQL lets no UPDATE set them. */
+  readonly alwaysIdentity: ReadonlySet<number>;
+}
+
+export interface AppliedColumn {
+  readonly name: string;
+  /** What a cast needs. */
+  readonly type: string;
+  readonly notNull: boolean;
+}
+
+/** For messages. */
+export function describeTable(table: { readonly schema: string; readonly name: string }): string {
+  return `${table.schema}.${table.name}`;
+}
