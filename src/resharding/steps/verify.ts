@@ -17,6 +17,7 @@ import { writeReceipts } from "../verify/receipts.js";
 import { SideReader } from "../verify/sides-reader.js";
 import { compareTable } from "../verify/table-compare.js";
 import { connectEngine, openSides, type Sides, shardAddress } from "./sides.js";
+import { openLaneWatch } from "./stream-wait.js";
 
 /**
  * Compares what the from-side of a stream has with what is on the other side, shard by shard as the router
@@ -37,7 +38,8 @@ export async function verifyPass(
   await using from = await SideReader.open(context, fromSide.shards);
   await using to = await SideReader.open(context, sides[otherSide(streamFrom(stream))].shards);
   await using control = await connectEngine(context, shardAddress(fromSide, 0), "verify");
-  const passMarker = markerPasser(context, { ref, stream, from: from.clients, to: to.clients });
+  await using watch = await openLaneWatch(context, { ref, stream });
+  const passMarker = markerPasser(context, { ref, stream }, { from: from.clients, watch });
   // Without it the first comparison would find the whole lag, and read every key of it again.
   await passMarker();
   const differences: string[] = [];
