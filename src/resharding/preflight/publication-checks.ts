@@ -209,7 +209,7 @@ async function checkChildren(shard: ShardView): Promise<readonly Finding[]> {
 /** R21: large objects do not travel in the stream. */
 async function checkLargeObjects(shard: ShardView): Promise<readonly Finding[]> {
   const result = await shard.client.query<{ count: number }>(
-    "SELECT count(*)::int AS count FROM (SELECT FROM pg_largeobject_metadata LIMIT 1000) AS some",
+    "SELECT count(*)::int AS count FROM (SELECT FROM pg_largeobject_metadata LIMIT 1000) AS counted",
   );
   const count = result.rows[0]?.count ?? 0;
   if (count === 0) return [];

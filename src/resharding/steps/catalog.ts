@@ -179,7 +179,7 @@ export async function findTableOids(
   tables: readonly { readonly schema: string; readonly name: string }[],
 ): Promise<readonly number[]> {
   const result = await client.query<{ oid: number }>(
-    `SELECT c.oid FROM pg_catalog.unnest($1::text[], $2::text[]) AS t(schema, name)
+    `SELECT c.oid FROM unnest($1::text[], $2::text[]) AS t(schema, name)
      JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema
      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.name
      WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') ORDER BY 1`,

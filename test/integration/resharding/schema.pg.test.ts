@@ -20,7 +20,7 @@ let server: PostgresServer;
 let serial = 0;
 
 beforeAll(async () => {
-  server = await startPostgres();
+  server = await startPostgres({ settings: { fsync: "off" } });
 });
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
