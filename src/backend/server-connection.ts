@@ -67,6 +67,8 @@ export class ServerConnection {
   appliedSettings: ReadonlyMap<string, string> = new Map();
   /** Something besides settings may be left in the session (temporary table, advisory lock, ...). */
   isSoiled = false;
+  /** The schema that `preparedStatements` were made under, as their owner counts. */
+  schemaGeneration = 0;
   bytesSent = 0;
   bytesReceived = 0;
   readonly #socket: Socket;
@@ -113,6 +115,11 @@ export class ServerConnection {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** Lent to a client that is in a transaction (as of the last ReadyForQuery). */
+  get isIdleInTransaction(): boolean {
+    return this.transactionStatus !== "I";
   }
 
   get isLost(): boolean {

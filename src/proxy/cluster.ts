@@ -1,0 +1,113 @@
+import type { ServerAddress } from "../backend/address.js";
+import { ServerPool } from "../backend/server-pool.js";
+import type { GeneralConfig } from "../config/model.js";
+import { ServerUnreachable } from "../core/errors.js";
+import type { Log } from "../observe/log.js";
+import type { Database, DatabaseUser, ShardId } from "../topology/topology.js";
+
+/**
+ * A database at one epoch, with the pools to its servers. A topology that moves the database makes a new
+ * one; sessions notice by comparing the object.
+ */
+export class Cluster {
+  readonly database: Database;
+  readonly general: GeneralConfig;
+  /** What servers say of themselves (ParameterStatus); kept so that clients can log in without one. */
+  greeting: ReadonlyMap<string, string> | null = null;
+  /** Raised by DDL that passes through: statements prepared before it are made anew. */
+  schemaGeneration = 0;
+  readonly #log: Log;
+  readonly #pools = new Map<string, ServerPool>();
+  #pausedUsers = new Set<string | null>();
+
+  constructor(database: Database, general: GeneralConfig, log: Log) {
+    this.database = database;
+    this.general = general;
+    this.#log = log.child({ database: database.name });
+  }
+
+  get shards(): readonly ShardId[] {
+    return Array.from({ length: this.database.shardCount }, (_, index) => index as ShardId);
+  }
+
+  get pools(): readonly {
+    readonly user: string;
+    readonly shard: ShardId;
+    readonly pool: ServerPool;
+  }[] {
+    return [...this.#pools].map(([key, pool]) => {
+      const [shard = "0", user = ""] = key.split(/:(.*)/s);
+      return { user, shard: Number(shard) as ShardId, pool };
+    });
+  }
+
+  /** @throws ServerUnreachable when the shard has no primary */
+  pool(user: DatabaseUser, shard: ShardId): ServerPool {
+    const key = `${shard}:${user.name}`;
+    let pool = this.#pools.get(key);
+    if (!pool) {
+      const { checkoutTimeoutMs, connectTimeoutMs, idleTimeoutMs, minPoolSize } = this.general;
+      pool = new ServerPool({
+        address: this.#addressOf(user, shard),
+        size: user.poolSize,
+        minIdle: Math.min(minPoolSize, user.poolSize),
+        checkoutTimeoutMs,
+        connectTimeoutMs,
+        idleTimeoutMs,
+        log: this.#log,
+      });
+      if (this.#pausedUsers.has(null) || this.#pausedUsers.has(user.name)) pool.setPaused(true);
+      this.#pools.set(key, pool);
+    }
+    return pool;
+  }
+
+  /** Opens the connections that clients will ask for first. */
+  async warm(): Promise<void> {
+    const jobs: Promise<void>[] = [];
+    for (const user of this.database.users.values())
+      for (const shard of this.shards) {
+        const pool = this.pool(user, shard);
+        jobs.push(pool.warm(Math.max(1, Math.ceil(user.poolSize / 2))));
+      }
+    await Promise.all(jobs);
+  }
+
+  /** @param user null: all */
+  setPaused(user: string | null, isPaused: boolean): void {
+    if (isPaused) this.#pausedUsers.add(user);
+    else if (user === null) this.#pausedUsers = new Set();
+    else this.#pausedUsers.delete(user);
+    for (const entry of this.pools)
+      if (user === null || entry.user === user) entry.pool.setPaused(isPaused);
+  }
+
+  reconnect(): void {
+    for (const { pool } of this.pools) pool.closeIdle();
+  }
+
+  retire(): void {
+    for (const { pool } of this.pools) pool.retire();
+  }
+
+  destroy(): void {
+    for (const { pool } of this.pools) pool.destroy();
+  }
+
+  #addressOf(user: DatabaseUser, shard: ShardId): ServerAddress {
+    const server = this.database.servers.find(
+      (each) => each.shard === shard && each.role === "primary",
+    );
+    if (!server)
+      throw new ServerUnreachable(`shard ${shard} of "${this.database.name}"`, {
+        detail: "It has no primary in the configuration.",
+      });
+    return {
+      host: server.host,
+      port: server.port,
+      database: server.database,
+      user: user.serverUser,
+      password: user.serverPassword,
+    };
+  }
+}

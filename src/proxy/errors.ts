@@ -1,0 +1,36 @@
+import { type ErrorFields, SluiceError } from "../core/errors.js";
+import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+
+/** A client's wish that is refused; the SQLSTATE says what kind. The session goes on. */
+export class SessionRefused extends SluiceError {
+  readonly code = "SLUICE_SESSION_REFUSED";
+  readonly sqlState: SqlState;
+  readonly recovery = "never";
+  constructor(sqlState: SqlState, message: string, options: ErrorFields = {}) {
+    super(message, options);
+    this.sqlState = sqlState;
+  }
+}
+
+/** The session cannot go on (R38): the client gets FATAL and connects anew. */
+export class SessionEnded extends SluiceError {
+  readonly code = "SLUICE_SESSION_REFUSED";
+  readonly sqlState: SqlState;
+  readonly recovery = "retry";
+  constructor(sqlState: SqlState, message: string, options: ErrorFields = {}) {
+    super(message, options);
+    this.sqlState = sqlState;
+  }
+}
+
+/** A client that waited for a hold to end does so no longer. Nothing was sent. */
+export class HoldGivenUp extends SluiceError {
+  readonly code = "SLUICE_HOLD_TIMED_OUT";
+  readonly sqlState = SQLSTATE.cannotConnectNow;
+  readonly recovery = "retry";
+  constructor(database: string, reason: string) {
+    super(`database "${database}" is on hold: ${reason}`, {
+      hint: "The statement was not sent to any server. Try again.",
+    });
+  }
+}
