@@ -24,7 +24,10 @@ const dataPlane = new DataPlane({
 });
 
 process.on("message", (message: ToDataPlane | SocketMessage, handle: unknown) => {
-  if (message.kind !== "socket") dataPlane.handle(message);
+  if (message.kind === "shutdown")
+    // Its last words to clients are on their sockets by then, handed to the kernel.
+    void dataPlane.shutdown(message.timeoutMs).finally(() => process.exit(0));
+  else if (message.kind !== "socket") dataPlane.handle(message);
   // Without a handle the client has gone between the two processes.
   else if (handle instanceof Socket) dataPlane.attach(handle);
 });
