@@ -62,10 +62,7 @@ export class NodeAgent {
   readonly #log: Log;
   readonly #watch: ServerWatch;
   readonly #listeners = new Set<(effective: EffectiveConfig) => void>();
-  readonly #holds = new Map<
-    string,
-    { readonly tracker: HoldTracker; readonly migration: string }
-  >();
+  readonly #holds = new Map<string, HoldTracker>();
   readonly #resolving = new Map<string, Promise<void>>();
   readonly #committedSeenAtMs = new Map<string, number>();
   #files: Config;

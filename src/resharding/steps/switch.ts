@@ -1,6 +1,6 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
-import { type Lsn, parseLsn } from "../../core/lsn.js";
+import type { Lsn } from "../../core/lsn.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
 import { connectControl } from "../decision/board.js";
@@ -15,15 +15,12 @@ import {
 } from "../decision/decision.js";
 import { checkGateTriggers, type GateKey, passBarrier, turnGate } from "../gate/gate.js";
 import type { DecisionHandle, NodeInfo, StepTimings, SwitchReport } from "../model/activities.js";
-import {
-  type MarkerMessage,
-  MESSAGE_PREFIX,
-  type MigrationRef,
-  otherSide,
-} from "../model/migration.js";
+import { type MarkerMessage, type MigrationRef, otherSide } from "../model/migration.js";
 import { markOpened, openServingGate } from "./resolve.js";
 import { checkSequences } from "./sequences.js";
 import { connectEngine, openSides, type Sides } from "./sides.js";
+import { settleAside } from "./stream-settle.js";
+import { emitMarker, type LaneWatch, openLaneWatch } from "./stream-wait.js";
 
 export interface SwitchInput {
   readonly ref: MigrationRef;
@@ -60,6 +57,7 @@ interface Sessions extends AsyncDisposable {
   /** By shard, of the side that is left and of the side that will serve. */
   readonly from: readonly SqlClient[];
   readonly to: readonly SqlClient[];
+  readonly lanes: LaneWatch;
 }
 
 /** Kept from the end of the cap, so that the compare-and-set itself is not late. */
@@ -126,7 +124,7 @@ async function switchPrepared(context: EngineContext, work: PreparedSwitch): Pro
     sessions.from.map((client) => closeAndMark(context, client, { work, deadline })),
   );
   await context.announce("cutover.afterMarker");
-  await untilDrained(sessions.to, { work, markers, deadline });
+  await untilDrained(context, { work, markers, deadline });
   await checkSequences(sessions, {
     ref: work.ref,
     spec: work.sides.spec,
@@ -215,8 +213,11 @@ async function openSessions(
     stack.use(control);
     const from = sides[otherSide(input.decision.serving)].shards;
     const to = sides[input.decision.serving].shards;
+    const lanes = await openLaneWatch(context, { ref: input.ref, stream: input.decision.stream });
+    stack.use(lanes);
     return {
       control,
+      lanes,
       from: await Promise.all(from.map((address) => open(address, "switch"))),
       to: await Promise.all(to.map((address) => open(address, "switch"))),
       [Symbol.asyncDispose]: async () => await stack.dispose(),
@@ -309,21 +310,11 @@ function marker(work: SwitchInput, kind: MarkerMessage["kind"]): MarkerMessage {
 }
 
 /**
- * R24: transactional and flushed (`synchronous_commit = on` in our sessions), so that the decoder sees it
- * in commit order.
- * @returns its position; a lane that has committed past it has applied everything before it
+ * Step 6: every lane has durably committed past the marker of its shard ("lag 0" proves nothing, R24), and
+ * no key is set aside any more (R33).
  */
-async function emitMarker(client: SqlClient, message: MarkerMessage): Promise<Lsn> {
-  const result = await client.query<{ lsn: string }>(
-    "SELECT pg_logical_emit_message(true, $1, $2)::text AS lsn",
-    [MESSAGE_PREFIX, JSON.stringify(message)],
-  );
-  return parseLsn(result.rows[0]?.lsn ?? "");
-}
-
-/** Step 6: every lane has durably committed past the marker of its shard. "Lag 0" proves nothing (R24). */
 async function untilDrained(
-  to: readonly SqlClient[],
+  context: EngineContext,
   input: {
     readonly work: PreparedSwitch;
     readonly markers: readonly Lsn[];
@@ -331,29 +322,30 @@ async function untilDrained(
   },
 ): Promise<void> {
   const { work, markers, deadline } = input;
-  const laneCount = to.length * markers.length;
-  for (;;) {
-    deadline.signal.throwIfAborted();
-    const rows = await Promise.all(
-      to.map((client) =>
-        client.query<{ lane: string; from_shard: number; applied: string; state: string }>(
-          `SELECT from_shard || ' -> ' || to_shard AS lane, from_shard, applied_lsn::text AS applied, state
-             FROM sluice.lane WHERE migration = $1 AND stream = $2`,
-          [work.ref.id, work.decision.stream],
-        ),
-      ),
+  const outcome = await work.sessions.lanes.waitPast(markers, deadline.atMs - performance.now());
+  if (outcome.kind !== "past") {
+    const lanes = outcome.behind.map(
+      (lane) => `${lane.fromShard} -> ${lane.toShard} (${lane.state})`,
     );
-    const lanes = rows.flatMap((result) => result.rows);
-    const behind = lanes.filter(
-      (lane) =>
-        lane.state !== "applying" || parseLsn(lane.applied) <= (markers[lane.from_shard] ?? 0n),
-    );
-    if (lanes.length === laneCount && behind.length === 0) return;
-    if (performance.now() >= deadline.atMs) {
-      throw new DrainTimedOut(behind.map((lane) => `${lane.lane} (${lane.state})`).join(", "));
-    }
-    await pause();
+    throw new DrainTimedOut(lanes.join(", "));
   }
+  if ((await countAside(work)) === 0) return;
+  await settleAside(context, { ref: work.ref, stream: work.decision.stream });
+  const left = await countAside(work);
+  if (left > 0) throw new DrainTimedOut(`${left} keys are on more than one shard`);
+}
+
+async function countAside(work: PreparedSwitch): Promise<number> {
+  const counts = await Promise.all(
+    work.sessions.to.map((client) =>
+      client.query<{ count: number }>(
+        `SELECT count(*)::int AS count FROM sluice.aside
+          WHERE migration = $1 AND stream = $2 AND settled_at IS NULL`,
+        [work.ref.id, work.decision.stream],
+      ),
+    ),
+  );
+  return counts.reduce((sum, result) => sum + (result.rows[0]?.count ?? 0), 0);
 }
 
 /** After the decision nothing depends on it: how long we look whether the nodes have gone on. */
