@@ -55,7 +55,7 @@ export class Walsender implements AsyncDisposable {
   #receivedLsn: Lsn = LSN_ZERO;
   #flushedLsn: Lsn = LSN_ZERO;
   #feedbackTimer: NodeJS.Timeout | null = null;
-  #failure: unknown = null;
+  #failure: Error | null = null;
 
   private constructor(client: pg.Client, address: ServerAddress) {
     this.#client = client;
@@ -112,7 +112,9 @@ export class Walsender implements AsyncDisposable {
     const stop = () => this.#connection.stream.destroy();
     signal.addEventListener("abort", stop, { once: true });
     this.#connection.on("copyData", ({ chunk }) => this.#receive(chunk, receiver));
-    this.#feedbackTimer = setInterval(() => this.#sendFeedback(), FEEDBACK_MS);
+    this.#connection.once("replicationStart", () => {
+      this.#feedbackTimer = setInterval(() => this.#sendFeedback(), FEEDBACK_MS);
+    });
     try {
       await this.#client.query(startCommand(options, version));
     } catch (error) {
@@ -121,7 +123,7 @@ export class Walsender implements AsyncDisposable {
       if (error instanceof pg.DatabaseError) throw error;
       throw new ServerUnreachable(describeAddress(this.#address), { cause: error });
     } finally {
-      clearInterval(this.#feedbackTimer);
+      if (this.#feedbackTimer !== null) clearInterval(this.#feedbackTimer);
       this.#feedbackTimer = null;
       signal.removeEventListener("abort", stop);
     }
@@ -156,7 +158,7 @@ export class Walsender implements AsyncDisposable {
       this.#dispatch(chunk, receiver);
     } catch (error) {
       // The socket's listener has no caller to throw to.
-      this.#failure = error;
+      this.#failure = error instanceof Error ? error : new Error(String(error));
       this.#connection.stream.destroy();
     }
   }

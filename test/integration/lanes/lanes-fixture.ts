@@ -8,7 +8,9 @@ import type {
   TablePlan,
 } from "../../../src/resharding/model/migration.js";
 import { ensureControlSchema } from "../../../src/resharding/steps/control-schema.js";
-import { runStream } from "../../../src/resharding/steps/stream.js";
+import { connectEngine } from "../../../src/resharding/steps/sides.js";
+import { runStream, streamStatus } from "../../../src/resharding/steps/stream.js";
+import { emitMarker, waitLanesPast } from "../../../src/resharding/steps/stream-wait.js";
 import { engineContext } from "../../support/engine.js";
 import type { PostgresServer } from "../../support/postgres.js";
 
@@ -174,7 +176,10 @@ export interface RunningStream extends AsyncDisposable {
 export function startStream(
   fixture: LanesFixture,
   stream: StreamNumber,
-  options: { readonly fromShards?: readonly number[]; readonly overrides?: Partial<EngineContext> } = {},
+  options: {
+    readonly fromShards?: readonly number[];
+    readonly overrides?: Partial<EngineContext>;
+  } = {},
 ): RunningStream {
   const stopping = new AbortController();
   const from = fixture.databases[stream % 2 === 0 ? "source" : "destination"];
@@ -195,4 +200,33 @@ export function startStream(
     return await ended;
   };
   return { ended, stop, [Symbol.asyncDispose]: async () => void (await stop()) };
+}
+
+/** Waits until everything that has committed on the from-side is on the other. */
+export async function drain(fixture: LanesFixture, stream: StreamNumber): Promise<void> {
+  const context = fixture.context();
+  const from = stream % 2 === 0 ? "source" : "destination";
+  const lsns = [];
+  for (const address of context.cluster(fixture.ref[from]).shards) {
+    await using client = await connectEngine(context, address, "test");
+    lsns.push(await emitMarker(client, { migration: fixture.ref.id, kind: "drain", token: "t" }));
+  }
+  const wait = { ref: fixture.ref, stream, lsns, timeoutMs: 20_000 };
+  const outcome = await waitLanesPast(context, wait);
+  if (outcome.kind === "past") return;
+  const status = await streamStatus(context, { ref: fixture.ref, stream });
+  throw new Error(`lanes did not drain: ${outcome.kind}, ${JSON.stringify(status)}`);
+}
+
+/** All rows of a table over all shards of a side, as sorted text; sharded tables only. */
+export async function rowsOf(
+  fixture: LanesFixture,
+  side: Side,
+  table: string,
+): Promise<readonly string[]> {
+  const rows: string[] = [];
+  for (const shard of fixture.databases[side].keys())
+    for (const row of await fixture.sql(side, shard, `SELECT t::text AS row FROM ${table} t`))
+      rows.push(String(row.row));
+  return rows.sort();
 }

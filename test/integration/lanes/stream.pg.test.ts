@@ -1,9 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createStream, dropStream, streamStatus } from "../../../src/resharding/steps/stream.js";
-import { connectEngine } from "../../../src/resharding/steps/sides.js";
-import { emitMarker, waitLanesPast } from "../../../src/resharding/steps/stream-wait.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
-import { type LanesFixture, lanesFixture, startStream } from "./lanes-fixture.js";
+import { drain, lanesFixture, startStream } from "./lanes-fixture.js";
 
 let server: PostgresServer;
 
@@ -15,23 +13,11 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-/** Waits until everything that has committed on the from-side is on the other. */
-export async function drain(fixture: LanesFixture, stream: number): Promise<void> {
-  const context = fixture.context();
-  const from = stream % 2 === 0 ? "source" : "destination";
-  const lsns = [];
-  for (const database of fixture.databases[from]) {
-    await using client = await connectEngine(context, server.address(database), "test");
-    lsns.push(await emitMarker(client, { migration: fixture.ref.id, kind: "drain", token: "t" }));
-  }
-  const outcome = await waitLanesPast(context, { ref: fixture.ref, stream, lsns, timeoutMs: 15_000 });
-  expect(outcome).toEqual({ kind: "past" });
-}
-
 describe("a stream", () => {
   it("carries inserts, updates, key moves and deletes to the shards they belong to", async () => {
     const fixture = await lanesFixture(server, {
-      schema: "CREATE TABLE item (id bigint PRIMARY KEY, name text, data jsonb); CREATE TABLE kind (id int PRIMARY KEY, label text)",
+      schema:
+        "CREATE TABLE item (id bigint PRIMARY KEY, name text, data jsonb); CREATE TABLE kind (id int PRIMARY KEY, label text)",
       tables: { item: "id", kind: null },
     });
     const context = fixture.context();
@@ -40,7 +26,11 @@ describe("a stream", () => {
     await using running = startStream(fixture, 0);
     void running;
     await fixture.sql("source", 0, "INSERT INTO kind VALUES (1, 'a'), (2, 'b')");
-    await fixture.sql("source", 0, "INSERT INTO item SELECT i, 'n' || i, '{}' FROM generate_series(1, 100) i");
+    await fixture.sql(
+      "source",
+      0,
+      "INSERT INTO item SELECT i, 'n' || i, '{}' FROM generate_series(1, 100) i",
+    );
     await fixture.sql("source", 0, "UPDATE item SET name = 'x' WHERE id % 3 = 0");
     await fixture.sql("source", 0, "UPDATE item SET id = id + 1000 WHERE id <= 10");
     await fixture.sql("source", 0, "DELETE FROM item WHERE id BETWEEN 20 AND 30");
@@ -52,7 +42,9 @@ describe("a stream", () => {
     expect(second.length).toBeGreaterThan(10);
     expect([...first, ...second].sort((a, b) => Number(a.id) - Number(b.id))).toEqual(source);
     for (const shard of [0, 1])
-      expect(await fixture.sql("destination", shard, "SELECT * FROM kind ORDER BY id")).toHaveLength(2);
+      expect(
+        await fixture.sql("destination", shard, "SELECT * FROM kind ORDER BY id"),
+      ).toHaveLength(2);
     const status = await streamStatus(context, { ref: fixture.ref, stream: 0 });
     expect(status.blocker).toBeNull();
     expect(status.lanes.map((lane) => lane.state)).toEqual(["applying", "applying"]);
