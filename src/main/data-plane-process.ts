@@ -15,6 +15,8 @@ const log = createLog({ process: "data-plane", plane }, logLevel(process.env));
 
 for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
 process.once("disconnect", () => process.exit(0));
+// The parent may have been killed while our modules were loading: the event was then before the listener.
+if (!process.connected) process.exit(0);
 
 const dataPlane = new DataPlane({
   send: (message) => {

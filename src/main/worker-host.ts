@@ -33,6 +33,8 @@ export function runWorkerProcess(
   const log = createLog({ process: role, number }, logLevel(process.env));
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
   process.once("disconnect", () => process.exit(0));
+  // The parent may have been killed while our modules were loading: the event was then before the listener.
+  if (!process.connected) process.exit(0);
   installTemporalRuntime(log);
 
   const listeners: ((message: ToWorker) => void)[] = [];
