@@ -186,7 +186,8 @@ export class DataPlaneProcesses implements DataPlaneGroup {
       for (const socket of this.#pending.splice(0)) this.#hand(plane, socket);
     }
     if (message.kind === "cancelRequest")
-      for (const other of this.#planes.values()) if (other !== plane) this.#send(other, message);
+      for (const other of this.#planes.values())
+        if (other !== plane) this.#send(other, message);
     for (const listener of [...this.#listeners]) listener.message(plane.number, message);
   }
 
