@@ -19,6 +19,8 @@ export const SQLSTATE = {
   cardinalityViolation: state("21000"),
   invalidParameterValue: state("22023"),
   invalidTextRepresentation: state("22P02"),
+  badCopyFileFormat: state("22P04"),
+  triggeredDataChangeViolation: state("27000"),
   invalidTransactionState: state("25000"),
   activeSqlTransaction: state("25001"),
   readOnlySqlTransaction: state("25006"),

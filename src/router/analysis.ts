@@ -5,8 +5,8 @@ import { type StatementValues, ValueReader } from "./key-value.js";
 import { Placement } from "./placement.js";
 import { refused } from "./refusal.js";
 import type { MergePlan, Route } from "./route.js";
-import type { Block, Scope } from "./scope.js";
-import { Scope as StatementScope } from "./scope.js";
+import { type Block, Scope } from "./scope.js";
+import { addWrite } from "./write-scope.js";
 
 /** What an analysis leaves: the route for the values of the moment. */
 export type Plan = (values: StatementValues) => Route;
@@ -21,7 +21,7 @@ export interface Analysis {
 
 export function beginAnalysis(sql: string, lifted: LiftedText, catalog: Catalog): Analysis {
   const reader = new ValueReader(sql, lifted);
-  return { sql, catalog, reader, scope: new StatementScope(catalog, reader) };
+  return { sql, catalog, reader, scope: new Scope(catalog, reader, addWrite) };
 }
 
 export const ANY: Route = { kind: "any" };
@@ -30,6 +30,7 @@ export const CONCATENATED: MergePlan = {
   orderBy: [],
   aggregates: null,
   groupColumns: 0,
+  isBytewise: false,
   limit: null,
   offset: 0,
 };

@@ -12,6 +12,7 @@ export interface MergeShape {
   readonly orderBy: readonly OrderKey[];
   readonly aggregates: MergePlan["aggregates"];
   readonly groupColumns: number;
+  readonly isBytewise: boolean;
   readonly limit: ValueRef | null;
   readonly offset: ValueRef | null;
   /** LIMIT cuts rows that the shards have only parts of: it must not reach them. */
@@ -42,6 +43,7 @@ export function mergeShape(select: SelectStmt, block: Block, scope: Scope): Merg
     orderBy: (select.sortClause ?? []).map((node) => orderKey(node, query)),
     aggregates: isPartial ? aggregatesAfter(groupColumns, query) : null,
     groupColumns,
+    isBytewise: query.outputs?.every((output) => output.isBytewise) === true,
     limit: limitValue("LIMIT", select.limitCount, scope),
     offset: limitValue("OFFSET", select.limitOffset, scope),
     keepsLimitFromShards: isPartial,

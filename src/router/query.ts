@@ -3,7 +3,6 @@ import { namesOf } from "../sql/ast.js";
 import { keyConditions } from "./conditions.js";
 import { Refusal } from "./refusal.js";
 import { Block, type Scope, type TableRef } from "./scope.js";
-import { addWrite } from "./write-scope.js";
 
 /** Notes what a SELECT reads, subqueries and WITH included. */
 export function addSelect(scope: Scope, select: SelectStmt, parent: Block | null): Block {
@@ -36,7 +35,7 @@ export function addQuery(scope: Scope, query: Node, parent: Block): void {
   if ("SelectStmt" in query) addSelect(scope, query.SelectStmt, parent);
   else {
     scope.writesInWith = true;
-    addWrite(scope, query, parent);
+    scope.addNestedWrite(scope, query, parent);
   }
 }
 

@@ -9,6 +9,8 @@ export interface MergePlan {
   readonly aggregates: readonly ("count" | "sum" | "min" | "max")[] | null;
   /** Leading columns that group; aggregates follow them. Empty with `aggregates`: one row in all. */
   readonly groupColumns: number;
+  /** Text sorts by its bytes in every column, as min and max need it. */
+  readonly isBytewise: boolean;
   readonly limit: number | null;
   readonly offset: number;
 }

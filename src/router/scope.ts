@@ -85,6 +85,8 @@ export class Block {
   }
 }
 
+type NestedWrite = (scope: Scope, query: Node, parent: Block) => void;
+
 /** All that routing needs to know of one statement, gathered in one walk. */
 export class Scope {
   readonly catalog: Catalog;
@@ -98,9 +100,13 @@ export class Scope {
   /** LIMIT, OFFSET or FETCH in a subquery: which rows is chance. */
   hasInnerLimit = false;
 
-  constructor(catalog: Catalog, reader: ValueReader) {
+  /** Notes a write within WITH. */
+  readonly addNestedWrite: NestedWrite;
+
+  constructor(catalog: Catalog, reader: ValueReader, addNestedWrite: NestedWrite) {
     this.catalog = catalog;
     this.reader = reader;
+    this.addNestedWrite = addNestedWrite;
   }
 
   get sharded(): readonly TableRef[] {

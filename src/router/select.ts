@@ -77,12 +77,12 @@ function manyRoute(
   const mustRewrite = shape.offset !== null || (shape.keepsLimitFromShards && shape.limit !== null);
   const rewrittenSql = mustRewrite ? rewriteLimit(values.sql, shape.keepsLimitFromShards) : null;
   if (mustRewrite && rewrittenSql === null) return refused("crossShardLimit", "FETCH or OFFSET");
-  const { orderBy, aggregates, groupColumns } = shape;
+  const { orderBy, aggregates, groupColumns, isBytewise } = shape;
   return {
     kind: "many",
     shards,
     isWrite: false,
-    merge: { orderBy, aggregates, groupColumns, limit, offset: offset ?? 0 },
+    merge: { orderBy, aggregates, groupColumns, isBytewise, limit, offset: offset ?? 0 },
     rows: "merged",
     count: "sum",
     rewrittenSql,

@@ -147,10 +147,10 @@ function placeInsert(
   target: InsertTarget,
 ): readonly KeyTerm[] {
   const { ref, columns } = target;
-  const rule = ref.table?.rule;
+  const { rule, name } = ref.table ?? {};
   if (!rule) return [];
-  const keyName = `"${ref.table?.name}"."${rule.column}"`;
-  if (columns === null) throw new Refusal("unknownColumns", ref.table?.name);
+  const keyName = `"${name}"."${rule.column}"`;
+  if (columns === null) throw new Refusal("unknownColumns", name);
   const position = columns.indexOf(rule.column);
   if (position < 0 || select === null) throw new Refusal("missingKey", keyName);
   if (target.rowCount === 0) {
