@@ -17,8 +17,12 @@ import { readiness } from "../../../src/resharding/steps/readiness.js";
 import { resolve } from "../../../src/resharding/steps/resolve.js";
 import { syncSchema } from "../../../src/resharding/steps/schema.js";
 import { advanceSequences } from "../../../src/resharding/steps/sequences.js";
-import { createStream, dropStream, streamStatus } from "../../../src/resharding/steps/stream.js";
-import { runStream } from "../../../src/resharding/steps/stream-run.js";
+import {
+  createStream,
+  dropStream,
+  runStream,
+  streamStatus,
+} from "../../../src/resharding/steps/stream.js";
 import { switchTraffic } from "../../../src/resharding/steps/switch.js";
 import { verifyPass } from "../../../src/resharding/steps/verify.js";
 import { shardOfText } from "../../../src/topology/hash.js";

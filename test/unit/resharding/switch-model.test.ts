@@ -367,18 +367,18 @@ describe("the switch protocol, every interleaving", () => {
     expect(found.states).toBeGreaterThan(10_000);
   }, 120_000);
 
-  const bugs: readonly [Bug, string][] = [
-    ["gate without token", "side"],
-    ["abort without a fresh token", "side"],
-    ["commit without compare-and-set", "side"],
-    ["reopen before the abort is stored", "side"],
-    ["no question to the witnesses", "side"],
-    ["witnesses asked without revoking", "side"],
-    ["commit before the gate is closed", "side"],
-    ["gates left closed by an abort", "side"],
+  const bugs: readonly Bug[] = [
+    "gate without token",
+    "abort without a fresh token",
+    "commit without compare-and-set",
+    "reopen before the abort is stored",
+    "no question to the witnesses",
+    "witnesses asked without revoking",
+    "commit before the gate is closed",
+    "gates left closed by an abort",
   ];
   test.each(bugs)(
-    "finds what goes wrong with %s",
+    "finds what goes wrong with: %s",
     (bug) => {
       expect(search(bug).broken).not.toBeNull();
     },
