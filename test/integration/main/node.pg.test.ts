@@ -277,6 +277,7 @@ describe("the end of a node", () => {
       timeoutMs: 5_000,
       what: "the shutdown to begin",
     });
+    await expect(connectTo(node)).rejects.toMatchObject({ code: "57P01", severity: "FATAL" });
     await ask(client, "COMMIT");
     expect(await node.ended).toEqual({ code: 0, signal: null });
     expect(alive(pids)).toEqual([]);
