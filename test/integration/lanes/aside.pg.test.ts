@@ -1,0 +1,172 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { connectEngine } from "../../../src/resharding/steps/sides.js";
+import { createStream, streamStatus } from "../../../src/resharding/steps/stream.js";
+import { settleAside } from "../../../src/resharding/steps/stream-settle.js";
+import { emitMarker } from "../../../src/resharding/steps/stream-wait.js";
+import { shardOfText } from "../../../src/topology/hash.js";
+import { type PostgresServer, startPostgres } from "../../support/postgres.js";
+import { until } from "../../support/until.js";
+import { drain, type LanesFixture, lanesFixture, rowsOf, startStream } from "./lanes-fixture.js";
+
+let server: PostgresServer;
+
+beforeAll(async () => {
+  server = await startPostgres();
+});
+
+afterAll(async () => {
+  await server[Symbol.asyncDispose]();
+});
+
+/** Keyed by id, sharded by tenant: a row may move between shards and keep its key. */
+const SCHEMA = `CREATE TABLE doc (id bigint PRIMARY KEY, tenant bigint NOT NULL, v text);
+  CREATE UNIQUE INDEX doc_move ON doc (id, tenant);
+  ALTER TABLE doc REPLICA IDENTITY USING INDEX doc_move`;
+
+async function reverseFixture(): Promise<LanesFixture> {
+  return await lanesFixture(server, { schema: SCHEMA, tables: { doc: "tenant" } });
+}
+
+function tenantOf(shard: number): number {
+  for (let tenant = 1; ; tenant++)
+    if (shardOfText(String(tenant), "bigint", 2) === shard) return tenant;
+}
+
+async function startMarkers(fixture: LanesFixture): Promise<void> {
+  const context = fixture.context();
+  for (const address of context.cluster("prod_sharded").shards) {
+    await using client = await connectEngine(context, address, "test");
+    await emitMarker(client, { migration: fixture.ref.id, kind: "start", token: "t" });
+  }
+}
+
+async function settled(fixture: LanesFixture, stream: number): Promise<void> {
+  await drain(fixture, stream);
+  await until(
+    async () => {
+      await settleAside(fixture.context(), { ref: fixture.ref, stream });
+      const status = await streamStatus(fixture.context(), { ref: fixture.ref, stream });
+      return status.asideKeys === 0;
+    },
+    { timeoutMs: 15_000, what: "keys to be settled" },
+  );
+  await drain(fixture, stream);
+}
+
+it("R33: a row that moves between shards arrives whichever lane is first", async () => {
+  const fixture = await reverseFixture();
+  const [a, b] = [tenantOf(0), tenantOf(1)];
+  for (const [side, shard] of [
+    ["source", 0],
+    ["destination", 0],
+  ] as const)
+    await fixture.sql(
+      side,
+      shard,
+      `INSERT INTO doc SELECT i, ${a}, 'old' FROM generate_series(1, 40) i`,
+    );
+  await createStream(fixture.context(), { ref: fixture.ref, stream: 1 });
+  await using first = startStream(fixture, 1, { fromShards: [1] });
+  await startMarkers(fixture);
+  // As a proxy moves rows: delete there, insert here. Only the lane of the new place runs, so it is first.
+  await fixture.sql("destination", 0, "DELETE FROM doc WHERE id <= 20");
+  await fixture.sql(
+    "destination",
+    1,
+    `INSERT INTO doc SELECT i, ${b}, 'moved' FROM generate_series(1, 20) i`,
+  );
+  await fixture.sql("destination", 1, "UPDATE doc SET v = 'moved and changed' WHERE id <= 10");
+  await until(
+    async () => (await fixture.sql("source", 0, "SELECT 1 FROM sluice.aside")).length === 20,
+    { timeoutMs: 10_000, what: "keys to be set aside" },
+  );
+  await using second = startStream(fixture, 1, { fromShards: [0] });
+  await settled(fixture, 1);
+  // Back again, and gone, after the settlement.
+  await fixture.sql("destination", 1, "DELETE FROM doc WHERE id BETWEEN 5 AND 15");
+  await fixture.sql(
+    "destination",
+    0,
+    `INSERT INTO doc SELECT i, ${a}, 'back' FROM generate_series(5, 8) i`,
+  );
+  await settled(fixture, 1);
+  expect(await rowsOf(fixture, "source", "doc")).toEqual(
+    await rowsOf(fixture, "destination", "doc"),
+  );
+  void [first, second];
+});
+
+it("R33: a key on two shards stays aside and is named", async () => {
+  const fixture = await reverseFixture();
+  await createStream(fixture.context(), { ref: fixture.ref, stream: 1 });
+  await using running = startStream(fixture, 1);
+  await startMarkers(fixture);
+  await fixture.sql("destination", 0, `INSERT INTO doc VALUES (1, ${tenantOf(0)}, 'here')`);
+  await drain(fixture, 1);
+  await fixture.sql("destination", 1, `INSERT INTO doc VALUES (1, ${tenantOf(1)}, 'there')`);
+  await drain(fixture, 1);
+  const result = await settleAside(fixture.context(), { ref: fixture.ref, stream: 1 });
+  expect(result.conflicts.join()).toMatch(/public\.doc is on 2 shards/);
+  expect((await streamStatus(fixture.context(), { ref: fixture.ref, stream: 1 })).asideKeys).toBe(
+    1,
+  );
+  await fixture.sql("destination", 0, "DELETE FROM doc WHERE id = 1");
+  await settled(fixture, 1);
+  expect(await rowsOf(fixture, "source", "doc")).toEqual(
+    await rowsOf(fixture, "destination", "doc"),
+  );
+  void running;
+});
+
+it("R34: a standby stream drops what is before its marker and what our lanes wrote", async () => {
+  const fixture = await reverseFixture();
+  const context = fixture.context();
+  await createStream(context, { ref: fixture.ref, stream: 0 });
+  await fixture.noteEmptyCopy();
+  await createStream(context, { ref: fixture.ref, stream: 1 });
+  await using forward = startStream(fixture, 0);
+  await using reverse = startStream(fixture, 1);
+  await fixture.sql(
+    "source",
+    0,
+    "INSERT INTO doc SELECT i, i, 'fed' FROM generate_series(1, 20) i",
+  );
+  await drain(fixture, 0);
+  // Of no origin of ours, but before the marker: as a copy writes.
+  await fixture.sql("destination", 0, `INSERT INTO doc VALUES (100, ${tenantOf(0)}, 'copied')`);
+  const confirmed = async () =>
+    await server.sql(
+      "postgres",
+      `SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'sluice_${fixture.ref.id}_1_%'
+       AND pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) < 100000`,
+    );
+  await until(async () => (await confirmed()).length === 2, {
+    timeoutMs: 10_000,
+    what: "WAL to be confirmed in standby",
+  });
+  const before = await streamStatus(context, { ref: fixture.ref, stream: 1 });
+  expect(before.lanes.map((lane) => [lane.state, lane.changeCount])).toEqual([
+    ["standby", 0],
+    ["standby", 0],
+  ]);
+  await startMarkers(fixture);
+  await fixture.sql("source", 0, "UPDATE doc SET v = 'fed again' WHERE id <= 5");
+  await drain(fixture, 0);
+  await fixture.sql("destination", 0, "DELETE FROM doc WHERE id = 100");
+  await fixture.sql("destination", 0, `INSERT INTO doc VALUES (101, ${tenantOf(0)}, 'own')`);
+  await until(
+    async () =>
+      (await streamStatus(context, { ref: fixture.ref, stream: 1 })).blocker !== null ||
+      (await fixture.sql("source", 0, "SELECT 1 FROM doc WHERE id = 101")).length === 1,
+    { timeoutMs: 10_000, what: "the reverse stream to begin" },
+  );
+  await drain(fixture, 1);
+  // Row 100 was dropped as it came, so its delete met nothing: the key is set aside and settled.
+  await settled(fixture, 1);
+  expect(await rowsOf(fixture, "source", "doc")).toEqual(
+    await rowsOf(fixture, "destination", "doc"),
+  );
+  const after = await streamStatus(context, { ref: fixture.ref, stream: 1 });
+  expect(after.lanes.reduce((sum, lane) => sum + lane.changeCount, 0)).toBe(2);
+  void [forward, reverse];
+});
