@@ -37,8 +37,11 @@ export async function replicate(input: ReplicateInput): Promise<ReplicateResult>
     run.flags.begun ??= result;
   });
   CancellationScope.current().cancelRequested.catch(() => noteCancel(run));
-  const result = await CancellationScope.nonCancellable(() => mainLine(run));
-  await condition(allHandlersFinished);
+  const result = await CancellationScope.nonCancellable(async () => {
+    const ended = await mainLine(run);
+    await condition(allHandlersFinished);
+    return ended;
+  });
   // As Canceled, not Completed: that is what the one who cancelled expects to see.
   if (result.outcome === "aborted" && run.flags.isCancelled)
     throw new CancelledFailure("cancelled before the decision");

@@ -1,7 +1,9 @@
 import { CancelledFailure, executeChild, ParentClosePolicy } from "@temporalio/workflow";
 import {
+  type LastSwitch,
   type ReplicateInput,
   type ReplicateResult,
+  taskType,
   workflowIds,
 } from "../src/resharding/model/tasks.js";
 import type { replicate } from "./replicate.js";
@@ -18,11 +20,20 @@ export async function replicateUntilSwitched(
   const result = await run.step("runStream", () => runChild(run, begun));
   switch (result.outcome) {
     case "committed":
+      showEnd(run, result.lastSwitch);
       return { outcome: "switched", pauseMs: result.lastSwitch.pauseMs };
     case "aborted":
     case "finalized":
       throw new CancelledFailure("replication was ended before the decision");
   }
+}
+
+/** The child's own last report may come after it has ended, and then nobody reads it. */
+function showEnd(run: ReshardRun, lastSwitch: LastSwitch): void {
+  const type = taskType.replication(run.input.ref, 0);
+  run.view.subtask(type, { status: "finished", innerStatus: "cutting over" });
+  run.view.showSteps(lastSwitch.steps);
+  run.view.change({ lastSwitch });
 }
 
 function runChild(run: ReshardRun, begun: Begun): Promise<ReplicateResult> {

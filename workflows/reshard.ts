@@ -31,7 +31,8 @@ export async function reshard(input: ReshardInput): Promise<ReshardResult> {
   receiveChildReports(run);
   try {
     const result = await run.scope.run(() => pipeline(run));
-    await condition(allHandlersFinished);
+    // Non-cancellable: a cancel that came after the decision must not undo what is decided.
+    await CancellationScope.nonCancellable(() => condition(allHandlersFinished));
     return result;
   } catch (error) {
     return CancellationScope.nonCancellable(() => giveUp(run, error));

@@ -5,12 +5,10 @@ import {
   executeChild,
   ParentClosePolicy,
 } from "@temporalio/workflow";
-import { OPERATOR_STEPS } from "../src/resharding/model/steps.js";
 import {
   type CutoverInput,
   type CutoverResult,
   type LastSwitch,
-  taskType,
   workflowIds,
 } from "../src/resharding/model/tasks.js";
 import type { cutover } from "./cutover.js";
@@ -28,7 +26,7 @@ export async function switchWhenReady(run: ReplicateRun): Promise<LastSwitch | n
   const result = await attemptCutover(run, attempt);
   const lastSwitch = run.noteSwitch(result);
   if (result.outcome === "committed") {
-    showSteps(run, result);
+    run.view.showSteps(result.steps);
     run.view.change({ lastSwitch });
     return lastSwitch;
   }
@@ -73,15 +71,6 @@ async function attemptCutover(run: ReplicateRun, attempt: number): Promise<Cutov
     aborting.cancel();
     await watchAbort;
   }
-}
-
-/** The five documented steps as rows of SHOW TASKS, with their milliseconds. */
-function showSteps(run: ReplicateRun, result: CutoverResult): void {
-  for (const { key, text } of OPERATOR_STEPS)
-    run.view.subtask(taskType.cutoverStep(text), {
-      status: "finished",
-      elapsedMs: result.steps === null ? null : result.steps[key],
-    });
 }
 
 const LONGEST_BACKOFF_MS = 60_000;

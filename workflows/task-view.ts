@@ -6,15 +6,18 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from "@temporalio/workflow";
+import type { StepTimings } from "../src/resharding/model/activities.js";
 import { currentDetails } from "../src/resharding/model/current-details.js";
 import type { MigrationRef } from "../src/resharding/model/migration.js";
-import type {
-  ChildReport,
-  LastSwitch,
-  Parked,
-  Subtask,
-  TaskMemo,
-  TaskStatus,
+import { OPERATOR_STEPS } from "../src/resharding/model/steps.js";
+import {
+  type ChildReport,
+  type LastSwitch,
+  type Parked,
+  type Subtask,
+  type TaskMemo,
+  type TaskStatus,
+  taskType,
 } from "../src/resharding/model/tasks.js";
 import { childReportSignal, searchAttributes, statusQuery, TASK_MEMO } from "./messages.js";
 
@@ -25,6 +28,8 @@ export interface TaskView {
   change(patch: Partial<Omit<TaskStatus, "version" | "updatedAtMs">>): void;
   /** Adds or changes the subtask row of this type. */
   subtask(type: string, patch: Partial<Subtask>): void;
+  /** The five documented steps of a switch as rows, with their milliseconds. */
+  showSteps(steps: StepTimings | null): void;
   park(parked: Parked): void;
   unpark(parked: Parked): void;
   /** A root from now on: memo and phase are written from here. */
@@ -78,10 +83,17 @@ export function createTaskView(options: TaskViewOptions): TaskView {
   };
   setHandler(statusQuery, () => state);
   show();
-  return {
+  const view: TaskView = {
     state: () => state,
     change,
     subtask: (type, patch) => change({ subtasks: withSubtask(state.subtasks, type, patch) }),
+    showSteps: (steps) => {
+      for (const { key, text } of OPERATOR_STEPS)
+        view.subtask(taskType.cutoverStep(text), {
+          status: "finished",
+          elapsedMs: steps === null ? null : steps[key],
+        });
+    },
     park: (item) => {
       parked.push(item);
       change({ parked: parked[0] ?? null });
@@ -96,6 +108,7 @@ export function createTaskView(options: TaskViewOptions): TaskView {
       show();
     },
   };
+  return view;
 }
 
 /** What is worth events: words, not figures that change with every look. */

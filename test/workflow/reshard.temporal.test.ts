@@ -1,0 +1,285 @@
+import { Context } from "@temporalio/activity";
+import { ApplicationFailure } from "@temporalio/common";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { type MigrationTask, mainLine, startMigration } from "../support/migration-task.js";
+import { startTemporal, type TemporalServer } from "../support/temporal.js";
+import {
+  aborted,
+  openStage,
+  STEPS_MS,
+  type Stage,
+  untilCancelled,
+} from "../support/temporal-worker.js";
+import { until } from "../support/until.js";
+
+let server: TemporalServer;
+let stage: Stage;
+let task: MigrationTask | null = null;
+
+beforeAll(async () => {
+  server = await startTemporal();
+  stage = await openStage(server);
+});
+afterEach(async () => {
+  await task?.end();
+  task = null;
+  stage.reset();
+});
+afterAll(async () => {
+  await stage[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+async function start(options: Parameters<typeof startMigration>[1] = {}): Promise<MigrationTask> {
+  task = await startMigration(stage, options);
+  return task;
+}
+
+describe("reshard", () => {
+  test("makes slots before it copies, gates before it switches, and leaves a way back", async () => {
+    const { root, stream, memo } = await start();
+    expect(await root.result()).toEqual({ outcome: "switched", pauseMs: 21 });
+    const line = mainLine(stage);
+    expect(line.slice(0, 6)).toEqual([
+      "readPolicy",
+      "preflight",
+      "beginMigration",
+      "syncSchema",
+      "createStream",
+      "planCopy",
+    ]);
+    const copied = line.slice(6, 10);
+    expect(copied).toEqual(["copyRange", "copyRange", "copyRange", "copyRange"]);
+    expect(line.slice(10)).toEqual([
+      "syncSchema",
+      "installGates",
+      "syncSchema",
+      "prepareDecision",
+      "createStream",
+      "awaitStandby",
+      "advanceSequences",
+      "listNodes",
+      "armNode",
+      "switchTraffic",
+      "resolve",
+      "allocateTaskId",
+      "dropStream",
+    ]);
+    const phases = stage.played
+      .filter(({ name }) => name === "syncSchema")
+      .map(({ input }) => (input as { phase: string }).phase);
+    expect(phases).toEqual(["pre", "post", "cutover"]);
+    const ended = await memo(root);
+    expect(ended).toMatchObject({ status: "finished", innerStatus: "replicating" });
+    const way = await stream(1).describe();
+    expect(way.status.name).toBe("RUNNING");
+    const { ref } = task ?? { ref: null };
+    expect((await memo(stream(1))).type).toBe(
+      `replication ${ref?.source} -> ${ref?.destination} (reverse)`,
+    );
+  });
+
+  test("shows the five steps of the switch with their milliseconds, after the subtasks", async () => {
+    const { root, memo } = await start();
+    await root.result();
+    const rows = (await memo(root)).subtasks.map((row) => [
+      row.type.replace(/ \S+ -> \S+/, ""),
+      row.status,
+      row.elapsedMs,
+    ]);
+    expect(rows).toEqual([
+      ["schema_sync(pre)", "finished", null],
+      ["copy_data", "finished", null],
+      ["schema_sync(post)", "finished", null],
+      ["replication", "finished", null],
+      ["schema_sync(cutover)", "finished", null],
+      ["cutover: pause traffic", "finished", STEPS_MS.pause],
+      ["cutover: synchronize", "finished", STEPS_MS.synchronize],
+      ["cutover: swap", "finished", STEPS_MS.swap],
+      ["cutover: reverse replication", "finished", STEPS_MS.reverse],
+      ["cutover: resume traffic", "finished", STEPS_MS.resume],
+    ]);
+  });
+
+  test("ends as failed with every check that failed, and does nothing", async () => {
+    stage.on("preflight", async () => ({
+      ok: false,
+      spec: null,
+      checks: [
+        {
+          id: "wal-level",
+          scope: "shard 0",
+          severity: "error",
+          evidence: "replica",
+          remedy: "ALTER SYSTEM",
+        },
+        { id: "slots", scope: "shard 1", severity: "ok", evidence: "4 free", remedy: "" },
+        {
+          id: "destination-empty",
+          scope: "public.a",
+          severity: "error",
+          evidence: "3 rows",
+          remedy: "TRUNCATE",
+        },
+      ],
+    }));
+    const { root, memo } = await start();
+    await expect(root.result()).rejects.toThrow();
+    expect((await memo(root)).status).toBe(
+      "failed: wal-level (shard 0): replica. ALTER SYSTEM; destination-empty (public.a): 3 rows. TRUNCATE",
+    );
+    expect(mainLine(stage)).toEqual(["readPolicy", "preflight"]);
+  });
+
+  test("COPY_DATA waits for CUTOVER, also for one that comes before it can wait", async () => {
+    let release = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    stage.on("installGates", () => held);
+    const { root, untilStatus, stream } = await start({ kind: "copy_data", autoCutover: false });
+    await until(() => stage.names().includes("installGates"), { timeoutMs: 10_000, what: "gates" });
+    expect(await root.executeUpdate("cutover", { args: [{ reason: "early" }] })).toContain("ready");
+    release();
+    expect(await root.result()).toMatchObject({ outcome: "switched" });
+    await untilStatus(stream(1), (status) => status.innerStatus === "replicating", "the way back");
+  });
+
+  test("REPLICATE streams without schema and copy", async () => {
+    const { root, untilStatus, stream } = await start({
+      kind: "replicate",
+      autoCutover: false,
+      skipCopy: true,
+    });
+    await untilStatus(stream(0), (status) => status.lagBytes === 0, "a look at the lag");
+    expect(mainLine(stage)).toEqual([
+      "readPolicy",
+      "preflight",
+      "beginMigration",
+      "createStream",
+      "installGates",
+    ]);
+    await root.cancel();
+    await expect(root.result()).rejects.toThrow();
+  });
+
+  test("a step that needs a person parks, shows why, and goes on after retryStep", async () => {
+    let isFixed = false;
+    stage.on("copyRange", async ({ table }) => {
+      if (table === "orders" && !isFixed)
+        throw ApplicationFailure.create({
+          message: "copy of public.orders failed",
+          type: "SLUICE_COPY_FAILED",
+          nonRetryable: true,
+          details: [{ hint: "Make room on shard 1.", detail: "disk full" }],
+        });
+      return { rowCount: 1, byteCount: 1 };
+    });
+    const { root, untilStatus } = await start();
+    const parked = await untilStatus(root, (status) => status.parked !== null, "a parked step");
+    expect(parked.parked).toEqual({
+      step: "copyRange",
+      code: "SLUICE_COPY_FAILED",
+      message: "copy of public.orders failed: disk full",
+      hint: "Make room on shard 1.",
+    });
+    const cli = server.cli(
+      "workflow",
+      "list",
+      "--query",
+      "ReshardPhase = 'syncing data (parked)'",
+      "--output",
+      "json",
+    );
+    expect(cli.output).toContain(root.workflowId);
+    isFixed = true;
+    await root.executeUpdate("retryStep");
+    expect(await root.result()).toMatchObject({ outcome: "switched" });
+  });
+
+  test("refuses orders that do not fit, and says why", async () => {
+    const { root, stream, untilStatus } = await start({ autoCutover: false });
+    await untilStatus(stream(0), (status) => status.innerStatus === "replicating", "replicating");
+    for (const [handle, order, reason] of [
+      [root, "finalize", "no switch yet to finalize"],
+      [root, "rollback", "no switch yet to roll back"],
+      [root, "retryStep", "no step waits"],
+      [stream(0), "rollback", "no switch yet to roll back"],
+    ] as const) {
+      const refused: unknown = await handle.executeUpdate(order).catch((error: unknown) => error);
+      expect(refused).toMatchObject({ cause: { message: expect.stringContaining(reason) } });
+    }
+    await root.executeUpdate("abort");
+    expect(await root.result()).toEqual({ outcome: "aborted" });
+  });
+});
+
+describe("abort undoes, newest first, after the work has stopped", () => {
+  const cases = [
+    { at: "beginMigration", undone: ["abortMigration"] },
+    { at: "syncSchema", undone: ["abortMigration"] },
+    { at: "createStream", undone: ["dropStream", "abortMigration"] },
+    { at: "planCopy", undone: ["dropStream", "abortMigration"] },
+    { at: "copyRange", undone: ["dropStream", "abortMigration"] },
+    { at: "installGates", undone: ["dropStream", "abortMigration"] },
+    { at: "runStream", undone: ["dropStream", "abortMigration"] },
+    { at: "verifyPass", undone: ["dropStream", "abortMigration"] },
+    { at: "awaitStandby", undone: ["dropStream", "abortMigration"] },
+  ] as const;
+
+  for (const [index, { at, undone }] of cases.entries()) {
+    const way = index % 2 === 0 ? "cancel" : "abort";
+    test(`${way} during ${at}`, async () => {
+      // Whoever ends it late: an undo beside it would be caught here.
+      const slow = async () => {
+        await untilCancelled().catch(() => {});
+        await new Promise((wake) => setTimeout(wake, 300));
+        throw await Context.current().cancelled.catch((reason: unknown) => reason);
+      };
+      stage.on(at, slow);
+      stage.on("resolve", async ({ decision }) => aborted(decision, "cancelled"));
+      if (at === "runStream" || at === "verifyPass")
+        stage.on("readiness", async () => {
+          await new Promise((wake) => setTimeout(wake, 100));
+          return { isReady: false, waitingFor: [], lagBytes: null, predictedPauseMs: null };
+        });
+      const { root, memo } = await start();
+      await until(() => stage.names().includes(at), { timeoutMs: 10_000, what: at });
+      if (way === "cancel") {
+        await root.cancel();
+        await expect(root.result()).rejects.toMatchObject({ cause: { name: "CancelledFailure" } });
+      } else {
+        await root.executeUpdate("abort", { args: [{ reason: "test" }] });
+        expect(await root.result()).toEqual({ outcome: "aborted" });
+      }
+      const names = stage.names();
+      const undo = names.filter(
+        (name, position) =>
+          (name === "dropStream" && isStreamZero(position)) || name === "abortMigration",
+      );
+      expect(undo).toEqual(undone);
+      expect(names.indexOf(undone[0])).toBeGreaterThan(names.lastIndexOf(`${at}:end`));
+      expect((await memo(root)).status).toBe("cancelled");
+    });
+  }
+
+  test("R43: a cancel after the decision undoes nothing and ends as switched", async () => {
+    stage.on("switchTraffic", untilCancelled);
+    const { root, stream, memo } = await start();
+    await until(() => stage.names().includes("switchTraffic"), {
+      timeoutMs: 15_000,
+      what: "switch",
+    });
+    await root.cancel();
+    // The script's `resolve` says committed: the activity had got that far before it heard of the cancel.
+    expect(await root.result()).toMatchObject({ outcome: "switched" });
+    expect(stage.names()).not.toContain("abortMigration");
+    expect((await memo(root)).status).toBe("finished");
+    expect((await stream(1).describe()).status.name).toBe("RUNNING");
+  });
+
+  function isStreamZero(position: number): boolean {
+    const input = stage.played[position]?.input as { readonly stream: number } | undefined;
+    return input?.stream === 0;
+  }
+});
