@@ -55,6 +55,8 @@ export type ToDataPlane =
 
 export type FromDataPlane =
   | { readonly kind: "listening"; readonly port: number }
+  /** After "shutdown": no client is left. It goes on refusing new ones until it is ended. */
+  | { readonly kind: "drained" }
   /** Nothing of these databases is in flight and nothing will be until release. */
   | { readonly kind: "held"; readonly token: string }
   /** Still open under this hold, for "says why it waits"; sent at most every 200 ms. */

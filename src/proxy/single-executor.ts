@@ -114,12 +114,13 @@ export class SingleExecutor {
 
   /** The client is gone, or its transaction is to be ended: the server is freed for others. */
   async abandon(): Promise<void> {
-    if (!this.#server) return;
-    if (this.#isRunning) {
+    const server = this.#server;
+    if (server && this.#isRunning) {
       await this.cancel();
-      // Ends the relay as well, and with it whoever waits for its outcome.
-      this.#server.destroy();
-    } else this.#detach();
+      // Ends the relay as well, and with it whoever waits for its outcome; unless that came meanwhile.
+      if (this.#server === server && this.#isRunning) server.destroy();
+    }
+    if (!this.#isRunning) this.#detach();
   }
 
   /** The transaction is given up: the server rolls back. */

@@ -24,7 +24,10 @@ export function formatDecimal(value: Decimal): string {
   if (value.kind === "nan") return "NaN";
   if (value.kind === "infinity") return value.sign > 0 ? "Infinity" : "-Infinity";
   const isNegative = value.unscaled < 0n;
-  const digits = String(isNegative ? -value.unscaled : value.unscaled).padStart(value.scale + 1, "0");
+  const digits = String(isNegative ? -value.unscaled : value.unscaled).padStart(
+    value.scale + 1,
+    "0",
+  );
   const point = digits.length - value.scale;
   const fraction = value.scale === 0 ? "" : `.${digits.slice(point)}`;
   return `${isNegative ? "-" : ""}${digits.slice(0, point)}${fraction}`;
@@ -62,7 +65,10 @@ function rank(value: Decimal): number {
   }
 }
 
-function scaled(value: { readonly unscaled: bigint; readonly scale: number }, scale: number): bigint {
+function scaled(
+  value: { readonly unscaled: bigint; readonly scale: number },
+  scale: number,
+): bigint {
   return value.unscaled * 10n ** BigInt(scale - value.scale);
 }
 

@@ -166,5 +166,3 @@ export async function startProxy(config: Config): Promise<TestProxy> {
   proxy.topology(config);
   return proxy;
 }
-
-export { until } from "../../support/until.js";
