@@ -106,7 +106,7 @@ export class Walsender implements AsyncDisposable {
    * Streams until the signal aborts, the server ends it, or the receiver throws.
    * @throws what ended it; on abort, the signal's reason
    */
-  async stream(options: StreamOptions, receiver: WalReceiver, signal: AbortSignal): Promise<void> {
+  async stream(options: StreamOptions, receiver: WalReceiver, signal: AbortSignal): Promise<never> {
     signal.throwIfAborted();
     const version = await this.serverVersion();
     const stop = () => this.#connection.stream.destroy();

@@ -247,7 +247,7 @@ export class StreamRun {
     return lowest ?? LSN_ZERO;
   }
 
-  async #receive(walsender: Walsender, router: ChangeRouter): Promise<void> {
+  async #receive(walsender: Walsender, router: ChangeRouter): Promise<never> {
     const { ref, stream, fromShard } = this.#input;
     const options = {
       slot: names.slot(ref, stream, fromShard),
@@ -263,7 +263,7 @@ export class StreamRun {
       keepalive: (walEnd: Lsn) => this.#passKeepalive(walsender, router, walEnd),
     };
     try {
-      await walsender.stream(options, receiver, this.#context.signal);
+      return await walsender.stream(options, receiver, this.#context.signal);
     } catch (error) {
       if (error instanceof StreamUnsupportedChange) await this.#stopLanes(error);
       throw error;
@@ -308,9 +308,9 @@ export class StreamRun {
     walsender.resume();
   }
 
-  async #tick(router: ChangeRouter): Promise<void> {
+  async #tick(router: ChangeRouter): Promise<never> {
     let lastBeatMs = 0;
-    while (!this.#context.signal.aborted) {
+    for (;;) {
       await delay(IDLE_POSITION_MS, this.#context.signal);
       if (!router.isInTransaction) for (const lane of this.#lanes) lane.queue.flushIdle();
       if (Date.now() - lastBeatMs < HEARTBEAT_MS) continue;
@@ -323,8 +323,8 @@ export class StreamRun {
   }
 
   /** R33: keys that the lanes set aside. One runner of the stream does it. */
-  async #settleByAndBy(): Promise<void> {
-    while (!this.#context.signal.aborted) {
+  async #settleByAndBy(): Promise<never> {
+    for (;;) {
       await delay(SETTLE_MS, this.#context.signal);
       if (this.#lanes.some((lane) => lane.isStandby)) continue;
       // A failure leaves the keys aside, and counted; the stream itself goes on.
@@ -335,9 +335,9 @@ export class StreamRun {
   }
 
   /** The first to end ends all; its error is the run's. */
-  async #untilOneEnds(parts: readonly Promise<void>[]): Promise<void> {
+  async #untilOneEnds(parts: readonly Promise<never>[]): Promise<never> {
     try {
-      await Promise.race(parts);
+      return await Promise.race(parts);
     } finally {
       this.#stop.abort(new Error("the stream has ended"));
       for (const lane of this.#lanes) lane.queue.wake();
@@ -346,8 +346,9 @@ export class StreamRun {
   }
 }
 
+/** @throws the signal's reason as soon as it is aborted */
 async function delay(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
+  signal.throwIfAborted();
   await new Promise<void>((resolve) => {
     const done = () => {
       clearTimeout(timer);
@@ -357,4 +358,5 @@ async function delay(ms: number, signal: AbortSignal): Promise<void> {
     const timer = setTimeout(done, ms);
     signal.addEventListener("abort", done, { once: true });
   });
+  signal.throwIfAborted();
 }
