@@ -22,7 +22,8 @@ let round = 0;
 const agents: NodeAgent[] = [];
 
 beforeAll(async () => {
-  server = await startPostgres();
+  // Servers are killed here, machines are not: fsync would only cost time.
+  server = await startPostgres({ settings: { fsync: "off" } });
 });
 afterAll(async () => {
   await server[Symbol.asyncDispose]();

@@ -30,7 +30,8 @@ describe("the gate", () => {
   let key: GateKey;
 
   beforeAll(async () => {
-    server = await startPostgres();
+    // Servers are killed here, machines are not: fsync would only cost time.
+    server = await startPostgres({ settings: { fsync: "off" } });
     await server.sql("postgres", "CREATE ROLE app LOGIN");
     fixture = await copyFixture(server, {
       name: "gate",
