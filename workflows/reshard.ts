@@ -3,6 +3,7 @@ import {
   allHandlersFinished,
   CancellationScope,
   CancelledFailure,
+  ContinueAsNew,
   condition,
   continueAsNew,
   isCancellation,
@@ -35,6 +36,8 @@ export async function reshard(input: ReshardInput): Promise<ReshardResult> {
     await CancellationScope.nonCancellable(() => condition(allHandlersFinished));
     return result;
   } catch (error) {
+    // How the SDK leaves a run that goes on in another one: no failure.
+    if (error instanceof ContinueAsNew) throw error;
     return CancellationScope.nonCancellable(() => giveUp(run, error));
   }
 }

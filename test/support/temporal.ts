@@ -1,4 +1,5 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { Connection } from "@temporalio/client";
 import { findTemporal } from "./binaries.js";
 import { freePort } from "./postgres.js";
@@ -11,8 +12,8 @@ export interface TemporalServer extends AsyncDisposable {
   readonly uiUrl: string | null;
   /** pid of the dev server: send it signals by this only. */
   readonly pid: number;
-  /** Runs the real CLI against this server. */
-  cli(...args: readonly string[]): { readonly status: number; readonly output: string };
+  /** Runs the real CLI against this server. Not synchronously: a worker in this process must answer it. */
+  cli(...args: readonly string[]): Promise<{ readonly status: number; readonly output: string }>;
   /** SIGKILL; with a database file, `start` goes on where it was. */
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -57,10 +58,7 @@ export async function startTemporal(options: TemporalOptions = {}): Promise<Temp
     get pid() {
       return child?.pid ?? -1;
     },
-    cli: (...args) => {
-      const result = spawnSync(executable, [...args, "--address", address], { encoding: "utf8" });
-      return { status: result.status ?? -1, output: `${result.stdout}${result.stderr}` };
-    },
+    cli: (...args) => runToEnd(executable, [...args, "--address", address]),
     kill,
     start,
     [Symbol.asyncDispose]: async () => {
@@ -68,6 +66,20 @@ export async function startTemporal(options: TemporalOptions = {}): Promise<Temp
       process.removeListener("exit", onExit);
     },
   };
+}
+
+async function runToEnd(
+  executable: string,
+  args: readonly string[],
+): Promise<{ readonly status: number; readonly output: string }> {
+  const running = spawn(executable, args, { stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [running.stdout, running.stderr])
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+    });
+  const [code] = (await once(running, "close")) as [number | null];
+  return { status: code ?? -1, output };
 }
 
 function argumentsFor(

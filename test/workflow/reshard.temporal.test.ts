@@ -183,7 +183,7 @@ describe("reshard", () => {
       message: "copy of public.orders failed: disk full",
       hint: "Make room on shard 1.",
     });
-    const cli = server.cli(
+    const cli = await server.cli(
       "workflow",
       "list",
       "--query",
