@@ -57,6 +57,7 @@ async function copyOrFindDone(context: EngineContext, job: RangeJob): Promise<Co
   assert(range, "the destination has a shard");
   const address = shardAddress(sides.source, job.sourceShard);
   await using source = await openSnapshot(context, address, { table: plan, purpose: "copy" });
+  await context.announce("copy.afterSnapshot");
   for (const [shard, client] of destination.all.entries())
     if (chunks[shard]?.snapshot) await deleteRange(client, job, range);
   const shares = await streamRange(context, {
