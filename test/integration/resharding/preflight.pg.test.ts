@@ -1,4 +1,6 @@
+import { writeFileSync } from "node:fs";
 import { createServer, type Server, Socket } from "node:net";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
 import type { PreflightResult } from "../../../src/resharding/model/activities.js";
@@ -396,7 +398,7 @@ test("a transaction pooler in between is found by the process id that it makes u
   });
 });
 
-test("R6: wal_level, slots, and a server that is no primary", async () => {
+test("wal_level, slots, and a read-only default", async () => {
   await using other = await startPostgres({
     settings: { wal_level: "replica", max_replication_slots: "1", max_wal_senders: "0" },
   });
@@ -420,6 +422,26 @@ test("R6: wal_level, slots, and a server that is no primary", async () => {
   });
   expectFinding(result, "wal-senders", { severity: "error", evidence: /0 of 0/ });
   expectFinding(result, "primary", { severity: "error", evidence: /read_only/ });
+});
+
+test("R6: a standby is refused: its snapshots list no running transaction", async () => {
+  await using standby = await startPostgres();
+  await standby.createDatabase("copy");
+  await standby.stop("fast");
+  // A server that finds this file stays in recovery and waits for a primary.
+  writeFileSync(join(standby.dataDir, "standby.signal"), "");
+  await standby.start();
+  const { clusters, ref } = await fixture();
+  const [source, destination] = clusters;
+  const result = await preflight(
+    engineContext([{ ...source, shards: [standby.address("copy")] }, destination]),
+    ref,
+  );
+  expectFinding(result, "primary", {
+    severity: "error",
+    scope: /source\/0/,
+    evidence: /is a standby/,
+  });
 });
 
 /** Relays bytes and puts another process id into BackendKeyData, as poolers do. */
