@@ -1,7 +1,7 @@
 import { Socket } from "node:net";
 import { logLevel } from "../config/environment.js";
 import { createLog } from "../observe/log.js";
-import type { ToDataPlane } from "../proxy/channel.js";
+import type { FromDataPlane, ToDataPlane } from "../proxy/channel.js";
 import { DataPlane } from "../proxy/data-plane.js";
 import type { SocketMessage } from "./data-plane-processes.js";
 
@@ -18,20 +18,18 @@ process.once("disconnect", () => process.exit(0));
 // The parent may have been killed while our modules were loading: the event was then before the listener.
 if (!process.connected) process.exit(0);
 
-const dataPlane = new DataPlane({
-  send: (message) => {
-    if (process.connected) process.send?.(message);
-  },
-  log,
-});
+const send = (message: FromDataPlane) => {
+  if (process.connected) process.send?.(message);
+};
+const dataPlane = new DataPlane({ send, log });
 
 process.on("message", (message: ToDataPlane | SocketMessage, handle: unknown) => {
   if (message.kind === "shutdown")
-    // Its last words to clients are on their sockets by then, handed to the kernel.
-    void dataPlane.shutdown(message.timeoutMs).finally(() => process.exit(0));
+    // It stays to refuse new clients until the parent has stopped listening and ends the channel.
+    void dataPlane.shutdown(message.timeoutMs).finally(() => send({ kind: "drained" }));
   else if (message.kind !== "socket") dataPlane.handle(message);
   // Without a handle the client has gone between the two processes.
   else if (handle instanceof Socket) dataPlane.attach(handle);
 });
 
-process.send?.({ kind: "listening", port: 0 });
+send({ kind: "listening", port: 0 });

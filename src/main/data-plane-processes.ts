@@ -1,5 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
 import type { Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { MaintenanceFlag } from "../admin/host.js";
 import type { DataPlaneGroup } from "../control/data-plane-group.js";
@@ -29,6 +31,7 @@ const MAX_RESTART_DELAY_MS = 5_000;
 /** Clients that wait while no data plane is up; past it new ones are closed, as a full backlog would. */
 const MAX_PENDING_SOCKETS = 1_024;
 const SHOW_TIMEOUT_MS = 2_000;
+const LAST_WORDS_MS = 500;
 
 /**
  * The data-plane processes of this node. The main process listens and hands accepted sockets round: unlike
@@ -140,24 +143,39 @@ export class DataPlaneProcesses implements DataPlaneGroup {
     });
   }
 
-  /** Tells all to finish; resolves when they are gone, by themselves or, past the time, killed. */
-  async shutdown(timeoutMs: number): Promise<void> {
+  /**
+   * Tells all to let their clients finish; resolves when no client is left, or past the time. The processes
+   * stay, to refuse new clients, until `kill`.
+   */
+  async drain(timeoutMs: number): Promise<void> {
     this.#isStopping = true;
     for (const socket of this.#pending.splice(0)) socket.destroy();
-    const gone = Promise.all(
-      [...this.#planes.values()].map(
-        (plane) => new Promise<void>((resolve) => plane.process.once("exit", () => resolve())),
-      ),
-    );
+    const waiting = new Set(this.planes);
+    const drained = new Promise<void>((resolve) => {
+      const settle = (plane: number) => {
+        waiting.delete(plane);
+        if (waiting.size === 0) resolve();
+      };
+      this.subscribe({
+        message: (plane, message) => {
+          if (message.kind === "drained") settle(plane);
+        },
+        left: settle,
+      });
+      if (waiting.size === 0) resolve();
+    });
     this.broadcast({ kind: "shutdown", timeoutMs });
-    const timer = setTimeout(() => this.kill(), timeoutMs);
-    await gone;
-    clearTimeout(timer);
+    // The data planes end their clients at the time; the grace is for their last words.
+    await Promise.race([drained, sleep(timeoutMs + LAST_WORDS_MS, undefined, { ref: false })]);
   }
 
-  kill(): void {
+  /** Ends all processes now, clients or not; resolves when they are gone. */
+  async kill(): Promise<void> {
     this.#isStopping = true;
-    for (const plane of this.#planes.values()) plane.process.kill("SIGKILL");
+    const processes = [...this.#planes.values()].map((plane) => plane.process);
+    const gone = Promise.all(processes.map((child) => once(child, "exit")));
+    for (const child of processes) child.kill("SIGKILL");
+    await gone;
   }
 
   #fork(): void {
@@ -186,8 +204,7 @@ export class DataPlaneProcesses implements DataPlaneGroup {
       for (const socket of this.#pending.splice(0)) this.#hand(plane, socket);
     }
     if (message.kind === "cancelRequest")
-      for (const other of this.#planes.values())
-        if (other !== plane) this.#send(other, message);
+      for (const other of this.#planes.values()) if (other !== plane) this.#send(other, message);
     for (const listener of [...this.#listeners]) listener.message(plane.number, message);
   }
 

@@ -119,16 +119,17 @@ export class Supervisor {
 
   /** Ends all child processes now. */
   kill(): void {
-    this.#planes.kill();
+    void this.#planes.kill();
     this.#workers.kill();
   }
 
   async #stop(): Promise<void> {
     const timeoutMs = this.#files.general.shutdownTimeoutMs;
     this.#log.info("shutting down", { timeoutMs });
-    // New clients still reach the data planes, which refuse them with 57P01, as long as one is there.
-    await Promise.all([this.#planes.shutdown(timeoutMs), this.#workers.shutdown(timeoutMs)]);
+    // New clients still reach the data planes, which refuse them with 57P01, until the last one has left.
+    await Promise.all([this.#planes.drain(timeoutMs), this.#workers.shutdown(timeoutMs)]);
     this.#server.close();
+    await this.#planes.kill();
     // Only now: a hold in force needs the agent to the end.
     await Promise.allSettled([this.#agent.close(), this.#tasks.close()]);
     this.#notifyStopped();

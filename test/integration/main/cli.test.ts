@@ -11,7 +11,7 @@ let folder: string;
 beforeAll(async () => {
   await builtLauncher();
   folder = mkdtempSync(join(tmpdir(), "sluice-cli-"));
-}, 180_000);
+}, 240_000);
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { builtLauncher } from "../../support/built.js";
 import { isAlive, type NodeFiles, type SluiceNode, startNode } from "../../support/node.js";
 import { freePort, type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";
@@ -11,6 +12,7 @@ let server: PostgresServer;
 let deadPort: number;
 
 beforeAll(async () => {
+  await builtLauncher();
   server = await startPostgres();
   for (const name of ["prod", "dst0", "dst1"]) await server.createDatabase(name);
   await server.sql(
@@ -18,7 +20,7 @@ beforeAll(async () => {
     "CREATE TABLE t (id bigint PRIMARY KEY); CREATE PUBLICATION p FOR TABLE t",
   );
   deadPort = await freePort();
-}, 60_000);
+}, 240_000);
 
 afterAll(async () => await server[Symbol.asyncDispose]());
 
