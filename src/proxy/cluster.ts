@@ -1,8 +1,12 @@
-import type { ServerAddress } from "../backend/address.js";
+import { describeAddress, type ServerAddress } from "../backend/address.js";
+import { ServerConnection } from "../backend/server-connection.js";
 import { ServerPool } from "../backend/server-pool.js";
 import type { GeneralConfig } from "../config/model.js";
-import { ServerUnreachable } from "../core/errors.js";
+import { DatabaseUnknown, ServerUnreachable } from "../core/errors.js";
 import type { Log } from "../observe/log.js";
+import { createRouter, type Router } from "../router/router.js";
+import { parseSchemaFacts, SCHEMA_FACTS_SQL } from "../router/schema-facts.js";
+import { loadParser } from "../sql/parser.js";
 import type { Database, DatabaseUser, ShardId } from "../topology/topology.js";
 
 /**
@@ -18,6 +22,8 @@ export class Cluster {
   schemaGeneration = 0;
   readonly #log: Log;
   readonly #pools = new Map<string, ServerPool>();
+  #router: Promise<Router> | null = null;
+  #routerGeneration = -1;
   #pausedUsers = new Set<string | null>();
 
   constructor(database: Database, general: GeneralConfig, log: Log) {
@@ -80,6 +86,44 @@ export class Cluster {
     else this.#pausedUsers.delete(user);
     for (const entry of this.pools)
       if (user === null || entry.user === user) entry.pool.setPaused(isPaused);
+  }
+
+  /**
+   * Routes statements of a database with several shards. Made anew after DDL, as it knows the tables.
+   * @throws ServerUnreachable when shard 0 cannot be asked
+   */
+  async router(): Promise<Router> {
+    if (this.#router && this.#routerGeneration === this.schemaGeneration) return await this.#router;
+    this.#routerGeneration = this.schemaGeneration;
+    const router = this.#makeRouter();
+    this.#router = router;
+    router.catch(() => {
+      if (this.#router === router) this.#router = null;
+    });
+    return await router;
+  }
+
+  async #makeRouter(): Promise<Router> {
+    await loadParser();
+    const users = [...this.database.users.values()];
+    const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
+    if (!user) throw new DatabaseUnknown(this.database.name);
+    // Not from the pool: whoever asks may hold connections of it already.
+    const { connectTimeoutMs } = this.general;
+    const server = await ServerConnection.connect(this.#addressOf(user, 0 as ShardId), {
+      connectTimeoutMs,
+    });
+    try {
+      const { rows, error } = await server.query(SCHEMA_FACTS_SQL);
+      const facts = rows[0]?.[0];
+      if (error || !facts)
+        throw new ServerUnreachable(describeAddress(server.address), {
+          detail: error?.get("M") ?? "it says nothing of its tables",
+        });
+      return createRouter(this.database, parseSchemaFacts(facts));
+    } finally {
+      server.close();
+    }
   }
 
   reconnect(): void {

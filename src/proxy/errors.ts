@@ -1,5 +1,6 @@
 import { type ErrorFields, SluiceError } from "../core/errors.js";
 import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import { decodeErrorFields } from "../wire/error-fields.js";
 
 /** A client's wish that is refused; the SQLSTATE says what kind. The session goes on. */
 export class SessionRefused extends SluiceError {
@@ -32,5 +33,27 @@ export class HoldGivenUp extends SluiceError {
     super(`database "${database}" is on hold: ${reason}`, {
       hint: "The statement was not sent to any server. Try again.",
     });
+  }
+}
+
+/** What a server, or several, answered in the place of a result: relayed to the client as it is. */
+export class StatementFailed extends SluiceError {
+  readonly code = "SLUICE_SESSION_REFUSED";
+  readonly sqlState: SqlState;
+  readonly recovery = "never";
+  /** ErrorResponse */
+  readonly frame: Buffer;
+  constructor(frame: Buffer) {
+    const fields = decodeErrorFields(frame);
+    super(fields.get("M") ?? "failed");
+    this.sqlState = (fields.get("C") as SqlState | undefined) ?? SQLSTATE.internalError;
+    this.frame = frame;
+  }
+}
+
+/** The server's error has been forwarded already; what is left is to end the pipeline. */
+export class AlreadyTold extends SessionRefused {
+  constructor() {
+    super(SQLSTATE.internalError, "already told");
   }
 }

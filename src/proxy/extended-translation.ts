@@ -10,6 +10,7 @@ import {
   encodeExecute,
   encodeRenamedBind,
   FRONTEND,
+  SYNC,
 } from "../wire/frontend.js";
 import type { Message } from "./client-request.js";
 import { type PreparedStatement, unnamedStatement } from "./prepared-statements.js";
@@ -17,6 +18,8 @@ import type { Expectation, Relay } from "./relay.js";
 import type { SessionState } from "./session-state.js";
 
 const EXPECT_BIND: Expectation = { kind: "bind" };
+const OUR_BIND: Expectation = { kind: "bind", isOurs: true };
+const OUR_SYNC: Expectation = { kind: "sync", isOurs: true };
 const EXPECT_CLOSE: Expectation = { kind: "close" };
 const EXPECT_DESCRIBE: Expectation = { kind: "describe" };
 const EXPECT_EXECUTE: Expectation = { kind: "execute" };
@@ -50,6 +53,27 @@ export class ExtendedTranslation {
     for (const message of messages) this.#message(message);
     const [only] = this.#out;
     return this.#out.length === 1 && only ? only : Buffer.concat(this.#out);
+  }
+
+  /** Our own request for one portal, of which the client has got BindComplete already. */
+  portal(portal: {
+    /** null: bound here before. */
+    readonly bind: Buffer | null;
+    readonly describe: Buffer | null;
+    readonly execute: Buffer;
+  }): Buffer {
+    if (portal.bind) this.#bind(portal.bind, OUR_BIND);
+    if (portal.describe) this.#describe(portal.describe);
+    this.#send(portal.execute, EXPECT_EXECUTE);
+    this.#send(SYNC, OUR_SYNC);
+    return Buffer.concat(this.#out);
+  }
+
+  /** Our own request for what a statement takes and gives. */
+  description(describe: Buffer): Buffer {
+    this.#describe(describe);
+    this.#send(SYNC, OUR_SYNC);
+    return Buffer.concat(this.#out);
   }
 
   /** The request will be repeated from the start: what it prepared is forgotten. */
@@ -108,14 +132,14 @@ export class ExtendedTranslation {
       this.#relay.expect({ ...ANSWER_PARSE, undo });
       return;
     }
-    this.#prepare(statement, "parse", undo);
+    this.#prepare(statement, false, undo);
   }
 
-  #bind(frame: Buffer): void {
+  #bind(frame: Buffer, expectation = EXPECT_BIND): void {
     const names = decodeBindNames(frame);
     const statement = this.#state.statements.get(names.statement);
     if (!statement) {
-      this.#unknown(names.statement, frame, EXPECT_BIND);
+      this.#unknown(names.statement, frame, expectation);
       return;
     }
     this.#ensure(statement);
@@ -123,7 +147,7 @@ export class ExtendedTranslation {
       statement.name === ""
         ? frame
         : encodeRenamedBind(frame, { ...names, statement: statement.name });
-    this.#send(renamed, EXPECT_BIND);
+    this.#send(renamed, expectation);
   }
 
   #describe(frame: Buffer): void {
@@ -159,20 +183,21 @@ export class ExtendedTranslation {
       if (this.#server.unnamedStatement === statement) return;
       this.#server.unnamedStatement = statement;
       this.#send(statement.parse, {
-        kind: "injectedParse",
+        kind: "parse",
+        isOurs: true,
         undo: () => {
           this.#server.unnamedStatement = null;
         },
       });
-    } else if (!this.#server.preparedStatements.has(statement.name))
-      this.#prepare(statement, "injectedParse");
+    } else if (!this.#server.preparedStatements.has(statement.name)) this.#prepare(statement, true);
   }
 
-  #prepare(statement: PreparedStatement, kind: "parse" | "injectedParse", undo?: () => void): void {
+  #prepare(statement: PreparedStatement, isOurs: boolean, undo?: () => void): void {
     const { preparedStatements } = this.#server;
     preparedStatements.add(statement.name);
     this.#send(statement.parse, {
-      kind,
+      kind: "parse",
+      isOurs,
       undo: () => {
         preparedStatements.delete(statement.name);
         undo?.();

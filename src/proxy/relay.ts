@@ -15,8 +15,6 @@ import type { ClientConnection } from "./client-connection.js";
 export interface Expectation {
   readonly kind:
     | "parse"
-    /** A Parse of ours: its answer is not the client's. */
-    | "injectedParse"
     | "bind"
     | "close"
     | "describe"
@@ -27,12 +25,14 @@ export interface Expectation {
     /** A message was sent that must fail: `bytes` is the error that the client sees. */
     | "failing";
   readonly bytes?: Buffer;
+  /** The message was ours, and so is its answer: the client does not see it. */
+  readonly isOurs?: boolean;
   /** When an error before it made the server skip it. */
   readonly undo?: () => void;
 }
 
 export type RelayOutcome =
-  /** ReadyForQuery was forwarded. */
+  /** ReadyForQuery was seen, and forwarded if it was the client's. */
   | { readonly kind: "ready" }
   /** All that was asked for up to a Flush is answered, or failed: then Sync is to come. */
   | { readonly kind: "answered" }
@@ -137,12 +137,9 @@ export class Relay implements ServerReceiver {
         this.#forward(buffer, start, end);
         return;
       case BACKEND.parseComplete:
-        if (this.#expected[this.#at]?.kind !== "injectedParse") this.#forward(buffer, start, end);
-        this.#advance();
-        return;
       case BACKEND.bindComplete:
       case BACKEND.closeComplete:
-        this.#forward(buffer, start, end);
+        if (!this.#expected[this.#at]?.isOurs) this.#forward(buffer, start, end);
         this.#advance();
         return;
       case BACKEND.rowDescription:
@@ -245,6 +242,7 @@ export class Relay implements ServerReceiver {
   }
 
   #ready(buffer: Buffer, start: number, end: number): void {
+    const isOurs = this.#expected[this.#at]?.isOurs ?? false;
     this.isSkipping = false;
     this.isCopyIn = false;
     this.#expected = [];
@@ -254,7 +252,7 @@ export class Relay implements ServerReceiver {
       return;
     }
     this.#onlySetupSeen = false;
-    this.#forward(buffer, start, end);
+    if (!isOurs) this.#forward(buffer, start, end);
     this.flush();
     this.#settle({ kind: "ready" });
   }

@@ -10,7 +10,13 @@ import type { ClientConnection, ClientReceiver } from "./client-connection.js";
 import { type ClientRequest, RequestCollector } from "./client-request.js";
 import type { Cluster } from "./cluster.js";
 import { CopyInput } from "./copy-input.js";
-import { HoldGivenUp, SessionEnded, SessionRefused } from "./errors.js";
+import {
+  AlreadyTold,
+  HoldGivenUp,
+  SessionEnded,
+  SessionRefused,
+  StatementFailed,
+} from "./errors.js";
 import { forgetStatements } from "./extended-translation.js";
 import { answerFailed, closesOnly } from "./local-answers.js";
 import type { Handled, SessionState } from "./session-state.js";
@@ -83,7 +89,7 @@ export class Session implements ClientReceiver {
     this.#log = options.log;
     this.#copyInput = new CopyInput();
     this.#single = new SingleExecutor(this.state, () => this.#feedCopy());
-    this.#sharded = new ShardedExecutor(this.state, this.#copyInput);
+    this.#sharded = new ShardedExecutor(this.state, this.#copyInput, () => this.#feedCopyInput());
   }
 
   get client(): ClientConnection {
@@ -206,6 +212,16 @@ export class Session implements ClientReceiver {
       if (next?.kind !== "copy") return;
       this.#shift();
       this.#sendCopy(next.type, next.frame);
+    }
+  }
+
+  /** The same for a COPY over several shards. */
+  #feedCopyInput(): void {
+    while (this.#copyInput.isOpen) {
+      const [next] = this.#queue;
+      if (next?.kind !== "copy") return;
+      this.#shift();
+      this.#copyInput.add(next.type, next.frame);
     }
   }
 
@@ -389,7 +405,7 @@ export class Session implements ClientReceiver {
     this.#sharded.fail();
     this.#finish();
     this.#copyInput.close();
-    const frame = encodeThrown(error);
+    const frame = errorFrameOf(error);
     const hasEnd = request.kind !== "extended" || request.end === "sync";
     this.#isSkipping = !hasEnd;
     this.client.write(hasEnd ? Buffer.concat([frame, this.#ready()]) : frame);
@@ -411,3 +427,8 @@ const NO_TRANSACTION = encodeNotice({
   sqlState: SQLSTATE.noActiveSqlTransaction,
   message: "there is no transaction in progress",
 });
+
+function errorFrameOf(error: unknown): Buffer {
+  if (error instanceof AlreadyTold) return Buffer.alloc(0);
+  return error instanceof StatementFailed ? error.frame : encodeThrown(error);
+}

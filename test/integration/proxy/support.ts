@@ -86,6 +86,7 @@ export function testConfig(options: TestConfig): Config {
     admin: { name: "admin", user: "admin", password: "secret" },
     rewrite: { shardKey: "rewrite", splitInserts: "rewrite" },
     pgDumpPath: "pg_dump",
+    warnings: [],
     sluice: {
       nodeId: "test",
       temporal: { address: "", namespace: "" },
