@@ -1,0 +1,234 @@
+import {
+  ALL_SHARDS,
+  type CopyEmit,
+  type CopyRows,
+  type KeyLookup,
+  RowPieces,
+  shardOfKeyText,
+  tooFewColumns,
+} from "./copy-rows.js";
+import { CopyDataUnroutable } from "./errors.js";
+
+const NEWLINE = 10;
+const RETURN = 13;
+const BACKSLASH = 92;
+const DOT = 46;
+
+/** What follows a backslash and is no digit. */
+const ESCAPES: ReadonlyMap<number, number> = new Map([
+  [98, 8], // b
+  [102, 12], // f
+  [110, 10], // n
+  [114, 13], // r
+  [116, 9], // t
+  [118, 11], // v
+]);
+
+/**
+ * COPY FROM in text and CSV: finds the ends of rows in one pass that can stop at any byte, then the key in
+ * each row. Lines may end in LF or CRLF. The encoding must be one in which no part of a character looks like
+ * an ASCII one, as in UTF-8.
+ */
+export class TextCopyRows implements CopyRows {
+  readonly #lookup: KeyLookup;
+  readonly #emit: CopyEmit;
+  readonly #pieces = new RowPieces();
+  readonly #isCsv: boolean;
+  readonly #delimiter: number;
+  readonly #quote: number;
+  readonly #escape: number;
+  readonly #nullText: Buffer;
+  #rowNumber = 0;
+  /** Text: the last byte was a backslash. CSV with an escape of its own: it was that, within quotes. */
+  #isEscaped = false;
+  #isQuoted = false;
+  #isAfterReturn = false;
+  /** `\.` was seen: what follows is no data. */
+  #isOver = false;
+
+  constructor(lookup: KeyLookup, emit: CopyEmit) {
+    const { plan } = lookup;
+    this.#lookup = lookup;
+    this.#emit = emit;
+    this.#isCsv = plan.format === "csv";
+    this.#delimiter = plan.delimiter.charCodeAt(0);
+    this.#quote = plan.quote.charCodeAt(0);
+    this.#escape = plan.escape.charCodeAt(0);
+    this.#nullText = Buffer.from(plan.nullText);
+  }
+
+  push(chunk: Buffer): void {
+    // Servers before 18 end CSV at such a line, later ones take it for a value: then it is no end.
+    if (this.#isOver && this.#isCsv && chunk.length > 0) throw this.#behindTheEnd();
+    let start = 0;
+    for (let at = 0; at < chunk.length && !this.#isOver; at++) {
+      if (!this.#endsRow(chunk[at] ?? 0)) continue;
+      this.#row(this.#pieces.take(chunk.subarray(start, at + 1)));
+      start = at + 1;
+    }
+    if (!this.#isOver) this.#pieces.add(chunk.subarray(start));
+    else if (this.#isCsv && start < chunk.length) throw this.#behindTheEnd();
+  }
+
+  #behindTheEnd(): CopyDataUnroutable {
+    return new CopyDataUnroutable(
+      "data behind a line that holds only \\.",
+      this.#rowNumber,
+      "Quote a value that is a backslash and a dot.",
+    );
+  }
+
+  finish(): void {
+    if (this.#isOver) return;
+    const last = this.#pieces.take(EMPTY);
+    if (last.length > 0) this.#row(last);
+  }
+
+  #endsRow(byte: number): boolean {
+    const wasReturn = this.#isAfterReturn;
+    this.#isAfterReturn = false;
+    if (this.#isCsv ? this.#isInQuotes(byte) : this.#isBehindBackslash(byte)) return false;
+    if (byte === NEWLINE) return true;
+    if (wasReturn) {
+      throw new CopyDataUnroutable(
+        "a carriage return alone",
+        this.#rowNumber + 1,
+        "End lines in LF or CRLF, and quote or escape a carriage return in a value.",
+      );
+    }
+    this.#isAfterReturn = byte === RETURN;
+    return false;
+  }
+
+  #isBehindBackslash(byte: number): boolean {
+    if (this.#isEscaped) {
+      this.#isEscaped = false;
+      return true;
+    }
+    this.#isEscaped = byte === BACKSLASH;
+    return this.#isEscaped;
+  }
+
+  /** A doubled quote ends and begins the quotes, so it needs no care. */
+  #isInQuotes(byte: number): boolean {
+    if (this.#isEscaped) {
+      this.#isEscaped = false;
+      if (byte === this.#quote || byte === this.#escape) return true;
+    }
+    if (this.#isQuoted && byte === this.#escape && this.#escape !== this.#quote) {
+      this.#isEscaped = true;
+      return true;
+    }
+    if (byte === this.#quote) {
+      this.#isQuoted = !this.#isQuoted;
+      return true;
+    }
+    return this.#isQuoted;
+  }
+
+  /** @param row with its line end */
+  #row(row: Buffer): void {
+    this.#rowNumber++;
+    let end = row.length;
+    if (row[end - 1] === NEWLINE) end--;
+    if (row[end - 1] === RETURN) end--;
+    if (end === 2 && row[0] === BACKSLASH && row[1] === DOT) {
+      this.#isOver = true;
+      return;
+    }
+    if (this.#rowNumber === 1 && this.#lookup.plan.hasHeader) {
+      this.#emit(ALL_SHARDS, row);
+      return;
+    }
+    const key = this.#isCsv ? this.#csvKey(row, end) : this.#textKey(row, end);
+    this.#emit(shardOfKeyText(key, this.#lookup, this.#rowNumber), row);
+  }
+
+  #textKey(row: Buffer, end: number): Buffer | null {
+    let at = 0;
+    for (let column = this.#lookup.plan.keyColumn; column > 0; column--) {
+      at = this.#textFieldEnd(row, at, end) + 1;
+      if (at > end) throw tooFewColumns(this.#rowNumber);
+    }
+    const field = row.subarray(at, this.#textFieldEnd(row, at, end));
+    if (field.equals(this.#nullText)) return null;
+    return field.includes(BACKSLASH) ? withoutBackslashes(field) : field;
+  }
+
+  #textFieldEnd(row: Buffer, from: number, end: number): number {
+    let at = from;
+    while (at < end && row[at] !== this.#delimiter) at += row[at] === BACKSLASH ? 2 : 1;
+    return Math.min(at, end);
+  }
+
+  #csvKey(row: Buffer, end: number): Buffer | null {
+    let at = 0;
+    for (let column = this.#lookup.plan.keyColumn; ; column--) {
+      const field = this.#csvField(row, at, end);
+      if (column === 0) {
+        const isNull = !field.isQuoted && field.value.equals(this.#nullText);
+        return isNull ? null : field.value;
+      }
+      at = field.end + 1;
+      if (at > end) throw tooFewColumns(this.#rowNumber);
+    }
+  }
+
+  /** Quotes may stand anywhere in a field, as PostgreSQL reads it. */
+  #csvField(row: Buffer, from: number, end: number): CsvField {
+    let value: number[] | null = null;
+    let isQuoted = false;
+    let at = from;
+    for (; at < end; at++) {
+      const byte = row[at] ?? 0;
+      if (isQuoted && byte === this.#escape && this.#isEscapable(row[at + 1])) {
+        value?.push(row[++at] ?? 0);
+      } else if (byte === this.#quote) {
+        value ??= [...row.subarray(from, at)];
+        isQuoted = !isQuoted;
+      } else if (byte === this.#delimiter && !isQuoted) break;
+      else value?.push(byte);
+    }
+    const plain = row.subarray(from, at);
+    return {
+      value: value === null ? plain : Buffer.from(value),
+      isQuoted: value !== null,
+      end: at,
+    };
+  }
+
+  #isEscapable(byte: number | undefined): boolean {
+    return byte === this.#quote || byte === this.#escape;
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+interface CsvField {
+  readonly value: Buffer;
+  readonly isQuoted: boolean;
+  readonly end: number;
+}
+
+/** Backslash sequences of the text format: letters, octal, hex; else the character itself. */
+function withoutBackslashes(field: Buffer): Buffer {
+  const bytes: number[] = [];
+  for (let at = 0; at < field.length; at++) {
+    const byte = field[at] ?? 0;
+    if (byte !== BACKSLASH || at + 1 >= field.length) {
+      bytes.push(byte);
+      continue;
+    }
+    const code = /^(?:[0-7]{1,3}|x[0-9a-fA-F]{1,2})/.exec(field.toString("latin1", at + 1, at + 4));
+    const [digits] = code ?? [];
+    if (digits !== undefined) {
+      const isHex = digits.startsWith("x");
+      bytes.push(Number.parseInt(isHex ? digits.slice(1) : digits, isHex ? 16 : 8) & 255);
+      at += digits.length;
+    } else {
+      const following = field[++at] ?? 0;
+      bytes.push(ESCAPES.get(following) ?? following);
+    }
+  }
+  return Buffer.from(bytes);
+}
