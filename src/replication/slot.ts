@@ -112,16 +112,19 @@ export async function waitForSlotEdge(
 
 /**
  * Waits until all transactions with an id by now are over and visible to new snapshots.
+ *
+ * The edge is an id of our own, which is above all that were given out. `pg_snapshot_xmax` would not do: it
+ * is one above the newest *finished* id, so a running transaction may have just that id, and be missed.
  * @returns null when they are, else the ones that were waited for, in words
  */
 export async function waitUntilVisible(
   client: SqlClient,
   options: { readonly timeoutMs: number; readonly signal: AbortSignal },
 ): Promise<string | null> {
-  const { rows } = await client.query<{ xmax: string }>(
-    "SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS xmax",
+  const { rows } = await client.query<{ edge: string }>(
+    "SELECT pg_current_xact_id()::text AS edge",
   );
-  const edge = BigInt(rows[0]?.xmax ?? "0");
+  const edge = BigInt(rows[0]?.edge ?? "0");
   const deadlineAtMs = Date.now() + options.timeoutMs;
   for (;;) {
     options.signal.throwIfAborted();
