@@ -219,7 +219,7 @@ function checkUnique(world: World): readonly Finding[] {
           `unique index ${index.name} does not contain the sharding key ${tableClass.column}: two shards may each accept a value, so rollback is not guaranteed`,
           isAccepted
             ? ""
-            : `Add ${tableClass.column} to the constraint, or accept it: accept_unique_without_sharding_key = true in sluice.toml.`,
+            : `Add ${tableClass.column} to the constraint, or accept it: [copy] accept_unique_without_sharding_key = true in sluice.toml.`,
         ),
       );
   });

@@ -167,7 +167,7 @@ async function checkLeftBehind(world: World, shard: ShardView): Promise<readonly
     const qualified = quoteQualified(table.schema, table.name);
     const rows = await shard.client.query(`SELECT FROM ONLY ${qualified} LIMIT 1`);
     if (rows.rowCount === 0) continue;
-    const accept = `or list "${displayName(table)}" in left_behind of sluice.toml`;
+    const accept = `or list "${displayName(table)}" in [copy] left_behind of sluice.toml`;
     const isUnlogged = table.persistence === "u";
     findings.push(
       failure(

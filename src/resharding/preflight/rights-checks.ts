@@ -43,7 +43,7 @@ interface Right {
 
 function rightsToProve(ref: MigrationRef): readonly Right[] {
   const probe = `sluice_preflight_${ref.id}`;
-  const superuser = (role: string) => `ALTER ROLE ${role} SUPERUSER;`;
+  const mayCreate = (role: string) => `GRANT CREATE ON DATABASE current_database_name TO ${role};`;
   return [
     {
       statement: `SELECT pg_replication_origin_create('${probe}')`,
@@ -59,15 +59,15 @@ function rightsToProve(ref: MigrationRef): readonly Right[] {
     {
       statement: "SET LOCAL session_replication_role = replica",
       what: "set session_replication_role",
-      // From 15 on the setting can be granted.
-      remedy: (role) => `GRANT SET ON PARAMETER session_replication_role TO ${role};`,
+      remedy: (role) =>
+        `GRANT SET ON PARAMETER session_replication_role TO ${role}; -- before 15: ALTER ROLE ${role} SUPERUSER;`,
     },
     {
       statement: `CREATE SCHEMA ${probe}`,
       what: "create a schema in this database",
-      remedy: (role) => `GRANT CREATE ON DATABASE current_database_name TO ${role};`,
+      remedy: mayCreate,
     },
-    { statement: `CREATE PUBLICATION ${probe}`, what: "create a publication", remedy: superuser },
+    { statement: `CREATE PUBLICATION ${probe}`, what: "create a publication", remedy: mayCreate },
   ];
 }
 

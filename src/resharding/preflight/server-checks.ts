@@ -23,7 +23,7 @@ export const SERVER_CHECKS: readonly PreflightCheck[] = [
   {
     id: "server-version",
     fine: `all servers are PostgreSQL ${OLDEST_VERSION} to ${NEWEST_VERSION}`,
-    run: ({ shards }) => shards.flatMap(checkVersion),
+    run: ({ shards }) => shards.flatMap((shard) => checkVersion(shard, shards)),
   },
   {
     id: "no-transaction-pooler",
@@ -39,6 +39,11 @@ export const SERVER_CHECKS: readonly PreflightCheck[] = [
     id: "replication-slots",
     fine: "every shard has free replication slots",
     run: (world) => eachShard(world.shards, (shard) => checkSlots(world, shard)),
+  },
+  {
+    id: "slot-retention",
+    fine: "no server drops slots by itself",
+    run: ({ shards }) => eachShard(shards, checkRetention),
   },
   {
     id: "wal-senders",
@@ -72,12 +77,29 @@ export const SERVER_CHECKS: readonly PreflightCheck[] = [
   },
 ];
 
-function checkVersion(shard: ShardView): readonly Finding[] {
-  const major = Math.floor(shard.serverVersion / 10_000);
-  if (major >= OLDEST_VERSION && major <= NEWEST_VERSION) return [];
-  const evidence = `the server is PostgreSQL ${major}`;
-  const remedy = `Use a server of version ${OLDEST_VERSION} to ${NEWEST_VERSION}.`;
-  return [failure(shard.scope, evidence, remedy)];
+function checkVersion(shard: ShardView, all: readonly ShardView[]): readonly Finding[] {
+  const major = majorOf(shard);
+  if (major < OLDEST_VERSION || major > NEWEST_VERSION)
+    return [
+      failure(
+        shard.scope,
+        `the server is PostgreSQL ${major}`,
+        `Use a server of version ${OLDEST_VERSION} to ${NEWEST_VERSION}.`,
+      ),
+    ];
+  const newest = Math.max(...all.filter(({ side }) => side === "source").map(majorOf));
+  if (shard.side === "source" || major >= newest) return [];
+  return [
+    warning(
+      shard.scope,
+      `the server is PostgreSQL ${major}, older than the source's ${newest}: it may not know all of the schema`,
+      `Use a destination of version ${newest} or newer.`,
+    ),
+  ];
+}
+
+function majorOf(shard: ShardView): number {
+  return Math.floor(shard.serverVersion / 10_000);
 }
 
 /** Poolers hand out cancel keys of their own, so the process id told at login is not the backend's. */
@@ -150,6 +172,28 @@ async function checkSlots(world: World, shard: ShardView): Promise<readonly Find
     needed: SLOTS_NEEDED,
     comfortable: SLOTS_COMFORTABLE,
   });
+}
+
+/** Settings by which the server gives a slot up; a lost slot means another copy, or no way back. */
+const RETENTION_SETTINGS = [
+  { name: "max_slot_wal_keep_size", unlimited: "-1" },
+  { name: "idle_replication_slot_timeout", unlimited: "0" },
+] as const;
+
+async function checkRetention(shard: ShardView): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  for (const { name, unlimited } of RETENTION_SETTINGS) {
+    const value = await setting(shard, name);
+    if (value === null || value === unlimited) continue;
+    findings.push(
+      warning(
+        shard.scope,
+        `${name} is ${value}: the server gives up a slot that falls behind further`,
+        `ALTER SYSTEM SET ${name} = ${unlimited}; SELECT pg_reload_conf(); -- or a limit that the migration keeps`,
+      ),
+    );
+  }
+  return findings;
 }
 
 async function checkSenders(shard: ShardView): Promise<readonly Finding[]> {

@@ -37,7 +37,7 @@ export async function findPgDump(configured: string, serverMajor: number): Promi
   ];
   throw new SchemaDumpFailed(`no pg_dump fits a server of version ${serverMajor}`, {
     detail: `Found: ${found.join("; ")}.`,
-    hint: `Install the client programs of PostgreSQL ${serverMajor}, or name their pg_dump in pg_dump_path of pgdog.toml.`,
+    hint: `Install the client programs of PostgreSQL ${serverMajor}, or name their pg_dump in [replication] pg_dump_path of pgdog.toml.`,
   });
 }
 

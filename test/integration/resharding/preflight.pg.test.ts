@@ -400,7 +400,12 @@ test("a transaction pooler in between is found by the process id that it makes u
 
 test("wal_level, slots, and a read-only default", async () => {
   await using other = await startPostgres({
-    settings: { wal_level: "replica", max_replication_slots: "1", max_wal_senders: "0" },
+    settings: {
+      wal_level: "replica",
+      max_replication_slots: "1",
+      max_wal_senders: "0",
+      max_slot_wal_keep_size: "64MB",
+    },
   });
   await other.createDatabase("low");
   await other.sql("low", "SELECT pg_create_physical_replication_slot('used')");
@@ -419,6 +424,10 @@ test("wal_level, slots, and a read-only default", async () => {
   expectFinding(result, "replication-slots", {
     severity: "error",
     evidence: /1 of 1 replication slots/,
+  });
+  expectFinding(result, "slot-retention", {
+    severity: "warning",
+    evidence: /max_slot_wal_keep_size is 64MB/,
   });
   expectFinding(result, "wal-senders", { severity: "error", evidence: /0 of 0/ });
   expectFinding(result, "primary", { severity: "error", evidence: /read_only/ });

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { delimiter, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
 import type { Cluster, EngineContext } from "../../../src/resharding/context.js";
 import type { MigrationRef } from "../../../src/resharding/model/migration.js";
@@ -9,9 +9,11 @@ import {
   SchemaDumpFailed,
   SchemaStatementFailed,
 } from "../../../src/resharding/schema/failures.js";
+import { dumpSchema, findPgDump } from "../../../src/resharding/schema/pg-dump.js";
 import { countPendingStatements, syncSchema } from "../../../src/resharding/steps/schema.js";
 import { engineContext } from "../../support/engine.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
+import { until } from "../../support/until.js";
 
 const RICH = readFileSync(new URL("../../support/rich-schema.sql", import.meta.url), "utf8");
 const PHASES = ["pre", "post", "cutover"] as const;
@@ -276,28 +278,41 @@ test("a role that does not exist on the destination is a warning, its grants are
   expect(result.warnings).toEqual([expect.stringContaining('role "clerk" does not exist')]);
 });
 
-test("a lock that others hold is waited for and then had", async () => {
+test("a lock that others hold is waited for, given up so that others pass, and tried again", async () => {
   const made = await fixture(
     "CREATE TABLE t (id int PRIMARY KEY, n int); CREATE INDEX t_n ON t (n)",
   );
+  const [database] = made.shards;
   await syncSchema(made.context(), { ref: made.ref, phase: "pre" });
-  await using holder = await connectSql(server.address(made.shards[0]), { applicationName: "app" });
+  await using holder = await connectSql(server.address(database), { applicationName: "app" });
   await holder.query("BEGIN");
   await holder.query("LOCK TABLE public.t IN ROW EXCLUSIVE MODE");
   const done = syncSchema(made.context(), { ref: made.ref, phase: "post" });
-  const release = new Promise((resolve) => setTimeout(resolve, 2_500)).then(() =>
-    holder.query("COMMIT"),
-  );
-  await Promise.all([done, release]);
-  expect(dump(made.shards[0])).toBe(dump(made.source));
+  const waiting = async () => {
+    const rows = await server.sql(
+      "postgres",
+      `SELECT query_start::text AS since FROM pg_stat_activity WHERE datname = '${database}'
+         AND application_name = 'sluice schema' AND wait_event_type = 'Lock'`,
+    );
+    return rows[0]?.since;
+  };
+  const first = await until(waiting, { timeoutMs: 20_000, what: "the first wait for the lock" });
+  await until(async () => (await waiting()) !== first && (await waiting()) !== undefined, {
+    timeoutMs: 20_000,
+    what: "the second attempt",
+  });
+  await holder.query("COMMIT");
+  await done;
+  expect(dump(database)).toBe(dump(made.source));
 });
 
 test("no fitting pg_dump is an error that names the versions", async () => {
   const made = await fixture("");
   const context = made.context({ pgDumpPath: "/nonexistent/pg_dump" });
-  // The usual folders have one that fits, so the configured one is replaced.
+  vi.stubEnv("PATH", `${process.env.PATH}${delimiter}${server.binDir}`);
+  // PATH has one that fits, so the configured one is replaced.
   await syncSchema(context, { ref: made.ref, phase: "pre" });
-  const { findPgDump } = await import("../../../src/resharding/schema/pg-dump.js");
+  vi.unstubAllEnvs();
   await expect(findPgDump("/nonexistent/pg_dump", 99)).rejects.toMatchObject({
     code: "SLUICE_SCHEMA_DUMP_FAILED",
     detail: expect.stringMatching(/nonexistent\/pg_dump cannot be run; .* is \d+/),
@@ -306,7 +321,6 @@ test("no fitting pg_dump is an error that names the versions", async () => {
 
 test("a failing pg_dump tells its own words and no password", async () => {
   const made = await fixture("");
-  const { dumpSchema } = await import("../../../src/resharding/schema/pg-dump.js");
   const address = { ...server.address("absent"), password: "s3cret" };
   const error = await dumpSchema(
     join(server.binDir, "pg_dump"),
