@@ -106,6 +106,7 @@ async function becomeServing(run: ReplicateRun): Promise<void> {
     innerStatus: "replicating",
     isSwitchable: true,
     startedAtMs: run.startedAtMs(),
+    lastSwitch: run.flags.begun === null ? null : run.noteSwitch(run.flags.begun),
   });
   run.view.becomeRoot();
   run.log(`serves as the way back of stream ${stream - 1}`);

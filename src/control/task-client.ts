@@ -62,7 +62,11 @@ const OWN_SLOT = /^sluice_([0-9a-f]{12})_0$/;
 /** A client that needs no server to be made: every call has a deadline and a clear error. */
 export function connectTasks(options: TaskClientOptions): TaskClient {
   const { temporal } = options;
-  const connection = Connection.lazy(connectionOptions(temporal));
+  const connection = Connection.lazy({
+    ...connectionOptions(temporal),
+    // The SDK's own repeats go on after `close` and then throw where nobody catches; ours end in time.
+    interceptors: [],
+  });
   const client = new Client({ connection, namespace: temporal.namespace });
   const calls = new DeadlineCalls({ connection, ...options });
   return {
@@ -89,27 +93,29 @@ async function start(
       : workflowIds.reshard(ref);
   if (await calls.run(() => isRunning(client, workflowId))) throw new TaskExists(workflowId);
   const requestId = randomUUID();
-  const taskId = await calls.run(() => allocateTaskId(client, requestId), "worker");
+  const taskId = await calls.run(() => allocateTaskId(client, requestId), { needsWorker: true });
   const type = typeOf(request, ref);
   try {
-    await calls.run(() =>
-      client.workflow.start(request.kind === "schema_sync" ? "schemaSync" : "reshard", {
-        workflowId,
-        taskQueue: queues.light,
-        args: [inputOf(request, ref, taskId)],
-        // The id keeps two commands apart; the lock that counts is in PostgreSQL.
-        workflowIdConflictPolicy: "FAIL",
-        workflowIdReusePolicy: "ALLOW_DUPLICATE",
-        staticSummary: `${type}, publication ${ref.publication}, task ${taskId}`,
-        staticDetails: `migration \`${ref.id}\``,
-        memo: { [TASK_MEMO]: firstMemo(type) },
-        typedSearchAttributes: [
-          { key: searchAttributes.task, value: taskId },
-          { key: searchAttributes.kind, value: request.kind },
-          { key: searchAttributes.cluster, value: `${ref.source}/${ref.destination}` },
-          { key: searchAttributes.phase, value: "starting" },
-        ],
-      }),
+    await calls.run(
+      () =>
+        client.workflow.start(request.kind === "schema_sync" ? "schemaSync" : "reshard", {
+          workflowId,
+          taskQueue: queues.light,
+          args: [inputOf(request, ref, taskId)],
+          // The id keeps two commands apart; the lock that counts is in PostgreSQL.
+          workflowIdConflictPolicy: "FAIL",
+          workflowIdReusePolicy: "ALLOW_DUPLICATE",
+          staticSummary: `${type}, publication ${ref.publication}, task ${taskId}`,
+          staticDetails: `migration \`${ref.id}\``,
+          memo: { [TASK_MEMO]: firstMemo(type) },
+          typedSearchAttributes: [
+            { key: searchAttributes.task, value: taskId },
+            { key: searchAttributes.kind, value: request.kind },
+            { key: searchAttributes.cluster, value: `${ref.source}/${ref.destination}` },
+            { key: searchAttributes.phase, value: "starting" },
+          ],
+        }),
+      { isOnce: true },
     );
   } catch (error) {
     if (error instanceof WorkflowExecutionAlreadyStartedError) throw new TaskExists(workflowId);
@@ -274,7 +280,7 @@ async function order(
   way: { readonly update: () => Promise<unknown>; readonly signal: () => Promise<void> },
 ): Promise<void> {
   try {
-    await calls.run(way.update, "worker");
+    await calls.run(way.update, { needsWorker: true });
   } catch (error) {
     if (error instanceof WorkflowUpdateFailedError)
       throw new NotReady(error.cause?.message ?? error.message, {
@@ -321,7 +327,7 @@ async function queryStatus(
   handle: WorkflowHandle,
 ): Promise<TaskStatus | null> {
   try {
-    return await calls.run(() => handle.query(statusQuery), "worker");
+    return await calls.run(() => handle.query(statusQuery), { needsWorker: true });
   } catch (error) {
     if (error instanceof WorkflowNotFoundError || calls.isNoAnswer(error)) return null;
     throw error;

@@ -53,7 +53,7 @@ function subtaskRow(
     innerStatus: row.innerStatus,
     startedAtMs: row.startedAtMs,
     updatedAtMs: row.updatedAtMs,
-    elapsedMs: row.elapsedMs ?? Math.max(0, endMs - row.startedAtMs),
+    elapsedMs: Math.round(row.elapsedMs ?? Math.max(0, endMs - row.startedAtMs)),
     workflowId: root.workflowId,
   };
 }
