@@ -66,7 +66,7 @@ function identityKind(facts: TableFacts): TablePlan["identity"] {
 }
 
 /** The index whose columns the stream carries for the old row; undefined under FULL, NOTHING, or without one. */
-export function identityIndex(facts: TableFacts): IndexFacts | undefined {
+function identityIndex(facts: TableFacts): IndexFacts | undefined {
   if (facts.replicaIdentity === "i") return facts.indexes.find((index) => index.isReplicaIdentity);
   // A deferrable primary key is no identity: its uniqueness does not hold between two statements.
   if (facts.replicaIdentity === "d")
@@ -133,7 +133,7 @@ function rangeTypeOf(column: ColumnFacts): RangeKeyType | null {
  * Whether the binary form means the same on another server. Arrays and composites carry OIDs, which
  * differ there for user-defined types; enums travel as labels and domains as their base type.
  */
-export function isBinarySafe(types: ReadonlyMap<number, TypeFacts>, oid: number): boolean {
+function isBinarySafe(types: ReadonlyMap<number, TypeFacts>, oid: number): boolean {
   const type = types.get(oid);
   if (!type?.hasBinary || type.isOidAlias) return false;
   if (type.kind === "d") return isBinarySafe(types, type.baseOid);

@@ -7,7 +7,7 @@ import { type DumpStatement, parseDump } from "./dump-text.js";
  */
 export type SchemaPhase = "pre" | "post" | "cutover";
 
-export interface QualifiedName {
+interface QualifiedName {
   readonly schema: string;
   readonly name: string;
 }

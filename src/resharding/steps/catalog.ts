@@ -15,7 +15,7 @@ export interface PublicationFacts {
   readonly tables: readonly PublishedTable[];
 }
 
-export interface PublishedTable {
+interface PublishedTable {
   readonly oid: number;
   readonly schema: string;
   readonly name: string;
@@ -46,7 +46,7 @@ export interface IndexFacts {
   readonly columns: readonly (string | null)[];
 }
 
-export interface TriggerFacts {
+interface TriggerFacts {
   readonly name: string;
   /** `pg_trigger.tgenabled`: O origin, D disabled, R replica, A always. */
   readonly enabled: "O" | "D" | "R" | "A";
