@@ -1,7 +1,7 @@
 import { ServerUnreachable, SluiceError } from "../core/errors.js";
 import type { Log } from "../observe/log.js";
 import { describeAddress, type ServerAddress } from "./address.js";
-import { CheckoutTimedOut } from "./errors.js";
+import { CheckoutTimedOut, PoolRetired } from "./errors.js";
 import { ServerConnection, type ServerReceiver } from "./server-connection.js";
 
 export interface ServerPoolOptions {
@@ -106,6 +106,7 @@ export class ServerPool {
   /**
    * @throws CheckoutTimedOut when none becomes free in time
    * @throws ServerUnreachable, ServerRefused from connecting
+   * @throws PoolRetired when the topology has moved on
    */
   async acquire(): Promise<ServerConnection> {
     const connection = this.tryAcquire();
@@ -189,11 +190,8 @@ export class ServerPool {
     this.#busy.clear();
   }
 
-  #retiredError(): ServerUnreachable {
-    return new ServerUnreachable(describeAddress(this.options.address), {
-      detail: "It is no longer part of this database.",
-      hint: "Try again.",
-    });
+  #retiredError(): PoolRetired {
+    return new PoolRetired(describeAddress(this.options.address));
   }
 
   #arm(waiter: Waiter): void {

@@ -99,3 +99,16 @@ function messageOf(cause: unknown): string {
 export function sqlStateOf(error: unknown): string | null {
   return error instanceof pg.DatabaseError ? (error.code ?? null) : null;
 }
+
+const LOST_MESSAGES = [
+  "Connection terminated",
+  "Client has encountered a connection error",
+  "Client was closed",
+];
+
+/** Whether `pg` says that the connection is gone. Whether the last statement was executed is not known. */
+export function isConnectionLost(error: unknown): boolean {
+  if (!(error instanceof Error) || error instanceof pg.DatabaseError) return false;
+  const isSystemError = "syscall" in error;
+  return isSystemError || LOST_MESSAGES.some((message) => error.message.startsWith(message));
+}

@@ -173,7 +173,7 @@ export class DataPlane implements SessionHost {
       this.#send({ kind: "stale", database: name, epoch });
     }
     const { done } = refresh;
-    let timer: NodeJS.Timeout | null = null;
+    let timer: NodeJS.Timeout | undefined;
     const tooLate = new Promise<never>((_, reject) => {
       timer = setTimeout(
         () => reject(new HoldGivenUp(name, "its tables are closed and nobody says where they are")),
@@ -183,7 +183,7 @@ export class DataPlane implements SessionHost {
     try {
       await Promise.race([done, tooLate]);
     } finally {
-      if (timer) clearTimeout(timer);
+      clearTimeout(timer);
       this.#refreshes.delete(name);
     }
     // Nothing is held and nothing has moved: the decision is being made. Look again a little later.

@@ -1,3 +1,4 @@
+import { PoolRetired } from "../backend/errors.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
 import type { DatabaseUser } from "../topology/topology.js";
@@ -20,7 +21,7 @@ import {
 import { forgetStatements } from "./extended-translation.js";
 import { answerFailed, closesOnly } from "./local-answers.js";
 import type { Handled, SessionState } from "./session-state.js";
-import { ShardedExecutor } from "./sharded-executor.js";
+import { type ShardedContext, ShardedExecutor } from "./sharded-executor.js";
 import { type SendRequest, SingleExecutor } from "./single-executor.js";
 import { effectsOf, refusalOf, type StatementEffects } from "./statement-effects.js";
 
@@ -281,7 +282,8 @@ export class Session implements ClientReceiver {
       const { cluster, user } = await this.#start(request.bytes);
       for (const each of effects) this.#check(each, user);
       const executor = await this.#executorFor(cluster);
-      const handled: Handled = await executor.handle(request, { cluster, user, effects });
+      const handled = await this.#handle(executor, request, { cluster, user, effects });
+      if (handled === "moved") continue;
       if (handled !== "refusedByGate") {
         if (handled === "idle") this.counters.transactions++;
         if (handled === "idle") this.#finish();
@@ -291,6 +293,24 @@ export class Session implements ClientReceiver {
       if (attempt >= MOST_GATE_RETRIES)
         throw new HoldGivenUp(this.database, "its tables are closed and no switch was heard of");
       await this.#host.refresh(cluster);
+    }
+  }
+
+  /** @returns "moved" when the topology changed while a server was waited for: nothing was sent */
+  async #handle(
+    executor: SingleExecutor | ShardedExecutor,
+    request: SendRequest,
+    context: ShardedContext,
+  ): Promise<Handled | "moved"> {
+    const { transaction } = this.state;
+    const canRepeat = !executor.isOpen;
+    try {
+      return await executor.handle(request, context);
+    } catch (error) {
+      if (!canRepeat || !(error instanceof PoolRetired)) throw error;
+      executor.fail();
+      this.state.transaction = transaction;
+      return "moved";
     }
   }
 

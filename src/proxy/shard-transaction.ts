@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { PoolRetired } from "../backend/errors.js";
 import type { QueryOutcome, ServerConnection } from "../backend/server-connection.js";
 import type { ServerPool } from "../backend/server-pool.js";
 import { SQLSTATE } from "../core/sqlstate.js";
@@ -34,6 +35,9 @@ export class ShardTransaction implements ShardServers {
   /** SET and SAVEPOINT so far, for shards that join later. */
   #joined: string[] = [];
 
+  /** A shard could not be joined because the topology has moved on; kept until `release`. */
+  metRetired: PoolRetired | null = null;
+
   constructor(state: SessionState) {
     this.#state = state;
   }
@@ -68,12 +72,21 @@ export class ShardTransaction implements ShardServers {
     const user = this.#user;
     if (!cluster || !user) throw new SessionRefused(SQLSTATE.internalError, "no cluster in use");
     const pool = cluster.pool(user, shard);
-    const server = pool.tryAcquire() ?? (await pool.acquire());
+    const server = pool.tryAcquire() ?? (await this.#wait(pool));
     this.#used.set(shard, { server, pool });
     await prepareSession(server, cluster, this.#state);
     for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined])
       await must(server, sql);
     return server;
+  }
+
+  async #wait(pool: ServerPool): Promise<ServerConnection> {
+    try {
+      return await pool.acquire();
+    } catch (error) {
+      if (error instanceof PoolRetired) this.metRetired = error;
+      throw error;
+    }
   }
 
   /** SET, SAVEPOINT and the like: on every server of the transaction, and on those that join later. */
@@ -142,6 +155,7 @@ export class ShardTransaction implements ShardServers {
       pool.release(server);
     }
     this.#used.clear();
+    this.metRetired = null;
     this.#beginSql = null;
     this.#joined = [];
   }

@@ -21,7 +21,7 @@ import { ShardTransaction } from "./shard-transaction.js";
 import { ShardedPipeline } from "./sharded-pipeline.js";
 import { ShardedSink } from "./sharded-sink.js";
 import type { SendRequest } from "./single-executor.js";
-import { effectsOf, type StatementEffects } from "./statement-effects.js";
+import { effectsOf, isOfSession, type StatementEffects } from "./statement-effects.js";
 
 export interface ShardedContext {
   readonly cluster: Cluster;
@@ -219,6 +219,8 @@ export class ShardedExecutor {
       if (effects.changesSchema) context.cluster.schemaGeneration++;
       return outcome;
     }
+    const { metRetired } = this.transaction;
+    if (metRetired && isFresh && !this.sink.hasWritten) throw metRetired;
     const fields = decodeErrorFields(outcome.error);
     if (fields.get("C") !== SQLSTATE.gateClosed) throw new StatementFailed(outcome.error);
     if (!isFresh || this.sink.hasWritten) throw new StatementFailed(movedError(fields));
@@ -346,26 +348,6 @@ export class ShardedExecutor {
     this.transaction.release();
     this.state.transaction = wasBegun ? "begun" : "none";
     return "refusedByGate";
-  }
-}
-
-export function isOfSession(effects: StatementEffects | undefined): boolean {
-  switch (effects?.kind) {
-    case "begin":
-    case "commit":
-    case "rollback":
-    case "rollbackTo":
-    case "savepoint":
-    case "releaseSavepoint":
-    case "set":
-    case "setLocal":
-    case "setTransaction":
-    case "reset":
-    case "deallocate":
-    case "discard":
-      return true;
-    default:
-      return false;
   }
 }
 

@@ -1,3 +1,4 @@
+import { PoolRetired } from "../backend/errors.js";
 import type { ServerConnection } from "../backend/server-connection.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { ParameterValues } from "../router/key-value.js";
@@ -26,8 +27,9 @@ import { AlreadyTold, SessionRefused } from "./errors.js";
 import { ExtendedTranslation, forgetStatement } from "./extended-translation.js";
 import { type PreparedStatement, unnamedStatement } from "./prepared-statements.js";
 import type { Handled } from "./session-state.js";
-import { isOfSession, type ShardedContext, type ShardedExecutor } from "./sharded-executor.js";
+import type { ShardedContext, ShardedExecutor } from "./sharded-executor.js";
 import type { SendRequest } from "./single-executor.js";
+import { isOfSession } from "./statement-effects.js";
 
 type Pipeline = Extract<SendRequest, { kind: "extended" }>;
 
@@ -81,17 +83,30 @@ export class ShardedPipeline {
     this.isUnsynced = true;
     for (const message of request.messages) {
       const step = { context, router, isOneTransaction, isFresh: isFresh && !this.#hasExecuted };
-      if ((await this.#message(message, step)) === "done") continue;
-      // The gate refused, and nothing was shown: all of it is done again.
-      this.#executor.sink.dropHeldBack();
-      for (const name of this.#made) forgetStatement(state, name);
+      try {
+        if ((await this.#message(message, step)) === "done") continue;
+      } catch (error) {
+        if (error instanceof PoolRetired && step.isFresh) this.#rewind();
+        throw error;
+      }
+      this.#rewind();
       state.transaction = wasBegun ? "begun" : "none";
-      this.#clear();
       return "refusedByGate";
     }
     this.#sendTag();
     this.#executor.sink.flush();
-    return this.isUnsynced || state.transaction !== "none" ? "open" : "idle";
+    return this.#handled();
+  }
+
+  /** Nothing was shown to the client: all of it will be done again. */
+  #rewind(): void {
+    this.#executor.sink.dropHeldBack();
+    for (const name of this.#made) forgetStatement(this.#executor.state, name);
+    this.#clear();
+  }
+
+  #handled(): Handled {
+    return this.isUnsynced || this.#executor.state.transaction !== "none" ? "open" : "idle";
   }
 
   /** The shard that all of a pipeline goes to; null: there is none, it is to be taken apart. */

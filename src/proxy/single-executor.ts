@@ -118,9 +118,13 @@ export class SingleExecutor {
     if (server && this.#isRunning) {
       await this.cancel();
       // Ends the relay as well, and with it whoever waits for its outcome; unless that came meanwhile.
-      if (this.#server === server && this.#isRunning) server.destroy();
+      if (this.#isStillWith(server)) server.destroy();
     }
     if (!this.#isRunning) this.#detach();
+  }
+
+  #isStillWith(server: ServerConnection): boolean {
+    return this.#server === server && this.#isRunning;
   }
 
   /** The transaction is given up: the server rolls back. */

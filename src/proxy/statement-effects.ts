@@ -73,6 +73,27 @@ export function effectsOf(sql: string): StatementEffects {
   return effects;
 }
 
+/** Transaction control, settings and the like: not for one shard's server to answer alone. */
+export function isOfSession(effects: StatementEffects | undefined): boolean {
+  switch (effects?.kind) {
+    case "begin":
+    case "commit":
+    case "rollback":
+    case "rollbackTo":
+    case "savepoint":
+    case "releaseSavepoint":
+    case "set":
+    case "setLocal":
+    case "setTransaction":
+    case "reset":
+    case "deallocate":
+    case "discard":
+      return true;
+    default:
+      return false;
+  }
+}
+
 /** What is refused where servers are shared between clients; null: nothing. */
 export function refusalOf(effects: StatementEffects): Refusal | null {
   if (!effects.needsSession) return null;

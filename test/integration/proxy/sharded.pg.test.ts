@@ -1,0 +1,272 @@
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import pg from "pg";
+import copyStreams from "pg-copy-streams";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { type PostgresServer, startPostgres } from "../../support/postgres.js";
+import { until } from "../../support/until.js";
+import { startProxy, type TestProxy, testConfig } from "./support.js";
+
+let server: PostgresServer;
+let proxy: TestProxy;
+
+const configWith = (twoPhaseCommit: boolean) =>
+  testConfig({
+    databases: [
+      {
+        name: "app",
+        shards: [
+          { server, database: "shard_0" },
+          { server, database: "shard_1" },
+        ],
+      },
+    ],
+    general: { defaultPoolSize: 4, twoPhaseCommit },
+    shardedTables: [
+      { database: "app", name: null, schema: null, column: "tenant_id", dataType: "bigint" },
+    ],
+  });
+
+beforeAll(async () => {
+  server = await startPostgres();
+  for (const name of ["shard_0", "shard_1"]) {
+    await server.createDatabase(name);
+    await server.sql(
+      name,
+      `CREATE TABLE tenant (tenant_id bigint PRIMARY KEY, name text NOT NULL CHECK (name <> 'bad'));
+       CREATE TABLE plan (id int PRIMARY KEY, name text)`,
+    );
+  }
+});
+
+beforeEach(async () => {
+  for (const name of ["shard_0", "shard_1"]) await server.sql(name, "TRUNCATE tenant, plan");
+  proxy = await startProxy(configWith(false));
+  return async () => {
+    await proxy[Symbol.asyncDispose]();
+  };
+});
+
+afterAll(async () => {
+  await server[Symbol.asyncDispose]();
+});
+
+async function failure(promise: Promise<unknown>): Promise<pg.DatabaseError> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof pg.DatabaseError) return error;
+    throw error;
+  }
+  throw new Error("it did not fail");
+}
+
+/** Keys with their shards: 1 and 2 on 0, 3 and 4 on 1 (reference, section 2.2). */
+async function onShards(): Promise<readonly (readonly number[])[]> {
+  const sql = "SELECT tenant_id::int FROM tenant ORDER BY 1";
+  const [zero, one] = await Promise.all([server.sql("shard_0", sql), server.sql("shard_1", sql)]);
+  return [zero, one].map((rows) => rows.map((row) => Number(row.tenant_id)));
+}
+
+describe("several shards", () => {
+  test("statements go where their key is, by literal and by parameter", async () => {
+    const client = await proxy.client("app");
+    await client.query("INSERT INTO tenant VALUES (1, 'one')");
+    await client.query("INSERT INTO tenant VALUES ($1, $2)", [3, "three"]);
+    await client.query({
+      name: "put",
+      text: "INSERT INTO tenant VALUES ($1, $2)",
+      values: [2, "two"],
+    });
+    await client.query({
+      name: "put",
+      text: "INSERT INTO tenant VALUES ($1, $2)",
+      values: [4, "four"],
+    });
+    expect(await onShards()).toEqual([
+      [1, 2],
+      [3, 4],
+    ]);
+    const all = await client.query("SELECT tenant_id, name FROM tenant ORDER BY tenant_id");
+    expect(all.rows.map((row) => row.name)).toEqual(["one", "two", "three", "four"]);
+    const prepared = await client.query(
+      "SELECT count(*)::int AS n FROM tenant WHERE tenant_id > $1",
+      [1],
+    );
+    expect(prepared.rows).toEqual([{ n: 3 }]);
+    expect((await client.query("SELECT name FROM tenant WHERE tenant_id = $1", [3])).rows).toEqual([
+      { name: "three" },
+    ]);
+  });
+
+  test("a transaction joins shards as it needs them, and commits or rolls back on all", async () => {
+    const client = await proxy.client("app");
+    await client.query("BEGIN");
+    await client.query("INSERT INTO tenant VALUES (1, 'one')");
+    await client.query("INSERT INTO tenant VALUES ($1, 'three')", [3]);
+    expect(await onShards()).toEqual([[], []]);
+    await client.query("COMMIT");
+    expect(await onShards()).toEqual([[1], [3]]);
+    await client.query("BEGIN");
+    await client.query("DELETE FROM tenant WHERE tenant_id = 1");
+    expect((await failure(client.query("INSERT INTO tenant VALUES (4, 'bad')"))).code).toBe(
+      "23514",
+    );
+    expect((await failure(client.query("SELECT 1"))).code).toBe("25P02");
+    expect((await client.query("COMMIT")).command).toBe("ROLLBACK");
+    expect(await onShards()).toEqual([[1], [3]]);
+  });
+
+  test("writes on several shards outside of a transaction are done on all or on none", async () => {
+    const client = await proxy.client("app");
+    await client.query("INSERT INTO tenant VALUES (1, 'a'), (2, 'b'), (3, 'c')");
+    expect(await onShards()).toEqual([[1, 2], [3]]);
+    expect((await client.query("UPDATE tenant SET name = 'same'")).rowCount).toBe(3);
+    await failure(
+      client.query("INSERT INTO tenant VALUES (5, 'x'), (4, 'bad'), (10, 'y'), (42, 'z')"),
+    );
+    expect(await onShards()).toEqual([[1, 2], [3]]);
+    await client.query("INSERT INTO plan VALUES (1, 'free')");
+    for (const name of ["shard_0", "shard_1"])
+      expect(await server.sql(name, "SELECT name FROM plan")).toEqual([{ name: "free" }]);
+    await client.query("UPDATE tenant SET tenant_id = 4 WHERE tenant_id = 2");
+    expect(await onShards()).toEqual([[1], [3, 4]]);
+  });
+
+  test("two-phase commit leaves nothing prepared", async () => {
+    proxy.topology(configWith(true));
+    const client = await proxy.client("app");
+    await client.query("BEGIN");
+    await client.query("INSERT INTO tenant VALUES (1, 'a'), (3, 'c')");
+    await client.query("COMMIT");
+    expect(await onShards()).toEqual([[1], [3]]);
+    expect(await server.sql("postgres", "SELECT gid FROM pg_prepared_xacts")).toEqual([]);
+  });
+
+  test("COPY in goes row by row to its shard", async () => {
+    const client = await proxy.client("app");
+    const rows = Array.from({ length: 1_000 }, (_, id) => `${id}\tname ${id}\n`);
+    await pipeline(
+      Readable.from(rows),
+      client.query(copyStreams.from("COPY tenant (tenant_id, name) FROM STDIN")),
+    );
+    const [zero = [], one = []] = await onShards();
+    expect(zero.length + one.length).toBe(1_000);
+    expect([zero.includes(2), one.includes(3)]).toEqual([true, true]);
+    const broken = pipeline(
+      Readable.from(["x\ty\n"]),
+      client.query(copyStreams.from("COPY tenant (tenant_id, name) FROM STDIN")),
+    );
+    await expect(broken).rejects.toThrow();
+    expect((await client.query("SELECT count(*)::int AS n FROM tenant")).rows).toEqual([
+      { n: 1_000 },
+    ]);
+  });
+
+  test("settings reach every shard, savepoints those that join later", async () => {
+    const client = await proxy.client("app");
+    await client.query("SET app.who = 'me'");
+    for (const key of [1, 3])
+      expect(
+        (
+          await client.query(
+            `SELECT current_setting('app.who') AS who FROM (SELECT count(*) FROM tenant WHERE tenant_id = ${key}) t`,
+          )
+        ).rows,
+      ).toEqual([{ who: "me" }]);
+    await client.query("BEGIN");
+    await client.query("INSERT INTO tenant VALUES (1, 'one')");
+    await client.query("SAVEPOINT s");
+    await client.query("INSERT INTO tenant VALUES (3, 'three')");
+    await client.query("ROLLBACK TO s");
+    await client.query("COMMIT");
+    expect(await onShards()).toEqual([[1], []]);
+  });
+
+  test("what cannot be routed is refused with a state and a hint", async () => {
+    const client = await proxy.client("app");
+    for (const sql of [
+      "LISTEN x",
+      "CREATE TEMP TABLE t (id int)",
+      "SELECT pg_advisory_lock(1)",
+      "PREPARE p AS SELECT 1",
+    ]) {
+      const error = await failure(client.query(sql));
+      expect([sql, error.code, Boolean(error.hint)]).toEqual([sql, "0A000", true]);
+    }
+    expect((await client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+  });
+
+  test("several statements in one text", async () => {
+    const client = await proxy.client("app");
+    const several = (await client.query(
+      "INSERT INTO tenant VALUES (1,'a'); INSERT INTO tenant VALUES (3,'b'); SELECT count(*)::int AS n FROM tenant",
+    )) as unknown as pg.QueryResult[];
+    expect(several.map((result) => result.rowCount)).toEqual([1, 1, 1]);
+    expect(several[2]?.rows).toEqual([{ n: 2 }]);
+  });
+
+  test("the gate's refusal is tried again after a switch to one shard", async () => {
+    await server.createDatabase("whole");
+    await server.sql("whole", "CREATE TABLE tenant (tenant_id bigint PRIMARY KEY, name text)");
+    for (const name of ["shard_0", "shard_1"])
+      await server.sql(
+        name,
+        `CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'gate closed' USING ERRCODE = 'SL001'; END $$;
+        CREATE TRIGGER gate BEFORE INSERT ON tenant EXECUTE FUNCTION refuse()`,
+      );
+    proxy.onMessage = (each) => {
+      if (each.kind !== "stale") return;
+      proxy.topology(
+        testConfig({
+          databases: [{ name: "app", shards: [{ server, database: "whole" }] }],
+          general: { defaultPoolSize: 4 },
+        }),
+        { app: 1 },
+      );
+      proxy.tell({ kind: "refreshed", database: "app" });
+    };
+    const clients = await Promise.all([1, 2, 3, 4].map(() => proxy.client("app")));
+    const [simple, extended, scattered, begun] = clients;
+    await begun?.query("BEGIN");
+    await Promise.all([
+      simple?.query("INSERT INTO tenant VALUES (1, 'a')"),
+      extended?.query("INSERT INTO tenant VALUES ($1, 'a')", [3]),
+      scattered?.query("INSERT INTO tenant VALUES ($1, 'a'), ($2, 'a')", [4, 5]),
+      begun?.query("INSERT INTO tenant VALUES (10, 'x'), (11, 'x'), (42, 'x')"),
+    ]);
+    await begun?.query("COMMIT");
+    expect(await server.sql("whole", "SELECT count(*)::int AS n FROM tenant")).toEqual([{ n: 7 }]);
+    for (const name of ["shard_0", "shard_1"])
+      await server.sql(name, "DROP TRIGGER gate ON tenant");
+  });
+
+  test("a pipeline over two shards is one transaction", async () => {
+    const client = await proxy.client("app");
+    const { connection } = client as unknown as {
+      connection: {
+        parse(query: object): void;
+        bind(config: object): void;
+        execute(config: object): void;
+        sync(): void;
+        on(event: string, listener: () => void): void;
+      };
+    };
+    const ready = new Promise<void>((resolve) => connection.on("readyForQuery", resolve));
+    for (const [key, name] of [
+      [1, "good"],
+      [3, "bad"],
+    ]) {
+      connection.parse({ text: `INSERT INTO tenant VALUES (${key}, '${name}')` });
+      connection.bind({});
+      connection.execute({});
+    }
+    connection.sync();
+    await ready;
+    await until(async () => (await onShards()).flat().length === 0, {
+      timeoutMs: 1_000,
+      what: "rollback",
+    });
+  });
+});
