@@ -9,10 +9,12 @@ import { type Admin, COMPARED, MIGRATION, type Stack, startStack } from "../supp
 import { showCopy } from "./copy-progress.js";
 import { untilDrained } from "./drained.js";
 import { type DemoOptions, parseOptions } from "./options.js";
-import { describe, isSuccess, type ObservedSwitch, toReport } from "./report.js";
-import { switchSteps, type Task, untilFinished, untilReverseTask } from "./tasks.js";
+import { describe, inWords, isSuccess, type ObservedSwitch, toReport } from "./report.js";
+import { type Task, untilFinished, untilReverseTask, untilSwitched } from "./tasks.js";
 
-const SWITCH_TIMEOUT_MS = 60_000;
+const SWITCH_TIMEOUT_MS = 120_000;
+/** An operation counts to a switch when it was under way this close to the pause. */
+const AROUND_SWITCH_MS = 500;
 /** Clients work on undisturbed for this long between two acts. */
 const BETWEEN_ACTS_MS = 3_000;
 const startedAtMs = performance.now();
@@ -67,43 +69,49 @@ async function allSwitches(stack: Stack, admin: Admin, load: Load): Promise<read
   const totalRows = Object.values(stack.seeded).reduce((sum, rows) => sum + rows, 0);
   await showCopy(admin, reshard, totalRows);
   say("copied; catching up, verifying, and switching as soon as the predicted pause fits");
-  const forward = await observe({ stack, admin, load, direction: "forward", taskId: reshard });
+  const forward = await observe({ admin, load, direction: "forward", taskId: reshard, epoch: 1 });
   await pass(BETWEEN_ACTS_MS);
 
   say(`CUTOVER ${forward.wayBack.id}: rolling back`);
   await admin.run(`CUTOVER ${forward.wayBack.id}`);
   const taskId = forward.wayBack.id;
-  const rollback = await observe({ stack, admin, load, direction: "rollback", taskId });
+  const rollback = await observe({ admin, load, direction: "rollback", taskId, epoch: 2 });
   await pass(BETWEEN_ACTS_MS);
 
   say(`CUTOVER ${rollback.wayBack.id}: switching again`);
   await admin.run(`CUTOVER ${rollback.wayBack.id}`);
   const again = rollback.wayBack.id;
-  const second = await observe({ stack, admin, load, direction: "forward", taskId: again });
+  const second = await observe({
+    admin,
+    load,
+    direction: "forward",
+    taskId: again,
+    epoch: 3,
+  });
   await pass(BETWEEN_ACTS_MS);
   return [forward, rollback, second];
 }
 
 async function observe(what: {
-  readonly stack: Stack;
   readonly admin: Admin;
   readonly load: Load;
   readonly direction: ObservedSwitch["direction"];
   readonly taskId: number;
+  readonly epoch: number;
 }): Promise<Act> {
-  const { stack, admin, load, direction, taskId } = what;
-  const [node] = stack.nodes;
-  if (!node) throw new Error("no node");
-  const fromMs = performance.now();
+  const { admin, load, direction, taskId, epoch } = what;
+  const { steps, pauseMs, seenAtMs } = await untilSwitched(admin, epoch, SWITCH_TIMEOUT_MS);
   const wayBack = await untilReverseTask(admin, taskId, SWITCH_TIMEOUT_MS);
-  // Who was held answers after the release: wait for those answers, too.
-  await pass(500);
-  const latency = load.latency({ fromMs, toMs: performance.now() });
-  const steps = await switchSteps(node, taskId);
-  const total = Object.values(steps).reduce((sum, ms) => sum + ms, 0);
+  // Who was held answers after the release: those answers count, too.
+  await pass(AROUND_SWITCH_MS);
+  const fromMs = seenAtMs - pauseMs - AROUND_SWITCH_MS;
+  const latency = load.latency({ fromMs, toMs: seenAtMs + AROUND_SWITCH_MS });
   say(
-    `  switched (${direction}): ${Math.round(total)} ms, clients waited ${Math.round(latency.maxMs)} ms at most; way back: task ${wayBack.id}`,
+    `  switched (${direction}) in ${Math.round(pauseMs)} ms, clients waited ${Math.round(latency.maxMs)} ms at most; way back: task ${wayBack.id}`,
   );
+  const { errors } = load.report();
+  if (errors.length > 0)
+    say(`  ${errors.length} client errors until now, the last: ${inWords(errors.at(-1))}`);
   return { direction, steps, latency, wayBack };
 }
 

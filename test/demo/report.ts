@@ -1,8 +1,11 @@
+import type { ClientError } from "../support/load/client.js";
 import type { Comparison } from "../support/load/compare.js";
 import type { Judgement } from "../support/load/judge.js";
 import type { LatencySummary } from "../support/load/latency.js";
 import type { LoadReport } from "../support/load/load.js";
 import type { SwitchSteps } from "./tasks.js";
+
+const SHOWN_ERRORS = 10;
 
 export interface ObservedSwitch {
   readonly direction: "forward" | "rollback";
@@ -83,11 +86,24 @@ export function describe(findings: Findings): readonly string[] {
   const shown = [
     ...judgement.findings,
     ...comparison.findings.slice(0, 20),
-    ...load.errors
-      .slice(0, 10)
-      .map((error) => `error: ${error.operation}: ${error.message} (${error.sqlState ?? "-"})`),
+    ...mostCommon(load.errors.map(inWords)),
   ];
   return shown.length === 0 ? lines : [...lines, "", ...shown];
+}
+
+/** @returns a line for an error of a client; no text for none */
+export function inWords(error: ClientError | undefined): string {
+  if (error === undefined) return "";
+  return `${error.operation}: ${error.message} (${error.sqlState ?? "no SQLSTATE"})`;
+}
+
+function mostCommon(texts: readonly string[]): readonly string[] {
+  const counts = new Map<string, number>();
+  for (const text of texts) counts.set(text, (counts.get(text) ?? 0) + 1);
+  return [...counts]
+    .toSorted(([, one], [, other]) => other - one)
+    .slice(0, SHOWN_ERRORS)
+    .map(([text, count]) => `${count} x ${text}`);
 }
 
 function rowsTable({ rows }: Comparison): readonly string[] {

@@ -1,7 +1,4 @@
-import { spawn } from "node:child_process";
-import { join } from "node:path";
-import { builtLauncher } from "../support/built.js";
-import type { SluiceNode } from "../support/node.js";
+import { performance } from "node:perf_hooks";
 import type { Admin } from "../support/stack.js";
 import { until } from "../support/until.js";
 
@@ -11,6 +8,15 @@ export interface SwitchSteps {
   readonly swap: number;
   readonly reverse: number;
   readonly resume: number;
+}
+
+/** A committed switch as SHOW CUTOVER tells it. */
+export interface Switched {
+  readonly steps: SwitchSteps;
+  /** From the order to hold until the last node has released its clients. */
+  readonly pauseMs: number;
+  /** When we saw it, by `performance.now()`: within a poll of the end of the pause. */
+  readonly seenAtMs: number;
 }
 
 export interface Task {
@@ -44,15 +50,49 @@ export async function untilReverseTask(
 ): Promise<Task> {
   return await until(
     async () => {
-      const tasks = await rootTasks(admin);
-      const failed = tasks.find((task) => task.status.startsWith("failed"));
-      if (failed) throw new Error(`task ${failed.id}, ${failed.type}: ${failed.status}`);
-      return tasks.find(
+      await failWithTask(admin);
+      return (await rootTasks(admin)).find(
         (task) => task.id > after && task.type.endsWith("(reverse)") && task.status === "running",
       );
     },
     { timeoutMs, intervalMs: 100, what: "the switch" },
   );
+}
+
+/** @throws Error with the status when a task fails meanwhile */
+export async function untilSwitched(
+  admin: Admin,
+  epoch: number,
+  timeoutMs: number,
+): Promise<Switched> {
+  let polls = 0;
+  return await until(
+    async () => {
+      // Tasks come from Temporal, which need not be asked ten times a second.
+      if (polls++ % 20 === 0) await failWithTask(admin);
+      const rows = await admin.run("SHOW CUTOVER");
+      const row = rows.find((one) => Number(one.epoch) === epoch && one.state === "committed");
+      if (row === undefined || row.pause_ms === null) return null;
+      const ms = (step: string) => Number(row[`step_${step}_ms`]);
+      return {
+        steps: {
+          pause: ms("pause"),
+          synchronize: ms("synchronize"),
+          swap: ms("swap"),
+          reverse: ms("reverse"),
+          resume: ms("resume"),
+        },
+        pauseMs: Number(row.pause_ms),
+        seenAtMs: performance.now(),
+      };
+    },
+    { timeoutMs, intervalMs: 100, what: `the switch to epoch ${epoch}` },
+  );
+}
+
+async function failWithTask(admin: Admin): Promise<void> {
+  const failed = (await rootTasks(admin)).find((task) => task.status.startsWith("failed"));
+  if (failed) throw new Error(`task ${failed.id}, ${failed.type}: ${failed.status}`);
 }
 
 export async function untilFinished(admin: Admin, id: number, timeoutMs: number): Promise<Task> {
@@ -64,42 +104,4 @@ export async function untilFinished(admin: Admin, id: number, timeoutMs: number)
     },
     { timeoutMs, intervalMs: 100, what: `task ${id} to end` },
   );
-}
-
-/** The five steps of the last switch of a task, by `sluice migrate report`. */
-export async function switchSteps(node: SluiceNode, taskId: number): Promise<SwitchSteps> {
-  return await until(
-    async () => {
-      const report = JSON.parse(await runSluice(node, ["migrate", "report", String(taskId)])) as {
-        lastSwitch: { outcome: string; steps: SwitchSteps | null } | null;
-      };
-      return report.lastSwitch?.outcome === "committed" ? report.lastSwitch.steps : null;
-    },
-    { timeoutMs: 20_000, intervalMs: 200, what: `the steps of the switch of task ${taskId}` },
-  );
-}
-
-/** Beside the load, which must go on: not the synchronous kind. */
-async function runSluice(node: SluiceNode, args: readonly string[]): Promise<string> {
-  const files = ["--config", join(node.folder, "pgdog.toml")];
-  files.push("--users", join(node.folder, "users.toml"));
-  const launcher = await builtLauncher();
-  return await new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [launcher, ...args, ...files], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.on("data", (chunk: Buffer) => {
-      stdout += chunk.toString();
-    });
-    child.stderr.on("data", (chunk: Buffer) => {
-      stderr += chunk.toString();
-    });
-    child.once("error", reject);
-    child.once("close", () => {
-      if (stdout.trim() === "") reject(new Error(`sluice ${args.join(" ")}: ${stderr}`));
-      else resolve(stdout);
-    });
-  });
 }
