@@ -112,15 +112,13 @@ export function outputPosition(
     const named = outputs.findIndex((output) => output.name === name);
     return named >= 0 ? named : null;
   }
+  // Whether two expressions are one depends on their constants.
+  if (!("ColumnRef" in node)) scope.reader.pinAll();
   const wanted = shapeOf(node);
   const same = outputs.findIndex(
     (output) => output.node !== null && shapeOf(output.node) === wanted,
   );
-  if (same >= 0) {
-    // Equal in their constants too, so the analysis holds for these only.
-    if (!("ColumnRef" in node)) scope.reader.pinAll();
-    return same;
-  }
+  if (same >= 0) return same;
   if (names.length < 2 || block.refs.length !== 1) return null;
   const column = names.at(-1) ?? "";
   const plain = outputs.findIndex((output) => isColumn(output, column));

@@ -170,6 +170,10 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ],
     ["SELECT * FROM orders WHERE id IN (SELECT id FROM plans)", () => "all"],
     [
+      "SELECT * FROM orders o WHERE EXISTS (SELECT 1 FROM (SELECT 1 AS tenant_id) d WHERE tenant_id = 7)",
+      () => "all",
+    ],
+    [
       "SELECT * FROM orders o, LATERAL (SELECT * FROM items i WHERE i.tenant_id = o.tenant_id LIMIT 3) x",
       () => "all",
     ],

@@ -1,0 +1,201 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import type { ParameterValues } from "../../../src/router/key-value.js";
+import { REFUSALS, type RefusalKind } from "../../../src/router/refusal.js";
+import { createRouter } from "../../../src/router/router.js";
+import { loadParser } from "../../../src/sql/parser.js";
+import type { Database } from "../../../src/topology/topology.js";
+import { SHOP_FACTS, shop } from "./shop.js";
+
+beforeAll(async () => {
+  await loadParser();
+});
+
+const bound = (values: readonly (Buffer | null)[], more: Partial<ParameterValues> = {}) => ({
+  values,
+  formats: [],
+  typeOids: [],
+  ...more,
+});
+
+/** Over all four shards, and what a refusal says of it. */
+const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
+  ["malformed", "SELEC 1"],
+  ["multipleStatements", "SELECT 1; SELECT 2"],
+  ["unreadableKey", "SELECT * FROM orders WHERE tenant_id = 'x'"],
+  ["unreadableKey", "SELECT * FROM orders WHERE tenant_id = 1.5"],
+  ["unreadableKey", "SELECT * FROM codes WHERE code = E'a\\n'"],
+  ["unreadableKey", "SELECT * FROM orders WHERE tenant_id = ANY('{{1},{2}}')"],
+  ["computedKey", "INSERT INTO orders (tenant_id) VALUES (1 + 1)"],
+  ["computedKey", "INSERT INTO orders (tenant_id) VALUES ((SELECT 1))"],
+  ["computedKey", "INSERT INTO codes VALUES ('abc'::varchar(2))"],
+  ["nullKey", "INSERT INTO orders (tenant_id) VALUES (NULL)"],
+  ["nullKey", "INSERT INTO orders (tenant_id) SELECT NULL::bigint FROM plans"],
+  ["missingKey", "INSERT INTO orders (id) VALUES (1)"],
+  ["missingKey", "INSERT INTO orders DEFAULT VALUES"],
+  ["missingKey", "INSERT INTO orders (id, tenant_id) VALUES (1, DEFAULT)"],
+  ["splitInsert", "INSERT INTO orders (tenant_id) VALUES (1), (2), (3)"],
+  [
+    "splitInsertWith",
+    "WITH x AS (SELECT 1) INSERT INTO orders (tenant_id) VALUES (1), (2), (3)",
+    { splitInserts: "rewrite" },
+  ],
+  ["insertSelect", "INSERT INTO orders (tenant_id) SELECT id FROM plans"],
+  ["insertSelect", "INSERT INTO orders SELECT * FROM items"],
+  ["insertSelect", "INSERT INTO codes (code) SELECT tenant_id FROM orders"],
+  ["crossShardAggregate", "INSERT INTO orders (tenant_id) SELECT tenant_id FROM items LIMIT 3"],
+  ["keyUpdate", "UPDATE orders SET tenant_id = 2 WHERE tenant_id = 1"],
+  ["keyUpdateWithoutKey", "UPDATE orders SET tenant_id = 2", { shardKeyUpdates: "rewrite" }],
+  [
+    "keyUpdateWithoutKey",
+    "UPDATE orders SET tenant_id = 2 WHERE tenant_id IN (1, 2, 3)",
+    { shardKeyUpdates: "rewrite" },
+  ],
+  [
+    "keyUpdateShape",
+    "UPDATE orders SET tenant_id = 2 WHERE tenant_id = 1 RETURNING id",
+    { shardKeyUpdates: "rewrite" },
+  ],
+  [
+    "keyUpdateShape",
+    "UPDATE orders SET (tenant_id, id) = (2, 3) WHERE tenant_id = 1",
+    { shardKeyUpdates: "rewrite" },
+  ],
+  ["keyUpdateReferenced", "UPDATE tenants SET id = 2 WHERE id = 1", { shardKeyUpdates: "rewrite" }],
+  [
+    "computedKey",
+    "UPDATE orders SET tenant_id = tenant_id + 1 WHERE tenant_id = 1",
+    { shardKeyUpdates: "rewrite" },
+  ],
+  [
+    "nullKey",
+    "UPDATE orders SET tenant_id = NULL WHERE tenant_id = 1",
+    { shardKeyUpdates: "rewrite" },
+  ],
+  [
+    "keyUpdateOnConflict",
+    "INSERT INTO orders (tenant_id) VALUES (1) ON CONFLICT (id) DO UPDATE SET tenant_id = 2",
+  ],
+  ["crossShardJoin", "SELECT * FROM orders o JOIN items i ON i.order_id = o.id"],
+  ["crossShardJoin", "SELECT * FROM orders o, items i WHERE o.tenant_id = 1 AND i.tenant_id = 2"],
+  ["crossShardJoin", "SELECT * FROM orders o JOIN codes c ON c.code = o.tenant_id::text"],
+  ["crossShardJoin", "SELECT * FROM orders o LEFT JOIN items i ON o.tenant_id = 1"],
+  [
+    "crossShardJoin",
+    "SELECT * FROM orders o, items i LEFT JOIN tenants t ON o.tenant_id = i.tenant_id",
+  ],
+  ["outerJoin", "SELECT * FROM plans p LEFT JOIN orders o ON o.id = p.id"],
+  ["crossShardJoin", "SELECT * FROM orders o FULL JOIN items i ON i.tenant_id = o.tenant_id"],
+  ["crossShardSubquery", "SELECT * FROM plans WHERE id IN (SELECT id FROM orders)"],
+  ["crossShardSubquery", "SELECT * FROM orders WHERE id IN (SELECT order_id FROM items)"],
+  ["crossShardSubquery", "WITH x AS (SELECT * FROM orders) SELECT * FROM x"],
+  ["crossShardSubquery", "SELECT * FROM (SELECT * FROM orders LIMIT 1) s WHERE s.tenant_id = 1"],
+  ["crossShardSetOperation", "SELECT id FROM orders UNION SELECT order_id FROM items"],
+  [
+    "crossShardSetOperation",
+    "SELECT id FROM orders WHERE tenant_id = 1 UNION ALL SELECT id FROM orders WHERE tenant_id = 2",
+  ],
+  ["crossShardDistinct", "SELECT DISTINCT id FROM orders"],
+  ["crossShardDistinct", "SELECT DISTINCT ON (id) id, tenant_id FROM orders"],
+  ["crossShardWindow", "SELECT row_number() OVER (ORDER BY id) FROM orders"],
+  ["crossShardWindow", "SELECT sum(id) OVER (PARTITION BY id) FROM orders"],
+  ["crossShardHaving", "SELECT id, count(*) FROM orders GROUP BY id HAVING count(*) > 1"],
+  ["crossShardLock", "SELECT * FROM orders FOR UPDATE"],
+  ["crossShardAggregate", "SELECT avg(total) FROM orders"],
+  ["crossShardAggregate", "SELECT count(DISTINCT id) FROM orders"],
+  ["crossShardAggregate", "SELECT sum(total) + 1 FROM orders"],
+  ["crossShardAggregate", "SELECT sum(total)::int FROM orders"],
+  ["crossShardAggregate", "SELECT array_agg(id) FROM orders"],
+  ["crossShardAggregate", "SELECT coalesce(max(id), 0) FROM orders"],
+  ["crossShardAggregate", "SELECT coalesce(sum(id), 1) FROM orders"],
+  ["crossShardGroup", "SELECT count(*) FROM orders GROUP BY id"],
+  ["crossShardGroup", "SELECT count(*), id FROM orders GROUP BY id"],
+  ["crossShardGroup", "SELECT lower(name) AS name, count(*) FROM users GROUP BY name"],
+  ["crossShardOrder", "SELECT id FROM orders ORDER BY total"],
+  ["crossShardOrder", "SELECT id FROM orders ORDER BY id + 1"],
+  ["crossShardOrder", "SELECT * FROM orders o JOIN plans p USING (tenant_id) ORDER BY total"],
+  ["crossShardLimit", "SELECT id FROM orders LIMIT 1 + 1"],
+  ["crossShardLimit", "SELECT id FROM orders ORDER BY id OFFSET 3 FETCH FIRST 2 ROWS ONLY"],
+  ["crossShardLimit", "SELECT id FROM orders ORDER BY id FETCH FIRST 2 ROWS WITH TIES"],
+  ["crossShardFunction", "SELECT ours(id) FROM orders"],
+  ["crossShardFunction", "SELECT pg_advisory_lock(id) FROM orders"],
+  ["crossShardFunction", "DELETE FROM orders WHERE ours(id)"],
+  ["crossShardInto", "SELECT * INTO t FROM orders"],
+  ["crossShardInto", "CREATE TABLE t AS SELECT * FROM orders"],
+  ["omnishardedFunction", "INSERT INTO plans (id) VALUES (random())"],
+  ["omnishardedFunction", "UPDATE plans SET name = now()::text"],
+  ["omnishardedFunction", "UPDATE plans SET name = CURRENT_TIMESTAMP::text"],
+  ["omnishardedFunction", "DELETE FROM plans WHERE id IN (SELECT id FROM plans LIMIT 1)"],
+  ["omnishardedDefault", "INSERT INTO settings (name) VALUES ('a')"],
+  ["omnishardedDefault", "INSERT INTO settings (id, name) VALUES (1, 'a')"],
+  [
+    "omnishardedFromSharded",
+    "UPDATE plans SET name = (SELECT 'x' FROM orders WHERE tenant_id = 1)",
+  ],
+  ["omnishardedFromSharded", "INSERT INTO plans (id) SELECT id FROM orders"],
+  ["unknownFunction", "SELECT ours(1)"],
+  ["unknownFunction", "SELECT nowhere_to_be_found(1)"],
+  ["unknownFunction", "SELECT setval('s', 1)"],
+  ["procedural", "DO $$ BEGIN DELETE FROM orders; END $$"],
+  ["procedural", "CALL refresh()"],
+  ["sqlPrepare", "PREPARE p AS SELECT 1"],
+  ["sqlPrepare", "EXECUTE p"],
+  ["cursor", "DECLARE c CURSOR FOR SELECT * FROM orders"],
+  [
+    "explain",
+    "EXPLAIN INSERT INTO orders (tenant_id) VALUES (1), (2), (3)",
+    { splitInserts: "rewrite" },
+  ],
+  ["copyFormat", "COPY orders TO STDOUT (FORMAT binary)"],
+  ["copyFormat", "COPY orders TO STDOUT (FORMAT csv, HEADER)"],
+  ["copyFormat", "COPY (SELECT id FROM orders ORDER BY id) TO STDOUT"],
+  ["copyKey", "COPY orders (id, total) FROM STDIN"],
+  ["copyServer", "COPY orders FROM '/tmp/x'"],
+  ["unsupported", "MERGE INTO orders USING plans ON true WHEN MATCHED THEN DELETE"],
+  ["unsupported", "CREATE DATABASE x"],
+  ["unsupported", "WITH x AS (DELETE FROM plans RETURNING *) SELECT * FROM x"],
+];
+
+describe("refused, with what to do instead", () => {
+  for (const [kind, sql, changes] of CASES) {
+    test(`${kind}: ${sql}`, () => {
+      const route = createRouter(shop(changes), SHOP_FACTS).route(sql, bound([]));
+      const { sqlState, hint } = REFUSALS[kind];
+      expect(route).toMatchObject({ kind: "refused", sqlState, hint });
+      expect(hint.length).toBeGreaterThan(20);
+    });
+  }
+
+  test("every refusal has a case", () => {
+    const covered = new Set<string>(CASES.map(([kind]) => kind));
+    const apart = ["ambiguousTable", "columnAliases", "unknownColumns"];
+    expect(Object.keys(REFUSALS).filter((kind) => !covered.has(kind))).toEqual(apart);
+  });
+
+  test("columns that are not known", () => {
+    const route = createRouter(shop()).route("INSERT INTO tenants VALUES (1)", null);
+    expect(route).toMatchObject({ kind: "refused", hint: REFUSALS.unknownColumns.hint });
+  });
+
+  test("column aliases", () => {
+    const sql = "SELECT * FROM orders AS o (a, b) WHERE tenant_id = 1";
+    const route = createRouter(shop(), SHOP_FACTS).route(sql, null);
+    expect(route).toMatchObject({ kind: "refused", hint: REFUSALS.columnAliases.hint });
+  });
+
+  test.each([
+    ["numeric", 1700],
+    ["float8", 701],
+    ["bytea", 17],
+  ])("a binary key of type %s", (_name, oid) => {
+    const router = createRouter(shop(), SHOP_FACTS);
+    const parameters = bound([Buffer.alloc(8)], { formats: [1], typeOids: [oid] });
+    const route = router.route("SELECT * FROM orders WHERE tenant_id = $1", parameters);
+    expect(route).toMatchObject({ kind: "refused", hint: REFUSALS.unreadableKey.hint });
+  });
+
+  test("NULL for the key of a new row", () => {
+    const sql = "INSERT INTO orders (tenant_id) VALUES ($1)";
+    const route = createRouter(shop(), SHOP_FACTS).route(sql, bound([null]));
+    expect(route).toMatchObject({ kind: "refused", sqlState: "22004" });
+  });
+});
