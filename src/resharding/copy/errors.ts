@@ -44,7 +44,7 @@ export function toCopyFailed(error: unknown, what: string): unknown {
 
 function hintOf(state: string | null): string {
   if (state === SQLSTATE.insufficientPrivilege)
-    return "Row security or a missing right hides rows: give the schema admin SELECT and BYPASSRLS on both sides.";
+    return "A right is missing, or row security would hide rows: the schema admin needs SELECT and BYPASSRLS where rows are read, INSERT and session_replication_role where they are written.";
   if (state === "23505")
     return "The destination holds rows that this copy did not write: is it empty but for ours?";
   if (state === SQLSTATE.protocolViolation || state === "22P03")

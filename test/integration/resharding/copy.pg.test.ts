@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { connectSql } from "../../../src/backend/sql-client.js";
 import type { EngineContext } from "../../../src/resharding/context.js";
 import { planCopy } from "../../../src/resharding/steps/copy-plan.js";
 import { copyRange } from "../../../src/resharding/steps/copy-range.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type CopyFixture, copyFixture } from "../../support/copy-fixture.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
+import { until } from "../../support/until.js";
 
 let server: PostgresServer;
 
@@ -267,6 +269,28 @@ describe("copy", () => {
     await copyAll(fixture, fixture.context());
     await expectEqual(fixture, "orders");
   });
+});
+
+test("cancelling ends an attempt that waits for a destination", async () => {
+  const fixture = await ordersFixture("blocked");
+  await fill(fixture.sources[0] ?? "", 10);
+  await planCopy(fixture.context(), fixture.ref);
+  const blocker = await connectSql(server.address(fixture.destinations[1] ?? ""), {
+    applicationName: "test",
+  });
+  await blocker.query("BEGIN; LOCK TABLE public.orders IN SHARE MODE");
+  const abort = new AbortController();
+  const copying = copyAll(fixture, fixture.context({ signal: abort.signal }));
+  const outcome = expect(copying).rejects.toThrow("cancelled by test");
+  await until(
+    async () => (await blocker.query("SELECT 1 FROM pg_locks WHERE NOT granted")).rows.length > 0,
+    { timeoutMs: 10_000, what: "the copy to wait" },
+  );
+  abort.abort(new Error("cancelled by test"));
+  await outcome;
+  await blocker.end();
+  await copyAll(fixture, fixture.context());
+  await expectEqual(fixture, "orders");
 });
 
 describe("R8: a range is done when every shard holds it with the same snapshot", () => {

@@ -177,6 +177,32 @@ describe("verification of sides that stand still", () => {
     expect(await finalCompare(fixture.context(), fixture.ref)).toMatchObject({ isEqual: false });
   });
 
+  test("R7: row security that hides rows from verification is an error", async () => {
+    const fixture = await copied("hidden", { destinations: 1 });
+    await idleLanes(fixture, 0);
+    const user = `blind_${fixture.ref.id}`;
+    const [destination = ""] = fixture.destinations;
+    await server.sql(
+      destination,
+      `CREATE ROLE ${user} LOGIN; GRANT USAGE ON SCHEMA sluice TO ${user};
+       GRANT SELECT ON ALL TABLES IN SCHEMA sluice, public TO ${user};
+       ALTER TABLE k ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON k USING (id % 2 = 0)`,
+    );
+    const owner = fixture.context();
+    const context = fixture.context({
+      cluster: (name) => {
+        const cluster = owner.cluster(name);
+        const isSource = name === fixture.ref.source;
+        return isSource
+          ? cluster
+          : { ...cluster, shards: cluster.shards.map((shard) => ({ ...shard, user })) };
+      },
+    });
+    await expect(
+      verifyPass(context, { ref: fixture.ref, stream: 0, pass: 1 }),
+    ).rejects.toMatchObject({ message: expect.stringContaining("row-level security") });
+  });
+
   test("types: without a hash, by OID, arrays, and tables without a key", async () => {
     const fixture = await copyFixture(server, {
       name: "types",
