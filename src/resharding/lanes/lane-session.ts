@@ -57,8 +57,8 @@ export function laneLockName(id: LaneId): string {
 }
 
 /**
- * Held shared by each batch of a stream's lanes on one shard, exclusively by whoever must not run beside
- * them (settlement, R33).
+ * Held by each batch of a stream's lanes on one shard, so that settlement (R33) runs between two of them;
+ * shared by lanes that have no row in common.
  */
 export function batchLockName(id: Pick<LaneId, "ref" | "stream" | "toShard">): string {
   return `sluice.batch ${id.ref.id} ${id.stream} ${id.toShard}`;

@@ -102,9 +102,12 @@ export class Lane {
 
   async #begin(): Promise<void> {
     const lock = quoteLiteral(batchLockName(this.#options.session.id));
-    await this.#client.query(
-      `BEGIN; SELECT pg_advisory_xact_lock_shared(hashtextextended(${lock}, 0))`,
-    );
+    // Lanes that share tables take turns: one that deletes a key while the other inserts it, and the other way
+    // round with a second key, would wait for each other until deadlock_timeout.
+    const take = this.#options.tables.some((table) => table.isShared)
+      ? "pg_advisory_xact_lock"
+      : "pg_advisory_xact_lock_shared";
+    await this.#client.query(`BEGIN; SELECT ${take}(hashtextextended(${lock}, 0))`);
     this.#isOpen = true;
     // Under the lock: settlement is either over, and seen, or has not begun.
     await this.#aside.load(this.#client);

@@ -1,5 +1,6 @@
 import { describeAddress } from "../../backend/address.js";
-import type { SqlClient } from "../../backend/sql-client.js";
+import { ServerConnectionLost } from "../../backend/errors.js";
+import { isConnectionLost, type SqlClient } from "../../backend/sql-client.js";
 import { formatLsn, LSN_ZERO, type Lsn, parseLsn } from "../../core/lsn.js";
 import { LaneTaken, SlotLost, StreamUnsupportedChange } from "../../replication/errors.js";
 import { decodePgoutput } from "../../replication/pgoutput.js";
@@ -55,6 +56,12 @@ export class StreamRun {
   async run(): Promise<void> {
     try {
       await this.#run();
+    } catch (error) {
+      if (!isConnectionLost(error)) throw error;
+      const { stream, fromShard } = this.#input;
+      throw new ServerConnectionLost(`of stream ${stream} from shard ${fromShard}`, {
+        cause: error,
+      });
     } finally {
       await Promise.all(this.#opened.map((one) => one[Symbol.asyncDispose]()));
     }

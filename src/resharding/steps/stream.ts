@@ -281,7 +281,8 @@ export async function streamStatus(
     for (const toShard of to.keys()) {
       const row = rows.find((one) => one.from_shard === fromShard && one.to_shard === toShard);
       lanes.push(laneStatus(row, fromShard, toShard));
-      const applied = row?.applied_lsn ?? null;
+      // A stream in standby wants nothing of what it has not seen: it has no lag.
+      const applied = row?.state === "standby" ? null : (row?.applied_lsn ?? null);
       if (applied === null || lagBytes === null) lagBytes = null;
       else lagBytes = Math.max(lagBytes, Number(end - parseLsn(applied)));
     }
