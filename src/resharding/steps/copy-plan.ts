@@ -44,7 +44,7 @@ export async function planCopy(
 }
 
 /** R13: of an omnisharded table only the owner's rows count; shard 0 owns them in every direction. */
-export function sourceShardsOf(table: TablePlan, shardCount: number): readonly number[] {
+function sourceShardsOf(table: TablePlan, shardCount: number): readonly number[] {
   if (table.kind === "omnisharded") return [0];
   return Array.from({ length: shardCount }, (_, shard) => shard);
 }

@@ -13,7 +13,7 @@ export interface FinalComparison {
   readonly differences: readonly string[];
 }
 
-export interface TableCounts {
+interface TableCounts {
   readonly table: string;
   /** Rows per shard. */
   readonly source: readonly number[];

@@ -11,7 +11,7 @@ import {
 } from "../steps/stream-wait.js";
 
 /** The lanes do not get past a marker: a comparison would only find their lag. */
-export class MarkerNotPassed extends SluiceError {
+class MarkerNotPassed extends SluiceError {
   readonly code = "SLUICE_DRAIN_TIMED_OUT";
   readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
   readonly recovery = "retry";
