@@ -8,16 +8,26 @@ import { until } from "./until.js";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const STALE_LOCK_MS = 110_000;
 
-/** The launcher of a checkout that is built; one test file at a time sees to that. */
+let launcher: Promise<string> | null = null;
+
+/**
+ * The launcher of a checkout that is built: once per test file, so that all its nodes run the same code, and by
+ * one test file at a time.
+ */
 export async function builtLauncher(): Promise<string> {
+  launcher ??= build();
+  return await launcher;
+}
+
+async function build(): Promise<string> {
   const lock = join(tmpdir(), `sluice-build-${Buffer.from(ROOT).toString("hex").slice(-40)}`);
   await until(() => take(lock), { timeoutMs: 120_000, what: "another test file's build" });
   try {
-    const build = spawnSync(process.execPath, [join(ROOT, "scripts/build.mjs")], {
+    const run = spawnSync(process.execPath, [join(ROOT, "scripts/build.mjs")], {
       cwd: ROOT,
       encoding: "utf8",
     });
-    if (build.status !== 0) throw new Error(`build failed:\n${build.stdout}${build.stderr}`);
+    if (run.status !== 0) throw new Error(`build failed:\n${run.stdout}${run.stderr}`);
   } finally {
     rmSync(lock, { recursive: true, force: true });
   }
