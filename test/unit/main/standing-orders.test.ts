@@ -23,7 +23,7 @@ const pause = (isPaused: boolean, database: string | null): ToDataPlane => ({
   database,
 });
 
-function after(...messages: readonly ToDataPlane[]): StandingOrders {
+function told(...messages: readonly ToDataPlane[]): StandingOrders {
   const orders = new StandingOrders();
   for (const message of messages) orders.note(message);
   return orders;
@@ -31,17 +31,17 @@ function after(...messages: readonly ToDataPlane[]): StandingOrders {
 
 describe("orders that a new data plane must be told", () => {
   it("forgets what was only of its moment", () => {
-    const orders = after({ kind: "reconnect" }, { kind: "warm", databases: ["prod"] });
+    const orders = told({ kind: "reconnect" }, { kind: "warm", databases: ["prod"] });
     expect(orders.inForce).toEqual([]);
   });
 
   it("keeps a hold until its own release", () => {
-    const orders = after(hold("a", "prod"), hold("b", "other"), { kind: "release", token: "a" });
+    const orders = told(hold("a", "prod"), hold("b", "other"), { kind: "release", token: "a" });
     expect(orders.inForce).toEqual([hold("b", "other")]);
   });
 
   it("MAINTENANCE OFF ends the operator's flags and never a switch's hold", () => {
-    const orders = after(
+    const orders = told(
       maintenance(true, "prod"),
       maintenance(true, null),
       hold("a", "prod"),
@@ -52,7 +52,7 @@ describe("orders that a new data plane must be told", () => {
   });
 
   it("ends the flag of one database alone", () => {
-    const orders = after(
+    const orders = told(
       maintenance(true, "prod"),
       maintenance(true, "other"),
       maintenance(false, "prod"),
