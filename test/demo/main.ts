@@ -144,9 +144,14 @@ async function main(): Promise<void> {
       process.once(signal, () => resolve("interrupted"));
   });
   const starting = startStack({ rows: options.rows, withUi: true, say });
-  // Interrupted while starting: what is half there registers itself with the process' exit.
   const stack = await Promise.race([starting, interrupted]);
-  if (stack === "interrupted") process.exit(130);
+  if (stack === "interrupted") {
+    say("cleaning up");
+    // What has begun to start comes up or fails, and then goes; a second Ctrl-C does not wait.
+    process.once("SIGINT", () => process.exit(130));
+    await starting.then((started) => started[Symbol.asyncDispose]()).catch(() => {});
+    process.exit(130);
+  }
   try {
     const running = demo(options, stack);
     running.catch(() => {});
