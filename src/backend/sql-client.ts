@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import pg from "pg";
 import { ServerUnreachable } from "../core/errors.js";
 import { describeAddress, type ServerAddress } from "./address.js";
@@ -75,6 +76,8 @@ function sessionOptions(options: SqlClientOptions): string {
 function disposable(client: pg.Client, signal: AbortSignal | undefined): SqlClient {
   // Destroying the socket, not asking politely: a running statement would make end() wait for it.
   const abort = () => destroySocket(client);
+  // Every session of an attempt listens to the attempt's signal, and a switch has many.
+  if (signal) setMaxListeners(0, signal);
   signal?.addEventListener("abort", abort, { once: true });
   client.once("end", () => signal?.removeEventListener("abort", abort));
   return Object.assign(client, {

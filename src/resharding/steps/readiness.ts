@@ -10,6 +10,7 @@ import {
   streamFrom,
 } from "../model/migration.js";
 import { listNodes } from "./nodes.js";
+import { countPendingStatements } from "./schema.js";
 import { connectEngine, openSides, type Sides, shardAddress } from "./sides.js";
 import { streamStatus } from "./stream.js";
 
@@ -35,6 +36,7 @@ export async function readiness(
     ...streamBlockers(status, context.policy.trafficStopThresholdBytes),
     ...nodeBlockers(nodes, board),
     ...(await verificationBlockers(context, { sides, ...input })),
+    ...(await schemaBlockers(context, { sides, ref: input.ref })),
     ...oldest.flatMap((one) =>
       one.ageMs > context.policy.pauseBudgetMs ? [waiting(one.who)] : [],
     ),
@@ -129,6 +131,23 @@ async function verificationBlockers(
     return [waiting(`the last clean pass began ${Math.round(last.ageMs / 1000)} s ago`)];
   }
   return [];
+}
+
+/** Constraints that waited for the last rows: without them the destination would take what the source refuses. */
+async function schemaBlockers(context: EngineContext, input: SchemaInput): Promise<Blocker[]> {
+  const counts = await Promise.all(
+    input.sides.destination.shards.map(async (address) => {
+      await using client = await connectEngine(context, address, "readiness");
+      return await countPendingStatements(client, input.ref.id);
+    }),
+  );
+  const pending = counts.reduce((sum, count) => sum + count, 0);
+  return pending === 0 ? [] : [waiting(`${pending} schema statements have not been done yet`)];
+}
+
+interface SchemaInput {
+  readonly sides: Sides;
+  readonly ref: MigrationRef;
 }
 
 interface OldWriter {

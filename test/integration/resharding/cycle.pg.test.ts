@@ -214,6 +214,7 @@ test("R22 R24 R34 R35: there, back, there again under load; nothing is lost or d
     timeoutMs: 10_000,
     what: "the lanes",
   });
+  await syncSchema(context(), { ref, phase: "cutover" });
 
   const there = await switchTo("destination", 0, writers);
   await first.stop();
