@@ -31,6 +31,11 @@ const GRACE_MS = 3_000;
 const FORCE_MS = 10_000;
 /** Small on purpose: the default follows the heap and fills it. */
 const CACHED_WORKFLOWS = 50;
+/**
+ * How long a workflow waits for the process that had it last before any other may go on with it. The default
+ * of 10 s would be the shortest recovery from a killed control process.
+ */
+const STICKY_MS = 2_000;
 
 /**
  * Keeps workers polling: connects with back-off (the SDK fails at once where there is no server), and builds
@@ -146,6 +151,7 @@ function workerOptions(
       : {
           workflowBundle: { codePath: plan.workflowBundle },
           maxCachedWorkflows: CACHED_WORKFLOWS,
+          stickyQueueScheduleToStartTimeout: STICKY_MS,
         }),
   };
 }

@@ -55,8 +55,11 @@ const short = {
   compensation: null,
 } as const;
 
-/** Waits and works on servers: beats, so that a dead process is noticed in seconds. */
-const beating = { ...short, startToCloseMs: 10 * MINUTE, heartbeatMs: 10 * SECOND } as const;
+/**
+ * Waits and works on servers: beats, so that a dead process is noticed in seconds. Not fewer, for a busy
+ * process beats late, and an attempt beside a living one is ended by it (R16) and does its work again.
+ */
+const beating = { ...short, startToCloseMs: 10 * MINUTE, heartbeatMs: 5 * SECOND } as const;
 
 const moving = {
   ...beating,
@@ -145,7 +148,6 @@ export const STEPS = {
     activity: "runStream",
     // Ends only with the migration: PeerDB runs its stream in the same way.
     startToCloseMs: 365 * DAY,
-    heartbeatMs: 5 * SECOND,
     longestRetryMs: 10 * SECOND,
     status: "replicating",
     text: "read one shard's slot and apply its changes to the other side",
