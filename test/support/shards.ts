@@ -24,6 +24,8 @@ export interface StatementResult {
   readonly tag: string | null;
   /** SQLSTATE and message. */
   readonly error: { readonly sqlState: string; readonly message: string } | null;
+  /** What COPY TO STDOUT sent. */
+  readonly copied: Buffer;
   /** Letters of the frames that the client got. */
   readonly frames: string;
 }
@@ -177,6 +179,7 @@ function copySource({ copyData = [] }: RunOptions): CopySource {
 function result(route: Route, sink: RecordingSink, outcome: ScatterOutcome): StatementResult {
   const framer = new Framer();
   const rows: (string | null)[][] = [];
+  const copied: Buffer[] = [];
   let columns: readonly string[] = [];
   let frames = "";
   framer.push(Buffer.concat(sink.frames));
@@ -187,7 +190,10 @@ function result(route: Route, sink: RecordingSink, outcome: ScatterOutcome): Sta
       columns = decodeRowDescription(frame).map((column) => column.name);
     } else if (framer.type === BACKEND.dataRow) {
       rows.push(decodeDataRow(frame).map((value) => value?.toString("latin1") ?? null));
-    } else if (framer.type === BACKEND.copyData) rows.push([frame.toString("utf8", 5)]);
+    } else if (framer.type === BACKEND.copyData) {
+      rows.push([frame.toString("utf8", 5)]);
+      copied.push(frame.subarray(5));
+    }
   }
   const fields = outcome.kind === "failed" ? decodeErrorFields(outcome.error) : null;
   return {
@@ -197,5 +203,6 @@ function result(route: Route, sink: RecordingSink, outcome: ScatterOutcome): Sta
     tag: outcome.kind === "complete" ? outcome.tag : null,
     error: fields && { sqlState: fields.get("C") ?? "", message: fields.get("M") ?? "" },
     frames,
+    copied: Buffer.concat(copied),
   };
 }

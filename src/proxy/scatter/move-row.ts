@@ -20,7 +20,6 @@ type Row = readonly (Buffer | null)[];
  */
 export async function moveRows(input: ScatterInput, plan: RowMove): Promise<ScatterOutcome> {
   const { request, servers, sink } = input;
-  if (request.protocol === "extended" && request.wantsDescription) sink.write(NO_DATA);
   try {
     const collector = new RowCollector(sink);
     const deletion = new ShardStatement(await servers.acquire(plan.from), collector);
@@ -36,6 +35,8 @@ export async function moveRows(input: ScatterInput, plan: RowMove): Promise<Scat
       const count = inserted.tags.reduce((sum, tag) => sum + countOf(tag), 0);
       if (count !== rows.length) throw new RowNotMoved();
     }
+    // Only now: a statement that was refused before it showed anything can be sent again elsewhere.
+    if (request.protocol === "extended" && request.wantsDescription) sink.write(NO_DATA);
     return { kind: "complete", tag: `UPDATE ${rows.length}` };
   } catch (error) {
     return { kind: "failed", error: encodeThrown(error) };

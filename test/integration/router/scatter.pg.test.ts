@@ -5,6 +5,7 @@ import { loadParser } from "../../../src/sql/parser.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { type RunOptions, Shards, type StatementResult } from "../../support/shards.js";
+import { until } from "../../support/until.js";
 import { shop } from "../../unit/router/shop.js";
 
 const SCHEMA = `
@@ -222,6 +223,50 @@ describe("writes", () => {
   });
 });
 
+test("a write waits for the first shard before it touches the second", async () => {
+  await load();
+  await using holder = await Shards.connect(server, ["s0"]);
+  await holder.connections[0]?.query("BEGIN; UPDATE orders SET total = 0");
+  const sql = "UPDATE orders SET total = 1";
+  const blocked = shards.run(router, sql);
+  const activity = `SELECT datname, wait_event_type FROM pg_stat_activity WHERE query = '${sql}'`;
+  // Two such statements, each the first on one of the shards, would wait for each other for ever.
+  await until(
+    async () => {
+      const [only, other] = await server.sql("whole", activity);
+      expect(other).toBeUndefined();
+      return only?.datname === "s0" && only.wait_event_type === "Lock";
+    },
+    { timeoutMs: 10_000, what: "the statement to wait on the first shard" },
+  );
+  await holder.connections[0]?.query("COMMIT");
+  expect((await blocked).tag).toBe("UPDATE 200");
+});
+
+test("a shard that is lost in the middle: one error, and the other shard is at rest", async () => {
+  await load();
+  await using others = await Shards.connect(server, ["s0", "s1"]);
+  const running = others.run(router, "SELECT id, pg_sleep(5) FROM orders WHERE id < 3");
+  const ended = expect(running).rejects.toThrow(/connection/);
+  await until(
+    async () => {
+      const found = await server.sql(
+        "whole",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 's1' AND wait_event = 'PgSleep'",
+      );
+      return found.length > 0;
+    },
+    { timeoutMs: 10_000, what: "the statement to run on the second shard" },
+  );
+  await server.sql(
+    "whole",
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = 's0' AND wait_event = 'PgSleep'",
+  );
+  await ended;
+  expect(others.connections.map((connection) => connection.isLost)).toEqual([false, true]);
+  expect(others.connections[0]?.transactionStatus).not.toBe("T");
+});
+
 describe("a row whose key changes moves", () => {
   beforeEach(load);
 
@@ -303,6 +348,7 @@ describe("COPY FROM STDIN", () => {
 
   test.each([
     ["", "text"],
+    ["(FORMAT binary)", "binary"],
     ["(FORMAT csv, HEADER)", "csv"],
     ["(FORMAT csv, DELIMITER ';', QUOTE '''', ESCAPE '\\', NULL 'nil')", "csv with its own marks"],
   ])("%s", async (options) => {
@@ -311,7 +357,7 @@ describe("COPY FROM STDIN", () => {
       `UPDATE orders SET note = CASE id % 4 WHEN 0 THEN E'a\\nb\\r\\t"''\\\\;,' WHEN 1 THEN '\\.' WHEN 2 THEN 'nil' ELSE note END, tags = ARRAY['x,y', E'p\\nq']`,
     );
     const { columns, data } = await dump(options);
-    const bytes = Buffer.from(data.rows.map((row) => row[0]).join(""));
+    const bytes = data.copied;
     for (const [size, protocol] of [
       [1, "simple"],
       [7, "extended"],
