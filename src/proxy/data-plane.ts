@@ -11,7 +11,7 @@ import type { AdminRow, FromDataPlane, ToDataPlane } from "./channel.js";
 import { ClientConnection } from "./client-connection.js";
 import type { Cluster } from "./cluster.js";
 import { Clusters } from "./clusters.js";
-import { HoldGivenUp, SessionEnded } from "./errors.js";
+import { HoldGivenUp, SessionEnded, SessionRefused } from "./errors.js";
 import { greetingFor } from "./greeting.js";
 import { HoldDriver } from "./hold-driver.js";
 import {
@@ -192,7 +192,7 @@ export class DataPlane implements SessionHost {
   }
 
   closed(session: Session): void {
-    this.#holds.unpark(session, "the client is gone");
+    this.#holds.unpark(session, new HoldGivenUp(session.database, "the client is gone"));
     this.#sessions.delete(session.id);
     this.#keys.delete(session.id);
     if (this.#sessions.size === 0) this.#onEmpty?.();
@@ -287,7 +287,9 @@ export class DataPlane implements SessionHost {
     const key = this.#keys.get(processId);
     if (!key || key.secret.length !== secret.length || !timingSafeEqual(key.secret, secret)) return;
     const session = this.#sessions.get(processId);
-    if (!session || this.#holds.unpark(session, "canceled at the client's request")) return;
+    const canceled = "canceling statement due to user request";
+    const error = new SessionRefused(SQLSTATE.queryCanceled, canceled);
+    if (!session || this.#holds.unpark(session, error)) return;
     await session.cancel();
   }
 

@@ -1,3 +1,4 @@
+import type { SluiceError } from "../core/errors.js";
 import type { Log } from "../observe/log.js";
 import type { FromDataPlane } from "./channel.js";
 import { HoldGivenUp } from "./errors.js";
@@ -13,7 +14,7 @@ const BETWEEN_GROUPS_MS = 1;
 interface Parked {
   readonly session: Session;
   readonly go: () => void;
-  readonly giveUp: (error: HoldGivenUp) => void;
+  readonly giveUp: (error: SluiceError) => void;
 }
 
 /** Gives the hold machine its clock, its sessions and its voice. */
@@ -71,12 +72,12 @@ export class HoldDriver {
   }
 
   /** The client is gone or asked for an end of its statement: it waits no longer. */
-  unpark(session: Session, reason: string): boolean {
+  unpark(session: Session, error: SluiceError): boolean {
     const parked = this.#parked.get(session.id);
     if (!parked) return false;
     this.#parked.delete(session.id);
     this.#apply(this.#machine.finish(session.id));
-    parked.giveUp(new HoldGivenUp(session.database, reason));
+    parked.giveUp(error);
     return true;
   }
 

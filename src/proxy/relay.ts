@@ -161,9 +161,19 @@ export class Relay implements ServerReceiver {
       case BACKEND.copyInResponse:
         this.#copyIn(buffer, start, end);
         return;
+      case BACKEND.notice:
+        this.#notice(buffer, start, end);
+        return;
       default:
         this.#forward(buffer, start, end);
     }
+  }
+
+  /** Shown at once, even where the answer is held back: seeing it twice after a retry does no harm. */
+  #notice(buffer: Buffer, start: number, end: number): void {
+    const isFirst = this.#out.length === 0 && this.#runBuffer === null;
+    if (isFirst && !this.#isRefusedByGate) this.#write(buffer.subarray(start, end));
+    else this.#forward(buffer, start, end);
   }
 
   chunkEnd(): void {

@@ -62,7 +62,6 @@ export const BIND_COMPLETE = bare("2");
 export const CLOSE_COMPLETE = bare("3");
 export const NO_DATA = bare("n");
 export const EMPTY_QUERY = bare("I");
-export const PORTAL_SUSPENDED = bare("s");
 export const READY: Readonly<Record<TransactionStatus, Buffer>> = {
   I: ready("I"),
   T: ready("T"),

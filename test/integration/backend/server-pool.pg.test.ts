@@ -1,0 +1,107 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import {
+  CheckoutTimedOut,
+  PoolRetired,
+  ServerConnectionLost,
+} from "../../../src/backend/errors.js";
+import { ServerPool } from "../../../src/backend/server-pool.js";
+import { ServerUnreachable } from "../../../src/core/errors.js";
+import { createLog } from "../../../src/observe/log.js";
+import { freePort, type PostgresServer, startPostgres } from "../../support/postgres.js";
+import { until } from "../../support/until.js";
+
+let server: PostgresServer;
+
+beforeAll(async () => {
+  server = await startPostgres();
+});
+
+afterAll(async () => {
+  await server[Symbol.asyncDispose]();
+});
+
+const poolOf = (options: { readonly port?: number; readonly idleTimeoutMs?: number } = {}) =>
+  new ServerPool({
+    address: { ...server.address("postgres"), port: options.port ?? server.port },
+    size: 2,
+    minIdle: 0,
+    checkoutTimeoutMs: 300,
+    connectTimeoutMs: 2_000,
+    idleTimeoutMs: options.idleTimeoutMs ?? 60_000,
+    log: createLog({}, "fatal"),
+  });
+
+test("no more connections than its size; the longest waiter is served first", async () => {
+  const pool = poolOf();
+  const [first, second] = await Promise.all([pool.acquire(), pool.acquire()]);
+  const order: string[] = [];
+  const third = pool.acquire().then((connection) => {
+    order.push("third");
+    return connection;
+  });
+  const fourth = pool.acquire().then((connection) => {
+    order.push("fourth");
+    return connection;
+  });
+  pool.release(first);
+  pool.release(second);
+  await Promise.all([third, fourth]);
+  expect(order).toEqual(["third", "fourth"]);
+  await expect(pool.acquire()).rejects.toThrow(CheckoutTimedOut);
+  pool.destroy();
+});
+
+test("what a client left is undone at check-in", async () => {
+  const pool = poolOf();
+  await server.sql("postgres", "CREATE TABLE t (id int)");
+  const connection = await pool.acquire();
+  await connection.query("BEGIN; INSERT INTO t VALUES (1)");
+  expect(connection.transactionStatus).toBe("T");
+  pool.release(connection);
+  const again = await pool.acquire();
+  expect((await again.query("SELECT count(*) FROM t")).rows).toEqual([["0"]]);
+  await again.query(
+    "SET work_mem = '7MB'; CREATE TEMP TABLE mine (id int); SELECT pg_advisory_lock(1)",
+  );
+  again.isSoiled = true;
+  pool.release(again);
+  await until(() => pool.idleCount === 1 || pool.busyCount === 0, {
+    timeoutMs: 1_000,
+    what: "DISCARD ALL",
+  });
+  const clean = await pool.acquire();
+  expect(clean.processId).toBe(again.processId);
+  const { rows } = await clean.query(
+    "SHOW work_mem; SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+  );
+  expect(rows).toEqual([["4MB"], ["0"]]);
+  pool.destroy();
+});
+
+test("a server that is not there, and one that goes away, are typed errors", async () => {
+  const nowhere = poolOf({ port: await freePort() });
+  await expect(nowhere.acquire()).rejects.toThrow(ServerUnreachable);
+  nowhere.destroy();
+  const pool = poolOf();
+  const connection = await pool.acquire();
+  const lost = expect(connection.query("SELECT pg_sleep(30)")).rejects.toThrow(
+    ServerConnectionLost,
+  );
+  await server.sql("postgres", `SELECT pg_terminate_backend(${connection.processId})`);
+  await lost;
+  pool.release(connection);
+  expect((await (await pool.acquire()).query("SELECT 1")).rows).toEqual([["1"]]);
+  pool.destroy();
+});
+
+test("a retired pool turns its waiters away and closes what comes back", async () => {
+  const pool = poolOf();
+  const [first] = await Promise.all([pool.acquire(), pool.acquire()]);
+  const waiting = expect(pool.acquire()).rejects.toThrow(PoolRetired);
+  pool.retire();
+  await waiting;
+  pool.release(first);
+  expect(first.isLost).toBe(true);
+  await expect(pool.acquire()).rejects.toThrow(PoolRetired);
+  pool.destroy();
+});
