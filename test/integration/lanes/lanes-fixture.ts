@@ -10,9 +10,11 @@ import type {
 import { ensureControlSchema } from "../../../src/resharding/steps/control-schema.js";
 import { connectEngine } from "../../../src/resharding/steps/sides.js";
 import { runStream, streamStatus } from "../../../src/resharding/steps/stream.js";
+import { settleAside } from "../../../src/resharding/steps/stream-settle.js";
 import { emitMarker, waitLanesPast } from "../../../src/resharding/steps/stream-wait.js";
 import { engineContext } from "../../support/engine.js";
 import type { PostgresServer } from "../../support/postgres.js";
+import { until } from "../../support/until.js";
 
 export interface LanesFixture {
   readonly ref: MigrationRef;
@@ -218,6 +220,20 @@ export async function drain(fixture: LanesFixture, stream: StreamNumber): Promis
   throw new Error(`lanes did not drain: ${outcome.kind}, ${JSON.stringify(status)}`);
 }
 
+/** Drained, and every key that the lanes set aside decided (R12, R33). */
+export async function settled(fixture: LanesFixture, stream: number): Promise<void> {
+  await drain(fixture, stream);
+  await until(
+    async () => {
+      await settleAside(fixture.context(), { ref: fixture.ref, stream });
+      const status = await streamStatus(fixture.context(), { ref: fixture.ref, stream });
+      return status.asideKeys === 0;
+    },
+    { timeoutMs: 15_000, what: "keys to be settled" },
+  );
+  await drain(fixture, stream);
+}
+
 /** All rows of a table over all shards of a side, as sorted text; sharded tables only. */
 export async function rowsOf(
   fixture: LanesFixture,
@@ -226,7 +242,11 @@ export async function rowsOf(
 ): Promise<readonly string[]> {
   const rows: string[] = [];
   for (const shard of fixture.databases[side].keys())
-    for (const row of await fixture.sql(side, shard, `SELECT t::text AS row FROM ${table} t`))
+    for (const row of await fixture.sql(
+      side,
+      shard,
+      `SELECT left(t::text, 80) || md5(t::text) AS row FROM ${table} t`,
+    ))
       rows.push(String(row.row));
   return rows.sort();
 }

@@ -4,7 +4,7 @@ import { copyRange } from "../../../src/resharding/steps/copy-range.js";
 import { createStream } from "../../../src/resharding/steps/stream.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";
-import { drain, lanesFixture, rowsOf, startStream } from "./lanes-fixture.js";
+import { lanesFixture, rowsOf, settled, startStream } from "./lanes-fixture.js";
 import { LOAD_SCHEMA, startLoad } from "./lanes-load.js";
 
 let server: PostgresServer;
@@ -47,7 +47,7 @@ it("R1, R3: ranges copied under load and the stream are one truth", async () => 
   await using running = startStream(fixture, 0);
   await until(() => load.transactions > copied + 500, { timeoutMs: 20_000, what: "more load" });
   await load.stop();
-  await drain(fixture, 0);
+  await settled(fixture, 0);
   const rows = await rowsOf(fixture, "destination", "item");
   expect(rows).toEqual(await rowsOf(fixture, "source", "item"));
   expect(plans[0]?.rangeCount).toBeGreaterThan(5);

@@ -3,7 +3,14 @@ import { openLane } from "../../../src/resharding/lanes/lane-session.js";
 import { createStream } from "../../../src/resharding/steps/stream.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";
-import { drain, type LanesFixture, lanesFixture, rowsOf, startStream } from "./lanes-fixture.js";
+import {
+  drain,
+  type LanesFixture,
+  lanesFixture,
+  rowsOf,
+  settled,
+  startStream,
+} from "./lanes-fixture.js";
 import { LOAD_SCHEMA, startLoad } from "./lanes-load.js";
 
 let server: PostgresServer;
@@ -24,6 +31,7 @@ async function loadedFixture(): Promise<LanesFixture> {
 }
 
 async function expectEqual(fixture: LanesFixture): Promise<void> {
+  await settled(fixture, 0);
   const rows = await rowsOf(fixture, "destination", "item");
   expect(rows).toEqual(await rowsOf(fixture, "source", "item"));
   expect(rows.length).toBeGreaterThan(50);
@@ -145,4 +153,43 @@ it("R15: an empty batch moves the origin, so a marker is passed by idle lanes", 
   // Connecting to three databases included; a batching delay would show.
   expect(perMarkerMs).toBeLessThan(400);
   void running;
+});
+
+it("R18: another server, or a slot that is gone or made anew, ends the stream", async () => {
+  const fixture = await loadedFixture();
+  {
+    await using running = startStream(fixture, 0);
+    await fixture.sql("source", 0, "INSERT INTO item VALUES (1, 1, 'n', 'b')");
+    await drain(fixture, 0);
+    void running;
+  }
+  const lanes = (text: string) => fixture.sql("destination", 0, `UPDATE sluice.lane SET ${text}`);
+  await lanes("system_identifier = '1' || system_identifier");
+  await using elsewhere = startStream(fixture, 0);
+  expect(await elsewhere.ended).toMatchObject({ code: "SLUICE_SERVER_IDENTITY_CHANGED" });
+  await lanes("system_identifier = substr(system_identifier, 2)");
+  const slot = `sluice_${fixture.ref.id}_0_0`;
+  const gone = async () => {
+    const found = await server.sql(
+      "postgres",
+      "SELECT 1 FROM pg_replication_slots WHERE slot_name = $1 AND active",
+      [slot],
+    );
+    return found.length === 0;
+  };
+  await until(gone, { timeoutMs: 5_000, what: "the walsender to end" });
+  await fixture.sql("source", 0, `SELECT pg_drop_replication_slot('${slot}')`);
+  await using lost = startStream(fixture, 0);
+  expect(await lost.ended).toMatchObject({ code: "SLUICE_SLOT_LOST" });
+  await fixture.sql("source", 0, "INSERT INTO item VALUES (2, 1, 'n', 'b')");
+  await fixture.sql(
+    "source",
+    0,
+    `SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`,
+  );
+  await using anew = startStream(fixture, 0);
+  expect(await anew.ended).toMatchObject({
+    code: "SLUICE_SLOT_LOST",
+    message: expect.stringMatching(/made anew/),
+  });
 });
