@@ -1,6 +1,7 @@
 import type { RangeVar } from "libpg-query";
-import { matchShardedTable } from "../topology/match.js";
+import { isListedOmnisharded, matchShardedTable, type TableName } from "../topology/match.js";
 import type { Database, ShardedTable } from "../topology/topology.js";
+import { Refusal } from "./refusal.js";
 import type { SchemaFacts, TableFacts } from "./schema-facts.js";
 
 /** A table of a statement, as the shard map sees it. */
@@ -51,7 +52,29 @@ export class Catalog {
     const columns = facts?.columns.map((column) => column.name) ?? null;
     const rule = matchShardedTable(this.database, table, columns);
     const { schema, name } = table;
+    if (rule === null && columns === null && this.#needsColumns(table)) {
+      throw new Refusal("unknownTable", name);
+    }
+    if (rule === null && facts !== null && this.#readsSharded(facts)) {
+      throw new Refusal("keylessView", name);
+    }
     return { schema, name, kind: rule === null ? "omnisharded" : "sharded", rule, facts };
+  }
+
+  /** A rule by column may match this table, whose columns nobody has told us. */
+  #needsColumns(table: TableName): boolean {
+    const hasColumnRule = this.database.shardedTables.some((rule) => rule.name === null);
+    return hasColumnRule && !isListedOmnisharded(this.database, table);
+  }
+
+  /** Views and partitions take part in the sharding of what they are made of. */
+  #readsSharded(facts: TableFacts): boolean {
+    return facts.sources.some(([schema, name]) => {
+      const source = this.facts?.tables.get(name)?.find((one) => one.schema === schema);
+      const columns = source?.columns.map((column) => column.name) ?? null;
+      if (matchShardedTable(this.database, { schema, name }, columns) !== null) return true;
+      return source !== undefined && this.#readsSharded(source);
+    });
   }
 }
 

@@ -21,6 +21,15 @@ export const REFUSALS = {
     (table) => `table name "${table}" is in several schemas that are sharded differently`,
     "Write the schema before the name.",
   ),
+  unknownTable: {
+    sqlState: SQLSTATE.undefinedTable,
+    reason: (table) => `relation "${table}" does not exist, or was made since the schema was read`,
+    hint: "RELOAD after a table was made by other means than this proxy.",
+  },
+  keylessView: unsupported(
+    (table) => `"${table}" is made of a sharded table and does not have its sharding key`,
+    "Add the key's column to the view, or read the table itself.",
+  ),
   columnAliases: unsupported(
     (alias) => `column aliases of "${alias}" hide its sharding key`,
     "Leave the list of column aliases out.",

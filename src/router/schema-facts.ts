@@ -18,6 +18,8 @@ export interface TableFacts {
   readonly columns: readonly ColumnFacts[];
   /** Foreign keys that point here do something on DELETE: CASCADE, SET NULL or SET DEFAULT. */
   readonly hasDeleteActions: boolean;
+  /** What a view reads, or what a partition or child table is a part of; schema and name each. */
+  readonly sources: readonly (readonly [schema: string, name: string])[];
 }
 
 export interface FunctionFacts {
@@ -57,6 +59,16 @@ SELECT pg_catalog.json_build_object(
       'hasDeleteActions', EXISTS (
         SELECT FROM pg_catalog.pg_constraint f
         WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')),
+      'sources', (
+        SELECT coalesce(pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_array(sn.nspname, s.relname)), '[]')
+        FROM (
+          SELECT d.refobjid AS oid FROM pg_catalog.pg_rewrite w
+          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+            AND d.objid = w.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+          WHERE w.ev_class = c.oid AND d.refobjid <> c.oid AND c.relkind IN ('v', 'm')
+          UNION SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid) o
+        JOIN pg_catalog.pg_class s ON s.oid = o.oid
+        JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace),
       'columns', (
         SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
           'name', a.attname,

@@ -23,23 +23,15 @@ export function matchShardedTable(
     (rule) => rule.name === table.name && isSchemaRight(rule),
   );
   if (named !== undefined) return named;
-  if (columns === null || isListed(database, table)) return null;
+  if (columns === null || isListedOmnisharded(database, table)) return null;
   const byColumn = database.shardedTables.find(
     (rule) => rule.name === null && isSchemaRight(rule) && columns.includes(rule.column),
   );
   return byColumn ?? null;
 }
 
-/** Whether every shard holds the same rows of this table: listed so, or not sharded by any rule. */
-export function isOmnisharded(
-  database: Database,
-  table: TableName,
-  columns: readonly string[] | null,
-): boolean {
-  return matchShardedTable(database, table, columns) === null;
-}
-
-function isListed(database: Database, table: TableName): boolean {
+/** Whether the configuration names the table as one that has the same rows on every shard. */
+export function isListedOmnisharded(database: Database, table: TableName): boolean {
   return database.omnishardedTables.some(
     (entry) =>
       entry === table.name || (table.schema !== null && entry === `${table.schema}.${table.name}`),

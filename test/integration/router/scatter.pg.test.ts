@@ -16,7 +16,9 @@ const SCHEMA = `
     PRIMARY KEY (tenant_id, id));
   CREATE TABLE items (tenant_id bigint NOT NULL, order_id bigint, qty int);
   CREATE TABLE codes (code text PRIMARY KEY, n int);
-  CREATE TABLE plans (id bigint PRIMARY KEY, name text);`;
+  CREATE TABLE plans (id bigint PRIMARY KEY, name text);
+  CREATE VIEW totals AS SELECT sum(total) AS total FROM orders;
+  CREATE VIEW plan_names AS SELECT name FROM plans;`;
 
 let server: PostgresServer;
 let shards: Shards;
@@ -133,6 +135,13 @@ describe("reads answer as one database would", () => {
     const { expected, actual } = await both(sql, { parameters: ["3", "20"] });
     expect(actual.rows).toEqual(expected.rows);
   });
+});
+
+test("facts of the schema: a view is what it is made of", () => {
+  const routed = (sql: string) => router.route(sql, null);
+  expect(routed("SELECT * FROM totals")).toMatchObject({ kind: "refused", sqlState: "0A000" });
+  expect(routed("SELECT * FROM plan_names")).toEqual({ kind: "any" });
+  expect(routed("SELECT * FROM missing")).toMatchObject({ kind: "refused", sqlState: "42P01" });
 });
 
 describe("what shards cannot answer together", () => {

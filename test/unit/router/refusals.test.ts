@@ -20,6 +20,10 @@ const bound = (values: readonly (Buffer | null)[], more: Partial<ParameterValues
 /** Over all four shards, and what a refusal says of it. */
 const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ["malformed", "SELEC 1"],
+  ["unknownTable", "SELECT * FROM newcomers"],
+  ["unknownTable", "INSERT INTO newcomers VALUES (1)"],
+  ["keylessView", "SELECT * FROM totals"],
+  ["keylessView", "SELECT * FROM grand_totals"],
   ["multipleStatements", "SELECT 1; SELECT 2"],
   ["unreadableKey", "SELECT * FROM orders WHERE tenant_id = 'x'"],
   ["unreadableKey", "SELECT * FROM orders WHERE tenant_id = 1.5"],

@@ -205,6 +205,8 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ["SELECT * FROM plans WHERE id = 1", () => "any"],
     ["SELECT * FROM plans WHERE tenant_id = 1", () => "any"],
     ["SELECT 1", () => "any"],
+    ["SELECT * FROM plan_view", () => "any"],
+    ["SELECT * FROM order_view WHERE tenant_id = 7", () => one(7)],
     ["SELECT now(), random()", () => "any"],
     ["SELECT * FROM pg_catalog.pg_class", () => "any"],
     ["SELECT * FROM pg_class JOIN information_schema.tables ON true", () => "any"],

@@ -62,6 +62,7 @@ const table = (
   name,
   columns,
   hasDeleteActions: false,
+  sources: [],
   ...more,
 });
 
@@ -97,6 +98,10 @@ export const SHOP_FACTS = schemaFacts({
     table("sessions", [column("id", "uuid"), column("data", "text")]),
     table("codes", [column("code", "text"), column("data", "text")]),
     table("plans", [column("id", "bigint"), column("name", "text"), column("tenant_id", "bigint")]),
+    table("totals", [column("total", "numeric")], { sources: [["public", "orders"]] }),
+    table("grand_totals", [column("total", "numeric")], { sources: [["public", "totals"]] }),
+    table("order_view", [column("tenant_id", "bigint")], { sources: [["public", "orders"]] }),
+    table("plan_view", [column("id", "bigint")], { sources: [["public", "plans"]] }),
     table("settings", [
       column("id", "bigint", { defaultSql: "nextval('settings_id_seq'::regclass)" }),
       column("name", "text", { defaultSql: "'x'::text" }),
