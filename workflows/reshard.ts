@@ -55,9 +55,6 @@ async function pipeline(run: ReshardRun): Promise<ReshardResult> {
     }
     await syncSchema(run, "post");
   }
-  await run.step("installGates", () =>
-    activity("installGates", { summary: "open gates on every moving table" })(input.ref),
-  );
   const result = await replicateUntilSwitched(run, begun);
   // The task ends as PgDog's does: finished, its last inner status kept.
   run.view.change({ status: "finished", isSwitchable: false, waitingFor: [] });
@@ -80,6 +77,12 @@ async function prepareMigration(run: ReshardRun): Promise<Begun> {
     activity("beginMigration", { summary: `lock ${spec.tables.length} tables` })({ ref, spec }),
   );
   if (!skipCopy) await syncSchema(run, "pre");
+  // Before the first row: from here on nobody but us writes the destination.
+  await run.step("installGates", () =>
+    activity("installGates", { summary: "gates: open at the source, closed at the destination" })(
+      ref,
+    ),
+  );
   run.compensations.push("dropStream");
   run.view.change({ innerStatus: "syncing data" });
   await run.step("createStream", () =>

@@ -40,19 +40,19 @@ describe("reshard", () => {
     const { root, stream, memo } = await start();
     expect(await root.result()).toEqual({ outcome: "switched", pauseMs: 21 });
     const line = mainLine(stage);
-    expect(line.slice(0, 6)).toEqual([
+    expect(line.slice(0, 7)).toEqual([
       "readPolicy",
       "preflight",
       "beginMigration",
       "syncSchema",
+      "installGates",
       "createStream",
       "planCopy",
     ]);
-    const copied = line.slice(6, 10);
+    const copied = line.slice(7, 11);
     expect(copied).toEqual(["copyRange", "copyRange", "copyRange", "copyRange"]);
-    expect(line.slice(10)).toEqual([
+    expect(line.slice(11)).toEqual([
       "syncSchema",
-      "installGates",
       "syncSchema",
       "prepareDecision",
       "createStream",
@@ -156,8 +156,8 @@ describe("reshard", () => {
       "readPolicy",
       "preflight",
       "beginMigration",
-      "createStream",
       "installGates",
+      "createStream",
     ]);
     await root.cancel();
     await expect(root.result()).rejects.toThrow();
@@ -221,7 +221,7 @@ describe("R42: abort undoes, newest first, and never beside the work that it und
     { at: "createStream", undone: ["dropStream", "abortMigration"] },
     { at: "planCopy", undone: ["dropStream", "abortMigration"] },
     { at: "copyRange", undone: ["dropStream", "abortMigration"] },
-    { at: "installGates", undone: ["dropStream", "abortMigration"] },
+    { at: "installGates", undone: ["abortMigration"] },
     { at: "runStream", undone: ["dropStream", "abortMigration"] },
     { at: "verifyPass", undone: ["dropStream", "abortMigration"] },
     { at: "awaitStandby", undone: ["dropStream", "abortMigration"] },

@@ -110,6 +110,13 @@ export const STEPS = {
     status: "syncing schema",
     text: "create types, tables and primary keys at the destination",
   },
+  installGates: {
+    ...beating,
+    activity: "installGates",
+    startToCloseMs: HOUR,
+    status: "syncing schema",
+    text: "gates on every moving table: open at the source, closed at the destination",
+  },
   createStream: {
     ...beating,
     activity: "createStream",
@@ -135,13 +142,6 @@ export const STEPS = {
     activity: "syncSchema",
     status: "finalizing schema",
     text: "create indexes, foreign keys and triggers at the destination",
-  },
-  installGates: {
-    ...beating,
-    activity: "installGates",
-    startToCloseMs: HOUR,
-    status: "finalizing schema",
-    text: "put the open gate on every moving table of both sides",
   },
   runStream: {
     ...moving,
