@@ -50,6 +50,11 @@ export async function connectSql(
   } catch (cause) {
     throw new ServerUnreachable(describeAddress(address), { cause, detail: messageOf(cause) });
   }
+  // Aborted while it connected: the listener below would never be called.
+  if (options.signal?.aborted === true) {
+    destroySocket(client);
+    options.signal.throwIfAborted();
+  }
   return disposable(client, options.signal);
 }
 

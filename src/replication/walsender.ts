@@ -107,8 +107,9 @@ export class Walsender implements AsyncDisposable {
    * @throws what ended it; on abort, the signal's reason
    */
   async stream(options: StreamOptions, receiver: WalReceiver, signal: AbortSignal): Promise<never> {
-    signal.throwIfAborted();
     const version = await this.serverVersion();
+    // Nothing awaits between this and the listener: a signal that was aborted before never calls it.
+    signal.throwIfAborted();
     const stop = () => this.#connection.stream.destroy();
     signal.addEventListener("abort", stop, { once: true });
     this.#connection.on("copyData", ({ chunk }) => this.#receive(chunk, receiver));
