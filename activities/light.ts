@@ -1,6 +1,7 @@
 import { Context } from "@temporalio/activity";
 import type { EngineContext } from "../src/resharding/context.js";
 import type {
+  LaneStatus,
   LightActivities,
   ReadinessResult,
   StreamStatus,
@@ -77,7 +78,7 @@ interface LongQuestion {
 async function awaitStandby(context: EngineContext, input: LongQuestion): Promise<StreamStatus> {
   return await askUntil(context, input, {
     ask: () => streamStatus(context, input),
-    isEnough: ({ lanes }) => lanes.length > 0 && lanes.every(({ state }) => state === "standby"),
+    isEnough: ({ lanes }) => lanes.length > 0 && lanes.every(isReading),
   });
 }
 
@@ -105,4 +106,13 @@ async function askUntil<T>(
     await new Promise((wake) => setTimeout(wake, LOOK_MS));
     context.signal.throwIfAborted();
   }
+}
+
+/**
+ * "applying" too: an attempt that was undone after its start markers leaves its lanes so. Nothing can come of
+ * it before the next one: that side's gate is closed, and what our own sessions write carries an origin of
+ * ours, which these lanes drop (R34).
+ */
+function isReading({ state }: LaneStatus): boolean {
+  return state === "standby" || state === "applying";
 }

@@ -93,7 +93,9 @@ async function ensureStandby(input: CutoverInput): Promise<void> {
     stream: next,
     waitMs: STANDBY_WAIT_MS,
   });
-  if (status.lanes.length > 0 && status.lanes.every((lane) => lane.state === "standby")) return;
+  // "applying": an earlier attempt was undone after its start markers; the lanes read on all the same.
+  const isReading = (state: string) => state === "standby" || state === "applying";
+  if (status.lanes.length > 0 && status.lanes.every((lane) => isReading(lane.state))) return;
   throw new Error(
     `the way back is not ready after ${STANDBY_WAIT_MS} ms: ${status.blocker?.message ?? "a lane has not begun"}`,
   );
