@@ -32,6 +32,10 @@ export interface SluiceNode extends AsyncDisposable {
   /** Everything on standard error until now: the log. */
   log(): string;
   signal(signal: NodeJS.Signals): void;
+  /** SIGKILL of the main process alone; resolves when it is gone. */
+  kill(): Promise<void>;
+  /** Again on the same port, from the files as they are now. */
+  start(): Promise<void>;
   /** Replaces files on disk; what is not given stays. */
   write(files: Partial<NodeFiles>): void;
   readonly folder: string;
@@ -61,19 +65,32 @@ export async function startNode(options: NodeOptions): Promise<SluiceNode> {
     "--users",
     join(folder, "users.toml"),
   ];
-  const child = spawn(process.execPath, [launcher, ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, SLUICE_LOG_LEVEL: "info", ...options.env },
-  });
   let stdout = "";
   let stderr = "";
-  child.stdout.on("data", (chunk: Buffer) => {
-    stdout += chunk.toString();
-  });
-  child.stderr.on("data", (chunk: Buffer) => {
-    stderr += chunk.toString();
-  });
-  const ended = endOf(child);
+  let child = run();
+  let ended = endOf(child);
+  function run(): ChildProcess {
+    stdout = "";
+    const running = spawn(process.execPath, [launcher, ...args], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, SLUICE_LOG_LEVEL: "info", ...options.env },
+    });
+    running.stdout?.on("data", (chunk: Buffer) => {
+      stdout += chunk.toString();
+    });
+    running.stderr?.on("data", (chunk: Buffer) => {
+      stderr += chunk.toString();
+    });
+    return running;
+  }
+  const isOver = () => child.exitCode !== null || child.signalCode !== null;
+  const untilListening = async () => {
+    await until(() => stdout.includes("sluice: listening on") || isOver(), {
+      timeoutMs: 30_000,
+      what: "the node to listen",
+    });
+    if (isOver()) throw new Error("the node ended at its start");
+  };
   const killTree = () => {
     for (const each of childrenOf(child.pid ?? -1)) kill(each.pid);
     child.kill("SIGKILL");
@@ -81,12 +98,25 @@ export async function startNode(options: NodeOptions): Promise<SluiceNode> {
   process.once("exit", killTree);
   const node: SluiceNode = {
     port,
-    pid: child.pid ?? -1,
+    get pid() {
+      return child.pid ?? -1;
+    },
     folder,
-    ended,
+    get ended() {
+      return ended;
+    },
     children: () => childrenOf(child.pid ?? -1),
     log: () => stderr,
     signal: (signal) => void child.kill(signal),
+    kill: async () => {
+      child.kill("SIGKILL");
+      await ended;
+    },
+    start: async () => {
+      child = run();
+      ended = endOf(child);
+      await untilListening();
+    },
     write,
     [Symbol.asyncDispose]: async () => {
       killTree();
@@ -95,13 +125,8 @@ export async function startNode(options: NodeOptions): Promise<SluiceNode> {
       rmSync(folder, { recursive: true, force: true });
     },
   };
-  const isOver = () => child.exitCode !== null || child.signalCode !== null;
   try {
-    await until(() => stdout.includes("sluice: listening on") || isOver(), {
-      timeoutMs: 30_000,
-      what: "the node to listen",
-    });
-    if (isOver()) throw new Error("the node ended at its start");
+    await untilListening();
     return node;
   } catch (error) {
     await node[Symbol.asyncDispose]();
