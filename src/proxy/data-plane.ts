@@ -23,6 +23,7 @@ import {
   readStartup,
   type StartupResult,
 } from "./login.js";
+import { Maintenance } from "./maintenance.js";
 import { PreparedStatements } from "./prepared-statements.js";
 import { Session, type SessionHost } from "./session.js";
 import { SessionSettings, startupSettings } from "./session-settings.js";
@@ -48,6 +49,7 @@ export class DataPlane implements SessionHost {
   readonly #keys = new Map<number, CancelKey>();
   readonly #registry = new PreparedStatements();
   readonly #holds: HoldDriver;
+  readonly #maintenance = new Maintenance();
   readonly #admin: AdminQueries;
   readonly #refreshes = new Map<
     string,
@@ -71,6 +73,7 @@ export class DataPlane implements SessionHost {
       case "topology":
         this.#config = message.config;
         this.#clusters.replace(message);
+        this.#reconcileMaintenance();
         return;
       case "hold":
         this.#holds.hold(message, true);
@@ -85,7 +88,8 @@ export class DataPlane implements SessionHost {
         this.#refreshes.get(message.database)?.resolve();
         return;
       case "maintenance":
-        this.#maintain(message.isOn, message.database);
+        this.#maintenance.set(message.isOn, message.database);
+        this.#reconcileMaintenance();
         return;
       case "pause":
         this.#clusters.setPaused(message);
@@ -301,24 +305,21 @@ export class DataPlane implements SessionHost {
     }
   }
 
-  #maintain(isOn: boolean, database: string | null): void {
-    const names = database === null ? this.#clusters.names : [database];
-    for (const name of names) {
-      const token = `maintenance ${name}`;
-      if (isOn)
-        this.#holds.hold(
-          {
-            token,
-            databases: [name],
-            openTransactions: "wait",
-            clientTimeoutMs: null,
-            maxClients: Number.POSITIVE_INFINITY,
-            maxBytes: Number.POSITIVE_INFINITY,
-          },
-          false,
-        );
-      else this.#holds.release(token);
-    }
+  #reconcileMaintenance(): void {
+    const { hold, release } = this.#maintenance.reconcile(this.#clusters.names);
+    for (const name of hold)
+      this.#holds.hold(
+        {
+          token: maintenanceToken(name),
+          databases: [name],
+          openTransactions: "wait",
+          clientTimeoutMs: null,
+          maxClients: Number.POSITIVE_INFINITY,
+          maxBytes: Number.POSITIVE_INFINITY,
+        },
+        false,
+      );
+    for (const name of release) this.#holds.release(maintenanceToken(name));
   }
 
   #show(what: "clients" | "pools" | "servers" | "stats"): readonly AdminRow[] {
@@ -333,6 +334,10 @@ export class DataPlane implements SessionHost {
         return showStats(this.#clusters.all);
     }
   }
+}
+
+function maintenanceToken(database: string): string {
+  return `maintenance ${database}`;
 }
 
 function adminAccount(config: Config, user: string): Account {
