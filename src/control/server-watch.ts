@@ -1,6 +1,7 @@
+import type { ServerAddress } from "../backend/address.js";
 import type { SqlClient } from "../backend/sql-client.js";
 import type { Config } from "../config/model.js";
-import { ServerUnreachable } from "../core/errors.js";
+import { ServerUnreachable, SluiceError } from "../core/errors.js";
 import type { Decision } from "../resharding/decision/decision.js";
 import type { MigrationRef, Side } from "../resharding/model/migration.js";
 import { clusterOf } from "./cluster-directory.js";
@@ -21,7 +22,7 @@ export class ServerWatch {
   follow(config: Config, extent: "everything" | "first shards"): void {
     const wanted = new Map<string, ShardWatcher>();
     for (const name of new Set(config.databases.map((one) => one.name))) {
-      const { shards } = clusterOf(config, name);
+      const shards = shardsOf(config, name);
       for (const address of extent === "everything" ? shards : shards.slice(0, 1)) {
         const fresh = new ShardWatcher(address, this.#onHint);
         const known = this.#watchers.get(fresh.place);
@@ -63,6 +64,16 @@ export class ServerWatch {
 
   async close(): Promise<void> {
     await Promise.all([...this.#watchers.values()].map((watcher) => watcher.close()));
+  }
+}
+
+/** Nobody can log in to a database without users, and one without a primary cannot be moved: none to look at. */
+function shardsOf(config: Config, name: string): readonly ServerAddress[] {
+  try {
+    return clusterOf(config, name).shards;
+  } catch (error) {
+    if (error instanceof SluiceError) return [];
+    throw error;
   }
 }
 
