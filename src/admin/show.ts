@@ -160,43 +160,31 @@ async function schemaSync(host: AdminHost): Promise<Shown> {
   return {
     ...noticesFor(unreachable),
     rows: rows.map((statement) => {
-      const { address } = statement;
+      const { address, startedAt, elapsedMs } = statement;
       const entry = config.databases.find(
         (candidate) =>
           candidate.host === address.host &&
           candidate.port === address.port &&
           candidate.databaseName === address.database,
       );
-      const target = targetOf(statement.sql);
       return [
         entry?.name ?? address.database,
         address.user,
-        entry?.shard ?? null,
-        target.kind,
-        /post/u.test(statement.applicationName) ? "post_data" : "pre_data",
-        formatTime(statement.startedAt),
-        formatElapsed(statement.elapsedMs),
-        Math.round(statement.elapsedMs),
-        target.schema,
-        target.table,
+        statement.shard,
+        statement.kind,
+        SYNC_STATES[statement.phase],
+        startedAt === null ? null : formatTime(startedAt),
+        elapsedMs === null ? null : formatElapsed(elapsedMs),
+        elapsedMs === null ? null : Math.round(elapsedMs),
+        statement.tableSchema,
+        statement.tableName,
         statement.sql,
       ];
     }),
   };
 }
 
-/** For people: the table that a statement of pg_dump names. Those always are qualified. */
-function targetOf(sql: string): { kind: string; schema: string; table: string } {
-  const isIndex = /^\s*CREATE\s+(?:UNIQUE\s+)?INDEX/iu.test(sql);
-  const isTable = /^\s*CREATE\s+(?:UNLOGGED\s+)?TABLE/iu.test(sql);
-  const named = /(?:TABLE(?:\s+ONLY)?|ON(?:\s+ONLY)?)\s+("[^"]+"|\w+)\.("[^"]+"|\w+)/iu.exec(sql);
-  const plain = (name: string | undefined) => (name ?? "").replaceAll('"', "");
-  return {
-    kind: isIndex ? "index" : isTable ? "table" : "statement",
-    schema: plain(named?.[1]),
-    table: plain(named?.[2]),
-  };
-}
+const SYNC_STATES = { pre: "pre_data", post: "post_data", cutover: "cutover" } as const;
 
 async function nodes(host: AdminHost): Promise<Shown> {
   const { rows, unreachable } = await readNodes(allPrimaries(host.config()));

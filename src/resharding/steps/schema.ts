@@ -122,6 +122,7 @@ async function syncShard(context: EngineContext, input: ShardInput): Promise<Sha
   });
   await ensureControlSchema(client);
   await succeedOthers(context, client, scope);
+  await forgetAbandoned(client, ref);
   // As pg_dump's own preamble has them: bodies may name what comes later, and names are complete.
   await client.query("SET check_function_bodies = off");
   await client.query("SET search_path = ''");
@@ -167,6 +168,15 @@ async function succeedOthers(
     );
     await pause(SUCCESSION_PAUSE_MS, undefined, { signal: context.signal });
   }
+}
+
+/** Lists of a SCHEMA_SYNC that failed: no migration has its id, so nobody would come back to them. */
+async function forgetAbandoned(client: SqlClient, ref: MigrationRef): Promise<void> {
+  await client.query(
+    `DELETE FROM sluice.schema_statement s
+      WHERE s.migration <> $1 AND NOT EXISTS (SELECT FROM sluice.migration m WHERE m.id = s.migration)`,
+    [ref.id],
+  );
 }
 
 /** All shards have ended, well or not, before a failure is told: no statement runs on behind the caller's back. */

@@ -31,9 +31,14 @@ export interface SlotStatus {
 
 export interface SchemaStatementStatus {
   readonly address: ServerAddress;
-  readonly startedAt: Date;
-  readonly elapsedMs: number;
-  readonly applicationName: string;
+  readonly shard: number;
+  readonly kind: "table" | "index" | "statement";
+  readonly phase: "pre" | "post" | "cutover";
+  /** null: it waits for its turn. */
+  readonly startedAt: Date | null;
+  readonly elapsedMs: number | null;
+  readonly tableSchema: string;
+  readonly tableName: string;
   readonly sql: string;
 }
 
@@ -171,36 +176,57 @@ const LANES = `
          (extract(epoch FROM clock_timestamp() - max(updated_at)) * 1000)::float8 AS age_ms
     FROM sluice.lane GROUP BY slot`;
 
-/** DDL that a schema phase of ours runs now. */
+/** Statements of a schema phase that wait or run, running ones first. */
 export async function readSchemaStatements(
   servers: readonly ServerAddress[],
 ): Promise<Status<SchemaStatementStatus>> {
-  return await onEach(servers, async (client, address) => {
-    const { rows } = await client.query<{
-      started_at: Date;
-      elapsed_ms: number;
-      application_name: string;
-      query: string;
-    }>(SCHEMA_STATEMENTS);
-    return {
-      rows: rows.map((row) => ({
-        address,
-        startedAt: row.started_at,
-        elapsedMs: row.elapsed_ms,
-        applicationName: row.application_name,
-        sql: row.query,
-      })),
-    };
+  const { rows, unreachable } = await onEach(servers, async (client, address) => {
+    const result = await client.query<SchemaStatementRow>(SCHEMA_STATEMENTS);
+    return { rows: result.rows.map((row) => ({ ...row, address })) };
   });
+  const statements = rows.map(
+    (row): SchemaStatementStatus => ({
+      address: row.address,
+      shard: row.shard,
+      kind: row.kind,
+      phase: row.phase,
+      startedAt: row.started_at,
+      elapsedMs: row.elapsed_ms,
+      tableSchema: row.table_schema,
+      tableName: row.table_name,
+      sql: row.sql,
+    }),
+  );
+  return { rows: statements.sort((a, b) => waits(a) - waits(b)), unreachable };
 }
 
+function waits({ startedAt }: SchemaStatementStatus): number {
+  return startedAt === null ? 1 : 0;
+}
+
+interface SchemaStatementRow {
+  readonly shard: number;
+  readonly kind: SchemaStatementStatus["kind"];
+  readonly phase: SchemaStatementStatus["phase"];
+  readonly started_at: Date | null;
+  readonly elapsed_ms: number | null;
+  readonly table_schema: string;
+  readonly table_name: string;
+  readonly sql: string;
+}
+
+// What SCHEMA_SYNC alone left undone counts while a schema session of ours is there, for nobody comes back to it.
 const SCHEMA_STATEMENTS = `
-  SELECT query_start AS started_at, application_name, query,
-         (extract(epoch FROM clock_timestamp() - query_start) * 1000)::float8 AS elapsed_ms
-    FROM pg_stat_activity
-   WHERE application_name LIKE 'sluice%schema%' AND state = 'active'
-     AND datname = current_database()
-   ORDER BY query_start`;
+  SELECT s.shard, s.kind, s.phase, s.started_at, s.table_schema, s.table_name, s.sql,
+         (extract(epoch FROM clock_timestamp() - s.started_at) * 1000)::float8 AS elapsed_ms
+    FROM sluice.schema_statement s LEFT JOIN sluice.migration m ON m.id = s.migration
+   WHERE s.finished_at IS NULL
+     AND (m.state = 'active'
+          OR m.id IS NULL AND EXISTS (
+            SELECT FROM pg_stat_activity a
+             WHERE a.application_name = 'sluice schema' AND a.datname = current_database()))
+   ORDER BY s.migration,
+            CASE s.phase WHEN 'pre' THEN 0 WHEN 'post' THEN 1 ELSE 2 END, s.shard, s.ordinal`;
 
 /** Nodes that have registered with a live migration; each shard may know them, the newest word counts. */
 export async function readNodes(servers: readonly ServerAddress[]): Promise<Status<NodeStatus>> {
