@@ -6,7 +6,7 @@ import { type Command, parseCommand } from "./command.js";
 import type { AdminHost } from "./host.js";
 import { changeOf } from "./settings.js";
 import { show } from "./show.js";
-import { checkTask } from "./task-check.js";
+import { checkReplicate, checkTask } from "./task-check.js";
 import { AdminSyntaxError } from "./tokens.js";
 import { PARSER_POSTGRES_VERSION } from "./version.js";
 
@@ -93,6 +93,8 @@ export class AdminExecutor {
   ): Promise<AdminResult> {
     const { source, destination, publication, slot } = command;
     await checkTask(this.#host.config(), command);
+    if (command.kind === "startTask" && command.task === "replicate")
+      await checkReplicate(this.#host.config(), command);
     const names = { source, destination, publication };
     const started = await this.#host.tasks.start(
       command.kind === "schemaSync"

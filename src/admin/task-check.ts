@@ -1,9 +1,11 @@
 import { describeAddress, type ServerAddress } from "../backend/address.js";
-import { connectSql } from "../backend/sql-client.js";
+import { connectSql, type SqlClient, sqlStateOf } from "../backend/sql-client.js";
 import type { Config } from "../config/model.js";
 import { clusterOf, SchemaOwnerMissing } from "../control/cluster-directory.js";
-import { DatabaseUnknown, type ErrorFields, SluiceError } from "../core/errors.js";
-import { SQLSTATE } from "../core/sqlstate.js";
+import { DatabaseUnknown, type ErrorFields, NotReady, SluiceError } from "../core/errors.js";
+import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import { migrationOfSlot } from "../resharding/model/migration.js";
+import { isMissingControlSchema } from "../resharding/steps/sides.js";
 import type { MigrationArguments } from "./command.js";
 
 /** A publication that the source does not have. */
@@ -28,6 +30,21 @@ export class SameDatabase extends SluiceError {
   }
 }
 
+/** The schema owner's login, as the server answered it. */
+class LoginRefused extends SluiceError {
+  readonly code = "SLUICE_SERVER_REFUSED";
+  readonly sqlState: SqlState;
+  readonly recovery = "operator";
+  constructor(server: ServerAddress, { cause, sqlState }: { cause: unknown; sqlState: SqlState }) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    super(`server ${describeAddress(server)} refuses the schema owner: ${reason}`, {
+      cause,
+      hint: "Correct server_user and server_password (or name and password) of the schema_admin in users.toml, then RELOAD.",
+    });
+    this.sqlState = sqlState;
+  }
+}
+
 const CHECK_TIMEOUT_MS = 3_000;
 
 /**
@@ -47,16 +64,74 @@ export async function checkTask(config: Config, args: MigrationArguments): Promi
 }
 
 async function hasPublication(server: ServerAddress, publication: string): Promise<boolean> {
-  await using client = await connectSql(server, {
-    applicationName: "sluice task check",
-    connectTimeoutMs: CHECK_TIMEOUT_MS,
-    statementTimeoutMs: CHECK_TIMEOUT_MS,
-  });
+  await using client = await connectCheck(server);
   const { rowCount } = await client.query("SELECT 1 FROM pg_publication WHERE pubname = $1", [
     publication,
   ]);
   return rowCount === 1;
 }
+
+async function connectCheck(server: ServerAddress): Promise<SqlClient> {
+  try {
+    return await connectSql(server, {
+      applicationName: "sluice task check",
+      connectTimeoutMs: CHECK_TIMEOUT_MS,
+      statementTimeoutMs: CHECK_TIMEOUT_MS,
+    });
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    const state = sqlStateOf(cause);
+    // Class 28: the server is there and says no.
+    if (state?.startsWith("28"))
+      throw new LoginRefused(server, { cause, sqlState: state as SqlState });
+    throw error;
+  }
+}
+
+/**
+ * REPLICATE brings only changes, so the rows must be there: it goes on with a migration whose task has ended
+ * after its copy without being undone, and which has not switched. To a database without those rows it would
+ * bring updates of nothing.
+ * @throws NotReady | DatabaseUnknown | SchemaOwnerMissing | ServerUnreachable
+ */
+export async function checkReplicate(config: Config, args: MigrationArguments): Promise<void> {
+  const id = args.slot === null ? null : migrationOfSlot(args.slot);
+  const destination = primariesOf(config, args.destination);
+  const isCopied = await Promise.all(
+    destination.map(async (server) => id !== null && (await hasCopy(server, { ...args, id }))),
+  );
+  if (isCopied.every(Boolean)) return;
+  throw new NotReady(
+    `nothing of "${args.source}" is copied to "${args.destination}" that REPLICATE could go on with`,
+    {
+      hint: "COPY_DATA and RESHARD copy, then replicate by themselves. After a task of theirs was terminated: REPLICATE <source> <destination> <publication> <replication_slot of COPY_DATA>.",
+    },
+  );
+}
+
+async function hasCopy(
+  server: ServerAddress,
+  { id, source, destination }: Pick<MigrationArguments, "source" | "destination"> & { id: string },
+): Promise<boolean> {
+  await using client = await connectCheck(server);
+  try {
+    const { rowCount } = await client.query(COPIED, [id, source, destination]);
+    return rowCount === 1;
+  } catch (error) {
+    if (isMissingControlSchema(error)) return false;
+    throw error;
+  }
+}
+
+/** Every table of the plan has ranges, all of them are copied, and no switch was made. */
+const COPIED = `
+  SELECT FROM sluice.migration m
+   WHERE m.id = $1 AND m.source = $2 AND m.destination = $3
+     AND m.side = 'destination' AND m.state = 'active'
+     AND NOT EXISTS (SELECT FROM sluice.copy_chunk c WHERE c.migration = m.id AND c.copied_at IS NULL)
+     AND (SELECT count(DISTINCT (c.schema_name, c.table_name)) FROM sluice.copy_chunk c
+           WHERE c.migration = m.id) = jsonb_array_length(m.spec -> 'tables')
+     AND NOT EXISTS (SELECT FROM sluice.decision d WHERE d.migration = m.id AND d.state = 'committed')`;
 
 /**
  * Primaries of a database in the order of its shards, with its schema owner's credentials. The owner must be

@@ -21,7 +21,7 @@ import {
 import type { TemporalConfig } from "../config/model.js";
 import { NotReady } from "../core/errors.js";
 import type { Log } from "../observe/log.js";
-import { type MigrationRef, names } from "../resharding/model/migration.js";
+import { type MigrationRef, migrationOfSlot, names } from "../resharding/model/migration.js";
 import {
   queues,
   type ReshardInput,
@@ -57,7 +57,6 @@ const SHOWN_AFTER_END_MS = 24 * 60 * 60_000;
 /** Visibility is written after the start was answered. */
 const FIND_TRIES = 4;
 const FIND_PAUSE_MS = 250;
-const OWN_SLOT = /^sluice_([0-9a-f]{12})_0$/;
 
 /** A client that needs no server to be made: every call has a deadline and a clear error. */
 export function connectTasks(options: TaskClientOptions): TaskClient {
@@ -133,8 +132,8 @@ function baseSlot(ref: MigrationRef): string {
 function refOf(request: StartTask): MigrationRef {
   const { source, destination, publication } = request;
   const given = request.kind === "schema_sync" ? null : request.slot;
-  const known = given === null ? null : OWN_SLOT.exec(given);
-  const id = known?.[1] ?? randomBytes(6).toString("hex");
+  const known = given === null ? null : migrationOfSlot(given);
+  const id = known ?? randomBytes(6).toString("hex");
   return { id, source, destination, publication };
 }
 

@@ -120,6 +120,11 @@ export const names = {
   gateTrigger: (ref: { readonly id: string }) => `sluice_gate_${ref.id}`,
 } as const;
 
+/** The id in a base slot name as COPY_DATA answers it, `sluice_<id>_0`; null: not a name of ours. */
+export function migrationOfSlot(slot: string): string | null {
+  return /^sluice_([0-9a-f]{12})_0$/.exec(slot)?.[1] ?? null;
+}
+
 /** Every origin of ours begins so; a reverse stream drops what carries one. */
 export const ORIGIN_PREFIX = "sluice_";
 
