@@ -227,7 +227,12 @@ export class NodeAgent {
       } catch (error) {
         this.#log.warn("acting on decisions failed; trying again", { error: String(error) });
       }
-    } while (this.#lookAgain && !this.#isClosed);
+    } while (this.#mustLookAgain());
+  }
+
+  /** Hints set it while a look is under way. */
+  #mustLookAgain(): boolean {
+    return this.#lookAgain && !this.#isClosed;
   }
 
   async #act(): Promise<void> {

@@ -75,10 +75,10 @@ export async function startNode(options: NodeOptions): Promise<SluiceNode> {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, SLUICE_LOG_LEVEL: "info", ...options.env },
     });
-    running.stdout?.on("data", (chunk: Buffer) => {
+    running.stdout.on("data", (chunk: Buffer) => {
       stdout += chunk.toString();
     });
-    running.stderr?.on("data", (chunk: Buffer) => {
+    running.stderr.on("data", (chunk: Buffer) => {
       stderr += chunk.toString();
     });
     return running;

@@ -265,7 +265,7 @@ export const STEPS = {
 export type StepName = keyof typeof STEPS;
 
 /** The same steps under their common type, for code that treats all alike. */
-export const ALL_STEPS: Readonly<Record<StepName, Step>> = STEPS;
+export const ALL_STEPS: Readonly<Record<StepName, Step>> = { ...STEPS };
 
 /** The five steps of a switch as operators know them, in order, by the key of their milliseconds. */
 export const OPERATOR_STEPS = [
