@@ -160,6 +160,11 @@ export class ServerPool {
     await Promise.all(opened);
   }
 
+  /** Takes over the idle connections of a pool to the same server as the same user, which ends. */
+  inherit(from: ServerPool): void {
+    for (const connection of from.#idle.splice(0)) this.#rest(connection);
+  }
+
   setPaused(isPaused: boolean): void {
     this.#isPaused = isPaused;
     if (isPaused) return;

@@ -23,6 +23,8 @@ export class Cluster {
   readonly #log: Log;
   readonly #pools = new Map<string, ServerPool>();
   #router: Promise<Router> | null = null;
+  /** What the tables of these servers are; null: not asked yet, or changed by DDL since. */
+  #facts: { readonly generation: number; readonly json: string } | null = null;
   #routerGeneration = -1;
   #pausedUsers = new Set<string | null>();
 
@@ -68,15 +70,39 @@ export class Cluster {
     return pool;
   }
 
-  /** Opens the connections that clients will ask for first. */
+  /** Opens the connections that clients will ask for first, and learns the tables. */
   async warm(): Promise<void> {
-    const jobs: Promise<void>[] = [];
+    const jobs: Promise<unknown>[] = [];
+    // A failure is met again, and told, by the first statement that needs it.
+    if (this.database.shardCount > 1) jobs.push(this.router().catch(() => null));
     for (const user of this.database.users.values())
       for (const shard of this.shards) {
         const pool = this.pool(user, shard);
         jobs.push(pool.warm(Math.max(1, Math.ceil(user.poolSize / 2))));
       }
     await Promise.all(jobs);
+  }
+
+  /**
+   * Takes over what was warmed for the same servers under another name: a switch exchanges names, and the
+   * clients that it held shall not wait for logins. `retired` end.
+   */
+  inherit(retired: readonly Cluster[]): void {
+    for (const user of this.database.users.values()) {
+      for (const shard of this.shards) {
+        const address = JSON.stringify(this.#addressOf(user, shard));
+        const pools = retired.flatMap((cluster) => cluster.pools.map(({ pool }) => pool));
+        for (const pool of pools)
+          if (pool.idleCount > 0 && JSON.stringify(pool.options.address) === address)
+            this.pool(user, shard).inherit(pool);
+      }
+    }
+    const servers = JSON.stringify(this.database.servers);
+    const same = retired.find((cluster) => JSON.stringify(cluster.database.servers) === servers);
+    if (!same) return;
+    this.greeting = same.greeting;
+    if (same.#facts?.generation === same.schemaGeneration)
+      this.#facts = { generation: this.schemaGeneration, json: same.#facts.json };
   }
 
   /** @param user null: all */
@@ -105,6 +131,13 @@ export class Cluster {
 
   async #makeRouter(): Promise<Router> {
     await loadParser();
+    const generation = this.schemaGeneration;
+    const json = this.#facts?.generation === generation ? this.#facts.json : await this.#askFacts();
+    this.#facts = { generation, json };
+    return createRouter(this.database, parseSchemaFacts(json));
+  }
+
+  async #askFacts(): Promise<string> {
     const users = [...this.database.users.values()];
     const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
     if (!user) throw new DatabaseUnknown(this.database.name);
@@ -120,7 +153,7 @@ export class Cluster {
         throw new ServerUnreachable(describeAddress(server.address), {
           detail: error?.get("M") ?? "it says nothing of its tables",
         });
-      return createRouter(this.database, parseSchemaFacts(facts));
+      return facts;
     } finally {
       server.close();
     }

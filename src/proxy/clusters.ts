@@ -38,6 +38,7 @@ export class Clusters {
     if (generation < this.#generation) return;
     this.#generation = generation;
     const topology = topologyFromConfig(config, generation, epochs);
+    const served = new Set(this.#byName.values());
     const next = new Map<string, Cluster>();
     const settings = JSON.stringify(config.general);
     for (const [name, database] of topology.databases) {
@@ -51,6 +52,7 @@ export class Clusters {
     const retired = [...this.#byName.values()].filter(
       (cluster) => next.get(cluster.database.name) !== cluster,
     );
+    for (const cluster of next.values()) if (!served.has(cluster)) cluster.inherit(retired);
     this.#byName = next;
     for (const cluster of retired) cluster.retire();
   }
