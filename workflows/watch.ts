@@ -13,6 +13,8 @@ const IDLE_PASS_MS = 10 * 60_000;
 /** Near enough for the schema that needs consistent rows; what is left comes while it waits for locks. */
 const CAUGHT_UP_BYTES = 1_000_000;
 
+const CATCH_UP_LOOK_MS = 1_000;
+
 /** Verification and readiness, side by side, until cancelled. */
 export async function watch(run: ReplicateRun): Promise<void> {
   run.isReady = false;
@@ -56,8 +58,9 @@ async function keepAsking(run: ReplicateRun): Promise<void> {
   const { ref, stream, policy } = run.input;
   for (;;) {
     const isWanted = run.flags.wantsSwitch;
-    // Wanted: one long question that ends when it is ready. Else a look now and then, for SHOW TASKS.
-    const waitMs = isWanted ? policy.observeMs : 0;
+    // Wanted: one long question that ends when it is ready. Else a look now and then, for SHOW TASKS; and
+    // short ones while schema waits for the lanes, as nothing is ready before it is there.
+    const waitMs = isWanted && !run.needsSchema ? policy.observeMs : 0;
     const readiness = await run.step("readiness", () =>
       activity("readiness", { summary: isWanted ? "wait until ready to switch" : "look at lag" })({
         ref,
@@ -67,6 +70,7 @@ async function keepAsking(run: ReplicateRun): Promise<void> {
     );
     run.note(readiness);
     if (run.needsSchema && isCaughtUp(readiness)) await completeSchema(run);
+    else if (run.needsSchema) await sleep(CATCH_UP_LOOK_MS);
     else if (isWanted && readiness.isReady) {
       const backoffMs = run.notBeforeMs - Date.now();
       if (backoffMs <= 0 || run.flags.isHurried) {
