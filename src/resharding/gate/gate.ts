@@ -134,7 +134,7 @@ export interface GateState {
 export async function readGate(client: SqlClient, ref: MigrationRef): Promise<GateState | null> {
   const result = await client.query<GateState>(
     `SELECT epoch, token, is_open AS "isOpen", opened_epochs AS "openedEpochs",
-            pg_sequence_last_value(${quoteLiteral(gateSequence(ref))}::regclass)::int AS "lastValue"
+            pg_sequence_last_value(to_regclass(${quoteLiteral(gateSequence(ref))}))::int AS "lastValue"
        FROM sluice.gate WHERE migration = $1`,
     [ref.id],
   );

@@ -214,9 +214,11 @@ export async function finalizeMigration(
   }
   if (board.epoch === 0)
     throw new NotReady("nothing was switched: STOP_TASK aborts this migration");
+  // Those of a rollback that was given up. The committed ones were driven home before this task began, and a
+  // second run of this finds no gates to drive any more.
   for (const decision of board.decisions) {
-    // Planned or prepared ones of a rollback that was given up; committed ones are driven home once more.
-    if (decision.state !== "aborted") await resolve(context, { ref, decision, as: "coordinator" });
+    if (decision.state === "committed" || decision.state === "aborted") continue;
+    await resolve(context, { ref, decision, as: "coordinator" });
   }
   const after = await readBoard(context, sides, ref);
   const committed = after.decisions.filter((decision) => decision.state === "committed").length;

@@ -1,0 +1,162 @@
+import type { EngineContext } from "../../src/resharding/context.js";
+import type { SwitchReport } from "../../src/resharding/model/activities.js";
+import type { MigrationRef, Side } from "../../src/resharding/model/migration.js";
+import { planCopy } from "../../src/resharding/steps/copy-plan.js";
+import { copyRange } from "../../src/resharding/steps/copy-range.js";
+import { prepareDecision } from "../../src/resharding/steps/decision.js";
+import { installGates } from "../../src/resharding/steps/gate.js";
+import { beginMigration } from "../../src/resharding/steps/migration.js";
+import { preflight } from "../../src/resharding/steps/preflight.js";
+import { readiness } from "../../src/resharding/steps/readiness.js";
+import { resolve } from "../../src/resharding/steps/resolve.js";
+import { syncSchema } from "../../src/resharding/steps/schema.js";
+import { advanceSequences } from "../../src/resharding/steps/sequences.js";
+import { createStream, runStream, streamStatus } from "../../src/resharding/steps/stream.js";
+import { switchTraffic } from "../../src/resharding/steps/switch.js";
+import { verifyPass } from "../../src/resharding/steps/verify.js";
+import { silentLog } from "./copy-fixture.js";
+import type { PostgresServer } from "./postgres.js";
+import { until } from "./until.js";
+
+export interface CycleOptions {
+  readonly server: PostgresServer;
+  /** Databases that exist; the tables and the publication `all_tables` are on the source. */
+  readonly source: string;
+  readonly shards: readonly string[];
+  /** 12 hex digits. */
+  readonly id: string;
+  /** Sharding column of every table that has it. */
+  readonly column?: string;
+  readonly pauseCapMs?: number;
+}
+
+export interface RunningStream {
+  stop(): Promise<void>;
+}
+
+/** The engine without Temporal and without a proxy: what the activities call, in the workflows' order. */
+export class EngineCycle {
+  readonly ref: MigrationRef;
+  readonly #options: CycleOptions;
+  #pass = 0;
+
+  constructor(options: CycleOptions) {
+    this.#options = options;
+    this.ref = {
+      id: options.id,
+      source: "prod",
+      destination: "prod_sharded",
+      publication: "all_tables",
+    };
+  }
+
+  context(overrides: Partial<EngineContext> = {}): EngineContext {
+    const { server, source, shards, column = "tenant_id", pauseCapMs = 8_000 } = this.#options;
+    return {
+      cluster: (name) => ({
+        name,
+        shards: (name === "prod" ? [source] : shards).map((database) => server.address(database)),
+        shardedTables:
+          name === "prod" ? [] : [{ schema: null, name: null, column, dataType: "bigint" }],
+        omnishardedTables: [],
+      }),
+      policy: {
+        copyFormat: "binary",
+        parallelCopies: 2,
+        copyRangeRows: 1_000,
+        pauseCapMs,
+        pauseBudgetMs: 5_000,
+        trafficStopThresholdBytes: 1_000_000,
+        openTransactions: "wait",
+        silentNode: "abort",
+        verifyMaxAgeMs: 60_000,
+        acceptUniqueWithoutShardingKey: false,
+        leftBehind: [],
+        pgDumpPath: "pg_dump",
+      },
+      log: silentLog,
+      signal: new AbortController().signal,
+      heartbeat: () => {},
+      announce: async () => {},
+      incarnation: "test",
+      ...overrides,
+    };
+  }
+
+  /** From the checks to the last copied range; schema, gates and slot included. */
+  async copy(): Promise<void> {
+    const context = this.context();
+    const { ref } = this;
+    const { spec, checks } = await preflight(context, ref);
+    const errors = checks.filter((check) => check.severity === "error");
+    if (!spec || errors.length > 0) throw new Error(JSON.stringify(errors));
+    await beginMigration(context, { ref, spec });
+    await syncSchema(context, { ref, phase: "pre" });
+    await installGates(context, ref);
+    await createStream(context, { ref, stream: 0 });
+    for (const table of await planCopy(context, ref))
+      for (let range = 0; range < table.rangeCount; range++)
+        await copyRange(context, { ref, ...table, range });
+    await syncSchema(context, { ref, phase: "post" });
+  }
+
+  /** Runs a stream until `stop`, as the activities would. */
+  start(stream: number, overrides: Partial<EngineContext> = {}): RunningStream {
+    const controller = new AbortController();
+    const fromShards = stream % 2 === 0 ? 1 : this.#options.shards.length;
+    const context = this.context({ ...overrides, signal: controller.signal });
+    const runs = Array.from({ length: fromShards }, (_, fromShard) =>
+      runStream(context, { ref: this.ref, stream, fromShard }),
+    );
+    const all = Promise.all(runs);
+    all.catch(() => {});
+    return {
+      stop: async () => {
+        controller.abort();
+        await all;
+      },
+    };
+  }
+
+  /** Stream 0 runs and has caught up; the schema that waited for it is there. */
+  async catchUp(): Promise<RunningStream> {
+    const running = this.start(0);
+    await until(
+      async () =>
+        (await streamStatus(this.context(), { ref: this.ref, stream: 0 })).lagBytes !== null,
+      { timeoutMs: 20_000, what: "the lanes" },
+    );
+    await syncSchema(this.context(), { ref: this.ref, phase: "cutover" });
+    return running;
+  }
+
+  /** Everything before the pause; `next` is the way back, in standby. */
+  async prepare(
+    serving: Side,
+    stream: number,
+  ): Promise<{ readonly next: RunningStream; attempt(): Promise<SwitchReport> }> {
+    const { ref } = this;
+    await createStream(this.context(), { ref, stream: stream + 1 });
+    const next = this.start(stream + 1);
+    await until(
+      async () => {
+        this.#pass += 1;
+        await verifyPass(this.context(), { ref, stream, pass: this.#pass });
+        return (await readiness(this.context(), { ref, stream })).isReady;
+      },
+      { timeoutMs: 30_000, what: "readiness" },
+    );
+    await advanceSequences(this.context(), { ref, serving });
+    const attempt = async () => {
+      const context = this.context();
+      const capMs = context.policy.pauseCapMs;
+      const decision = await prepareDecision(context, { ref, stream, serving, capMs });
+      const report = await switchTraffic(context, { ref, decision, nodes: [] });
+      const result = await resolve(context, { ref, decision, as: "coordinator" });
+      if ((result.outcome === "committed") !== (report.outcome === "committed"))
+        throw new Error(`the report says ${report.outcome}, the decision ${result.outcome}`);
+      return report;
+    };
+    return { next, attempt };
+  }
+}
