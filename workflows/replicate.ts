@@ -135,7 +135,12 @@ async function finalize(run: ReplicateRun): Promise<ReplicateResult> {
       summary: `finalize: drop the way back of ${ref.source} -> ${ref.destination}`,
     })(ref),
   );
-  run.view.change({ status: "finished", innerStatus: "finalized" });
+  // R36: an operator has to know which node would still start with the files of before.
+  const innerStatus =
+    unsavedNodes.length === 0
+      ? "finalized"
+      : `finalized, files not saved by ${unsavedNodes.join(", ")}`;
+  run.view.change({ status: "finished", innerStatus });
   return { outcome: "finalized", unsavedNodes };
 }
 
