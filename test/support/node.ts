@@ -1,4 +1,5 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -134,19 +135,30 @@ export async function startNode(options: NodeOptions): Promise<SluiceNode> {
   }
 }
 
-/** A `sluice` command to its end. */
+/**
+ * A `sluice` command to its end. Never synchronously: servers that this process has started write their logs
+ * to it, and stand still when nobody reads.
+ */
 export async function runSluice(
   args: readonly string[],
   options: { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> } = {},
 ): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
-  const launcher = await builtLauncher();
-  const { status, stdout, stderr } = spawnSync(process.execPath, [launcher, ...args], {
-    encoding: "utf8",
+  const child = spawn(process.execPath, [await builtLauncher(), ...args], {
     cwd: options.cwd ?? tmpdir(),
     env: { ...process.env, ...options.env },
-    timeout: 60_000,
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: 120_000,
   });
-  return { code: status, stdout, stderr };
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code, stdout, stderr };
 }
 
 function endOf(child: ChildProcess): Promise<Ended> {
