@@ -61,6 +61,16 @@ export const SERVER_CHECKS: readonly PreflightCheck[] = [
     run: ({ shards }) => eachShard(shards, checkPrimary),
   },
   {
+    id: "standbys",
+    fine: "no server has a standby that might be promoted without the decision",
+    run: ({ shards }) => eachShard(shards, checkStandbys),
+  },
+  {
+    id: "user-defined-types",
+    fine: "no moving column has a type with an OID of its own on each server",
+    run: checkUserTypes,
+  },
+  {
     id: "distinct-databases",
     fine: "no two shards are the same physical database",
     run: checkDistinct,
@@ -257,6 +267,43 @@ async function checkPrimary(shard: ShardView): Promise<readonly Finding[]> {
     ];
   return [];
 }
+
+/**
+ * R31 is not built: gate, marker and decision are not waited for on standbys. A standby that is promoted
+ * right after a switch may not know of it; a client that goes past the proxy could then write the old side.
+ */
+async function checkStandbys(shard: ShardView): Promise<readonly Finding[]> {
+  const result = await shard.client.query<{ name: string }>(
+    `SELECT DISTINCT application_name AS name FROM pg_stat_replication r
+      WHERE NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+      ORDER BY 1`,
+  );
+  return result.rows.map(({ name }) =>
+    warning(
+      shard.scope,
+      `standby "${name}": the switch does not wait until it has the gate and the decision`,
+      "Name it in synchronous_standby_names, and do not promote it while a switch is under way.",
+    ),
+  );
+}
+
+/** R39 is not built: clients that keep type OIDs over a switch meet other ones on the new side. */
+function checkUserTypes({ tables }: World): readonly Finding[] {
+  return tables.flatMap(({ facts }) => {
+    const columns = facts.columns.filter((column) => column.typeOid >= FIRST_USER_OID);
+    if (columns.length === 0) return [];
+    return [
+      warning(
+        `${facts.schema}.${facts.name}`,
+        `columns of user-defined types: ${columns.map((column) => column.name).join(", ")}`,
+        "Drivers that remember type OIDs over a connection's life must ask again after the switch.",
+      ),
+    ];
+  });
+}
+
+/** FirstNormalObjectId: everything below belongs to PostgreSQL (src/include/access/transam.h). */
+const FIRST_USER_OID = 16_384;
 
 async function checkDistinct({ shards }: World): Promise<readonly Finding[]> {
   const seen = new Map<string, ShardView>();

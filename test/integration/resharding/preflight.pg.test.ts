@@ -1,5 +1,7 @@
-import { writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, Socket } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
@@ -18,6 +20,7 @@ import {
   planOf,
   preflightFixture,
 } from "../../support/preflight-fixture.js";
+import { until } from "../../support/until.js";
 
 let server: PostgresServer;
 
@@ -326,6 +329,39 @@ test("another live migration of the same tables is refused", async () => {
 test("a schema sluice of somebody else is refused", async () => {
   const result = await check({ destination: "CREATE SCHEMA sluice CREATE TABLE water (id int)" });
   expectFinding(result, "control-schema", { severity: "error", evidence: /not ours/ });
+});
+
+test("R39: columns whose type has another OID on each server are named", async () => {
+  const result = await check({
+    source: `${ACCOUNTS}; CREATE TYPE mood AS ENUM ('good'); ALTER TABLE accounts ADD COLUMN mood mood`,
+  });
+  expectFinding(result, "user-defined-types", { severity: "warning", evidence: /mood/ });
+});
+
+test("R31: a standby, which no switch waits for, is named", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "sluice-wal-"));
+  const receiver = spawn(
+    join(server.binDir, "pg_receivewal"),
+    ["-D", folder, "-h", "127.0.0.1", "-p", String(server.port), "-U", "postgres"],
+    { stdio: "ignore", env: { ...process.env, PGAPPNAME: "spare" } },
+  );
+  try {
+    const made = await fixture();
+    await until(
+      async () =>
+        (
+          await server.sql(
+            "postgres",
+            "SELECT FROM pg_stat_replication WHERE application_name = 'spare'",
+          )
+        ).length > 0,
+      { timeoutMs: 10_000, what: "the receiver" },
+    );
+    expectFinding(await made.run(), "standbys", { severity: "warning", evidence: /"spare"/ });
+  } finally {
+    receiver.kill("SIGKILL");
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("open transactions are named", async () => {
