@@ -22,12 +22,11 @@ export async function watchMigration(paths: ConfigPaths, id: number): Promise<nu
       if (row === undefined) throw new TaskUnknown(`no task has the id ${id}`);
       bars.update((await readTableCopies(allPrimaries(config))).rows);
       const line = await lineOf(tasks, row);
+      // Before the last line: what the bars have yet to draw is lost when they stop.
+      if (hasEnded(row)) bars.stop();
       if (line !== last) bars.log(line);
       last = line;
-      if (hasEnded(row)) {
-        bars.stop();
-        return row.status === "finished" ? 0 : 1;
-      }
+      if (hasEnded(row)) return row.status === "finished" ? 0 : 1;
       await sleep(INTERVAL_MS);
     }
   });
@@ -38,7 +37,8 @@ async function lineOf(tasks: TaskClient, row: TaskRow): Promise<string> {
   if (row.id === null || hasEnded(row)) return head;
   const { phase, waitingFor, parked } = await tasks.status(row.id);
   const why = parked === null ? waitingFor.join("; ") : `${parked.message} (${parked.hint})`;
-  return `${head}, ${phase}${why === "" ? "" : `: ${why}`}`;
+  const now = phase === row.innerStatus ? "" : `, ${phase}`;
+  return `${head}${now}${why === "" ? "" : `: ${why}`}`;
 }
 
 function hasEnded({ status }: TaskRow): boolean {
@@ -57,6 +57,7 @@ class TableBars {
     progress.Presets.shades_classic,
   );
   readonly #bars = new Map<string, progress.SingleBar>();
+  #isStopped = false;
 
   update(tables: readonly TableCopyStatus[]): void {
     if (!process.stdout.isTTY) return;
@@ -74,15 +75,17 @@ class TableBars {
       bar.update(table.doneRangeCount, payload);
     }
     // A table whose copy is done is not listed any more.
-    for (const [name, bar] of this.#bars) if (!seen.has(name)) bar.update(bar.getTotal());
+    for (const [name, bar] of this.#bars)
+      if (!seen.has(name)) bar.update(bar.getTotal(), { rows: "all", bytes: "copied" });
   }
 
   log(line: string): void {
-    if (process.stdout.isTTY) this.#multi.log(`${line}\n`);
+    if (process.stdout.isTTY && !this.#isStopped) this.#multi.log(`${line}\n`);
     else process.stdout.write(`${line}\n`);
   }
 
   stop(): void {
+    this.#isStopped = true;
     this.#multi.stop();
   }
 }
