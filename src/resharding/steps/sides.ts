@@ -33,7 +33,9 @@ export class MigrationUnknown extends SluiceError {
  */
 export async function openSides(context: EngineContext, ref: MigrationRef): Promise<Sides> {
   const clusters = [context.cluster(ref.source), context.cluster(ref.destination)] as const;
-  const answers = await Promise.allSettled(clusters.map((cluster) => askSide(context, cluster, ref)));
+  const answers = await Promise.allSettled(
+    clusters.map((cluster) => askSide(context, cluster, ref)),
+  );
   for (const [index, answer] of answers.entries()) {
     if (answer.status !== "fulfilled" || answer.value === null) continue;
     const here = index === 0 ? clusters[0] : clusters[1];
