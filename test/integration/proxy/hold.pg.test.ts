@@ -234,6 +234,42 @@ describe("R38: sessions over a switch", () => {
     proxy.tell({ kind: "release", token });
   };
 
+  test("clients go on over connections that arming opened under the other name", async () => {
+    const swapped = (app: string, next: string) =>
+      testConfig({
+        databases: [
+          { name: "app", shards: [{ server, database: app }] },
+          { name: "next", shards: [{ server, database: next }] },
+        ],
+        general: { defaultPoolSize: 8 },
+      });
+    const pids = async () =>
+      (
+        await server.sql(
+          "postgres",
+          "SELECT pid FROM pg_stat_activity WHERE datname = 'after' ORDER BY pid",
+        )
+      ).map((row) => Number(row.pid));
+    proxy.topology(swapped("before", "after"));
+    const client = await proxy.client("app");
+    await client.query("SELECT 1");
+    proxy.tell({ kind: "warm", databases: ["app", "next"] });
+    const warmed = await until(
+      async () => {
+        const now = await pids();
+        return now.length >= 4 ? now : null;
+      },
+      { timeoutMs: 5_000, what: "warm connections" },
+    );
+    proxy.topology(swapped("after", "before"), { app: 1, next: 1 });
+    const { rows } = await client.query<{ pid: number; name: string }>(
+      "SELECT pg_backend_pid() AS pid, name FROM side",
+    );
+    expect(rows).toMatchObject([{ name: "after" }]);
+    expect(warmed).toContain(rows[0]?.pid);
+    expect(await pids()).toEqual(warmed);
+  });
+
   test("R38: settings and prepared statements are there on the new side", async () => {
     const client = await proxy.client("app", { application_name: "mover" });
     await client.query("SET statement_timeout = '12345ms'");
