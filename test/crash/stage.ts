@@ -9,7 +9,7 @@ import { readFinalTables } from "../support/load/final-tables.js";
 import { judge } from "../support/load/judge.js";
 import { type Load, startLoad } from "../support/load/load.js";
 import type { Child } from "../support/node.js";
-import { type Admin, COMPARED, type Stack, startStack } from "../support/stack.js";
+import { type Admin, COMPARED, MIGRATION, type Stack, startStack } from "../support/stack.js";
 import { until } from "../support/until.js";
 
 /** A named step at which the process that reached it stands still until it is killed or let go. */
@@ -74,6 +74,8 @@ export async function startStage(options: { readonly general?: string } = {}): P
     temporalFile: join(points.folder, "temporal.sqlite"),
     sluice: "[copy]\nrange_rows = 1000\n",
     env: { SLUICE_TEST_ANNOUNCE: points.folder },
+    // Processes are killed here, machines are not.
+    settings: { fsync: "off" },
     ...options,
   });
   try {
@@ -212,4 +214,19 @@ export async function judgeStage(stage: Stage, wayBack: Task): Promise<void> {
   expect({ lost: judgement.lost, doubled: judgement.doubled }).toEqual({ lost: 0, doubled: 0 });
   expect(comparison.findings).toEqual([]);
   expect(report.acknowledged).toBeGreaterThan(300);
+}
+
+/** COPY_DATA, so that the switch waits for CUTOVER. @returns its task */
+export async function copyData(stage: Stage): Promise<number> {
+  const [started] = await say(stage, `COPY_DATA ${MIGRATION}`);
+  return Number(started?.task_id);
+}
+
+/** The copy has ended and the lanes run. */
+export async function untilReplicating(stage: Stage, task: number): Promise<void> {
+  await untilTask(
+    stage,
+    "the copy to end",
+    (one) => one.id === task && one.innerStatus === "replicating",
+  );
 }

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { chownSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -88,12 +88,14 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       ...options.settings,
       port: String(port),
     });
+    // Straight to the file: a pipe would fill, and stop the server, while this process is busy.
+    const log = openSync(logFile, "a");
     child = spawn(
       join(binDir, "postgres"),
       ["-D", dataDir, ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`])],
-      { cwd: "/", stdio: ["ignore", "ignore", "pipe"], ...(user ?? {}) },
+      { cwd: "/", stdio: ["ignore", "ignore", log], ...(user ?? {}) },
     );
-    child.stderr?.on("data", (chunk: Buffer) => writeFileSync(logFile, chunk, { flag: "a" }));
+    closeSync(log);
     await untilReady(port, child, logFile);
   };
   const stop = async (mode: "fast" | "immediate") => {

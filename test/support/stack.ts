@@ -18,6 +18,8 @@ export interface StackOptions {
   readonly general?: string;
   readonly sluice?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Settings of the PostgreSQL servers. */
+  readonly settings?: Readonly<Record<string, string>>;
   /** Hears what is being done. */
   readonly say?: (line: string) => void;
 }
@@ -77,7 +79,12 @@ async function build(
     return one;
   };
   say("starting PostgreSQL: one source, two shards");
-  const cluster = use(await startCluster({ hba: HBA }));
+  const cluster = use(
+    await startCluster({
+      hba: HBA,
+      ...(options.settings === undefined ? {} : { settings: options.settings }),
+    }),
+  );
   const servers = [cluster.source, ...cluster.shards];
   for (const [index, server] of servers.entries())
     say(`  ${index === 0 ? "source " : `shard ${index - 1}`}  port ${server.port}`);
