@@ -8,8 +8,13 @@ import { otherSide, type Side } from "../resharding/model/migration.js";
 /** The files, with the names exchanged as the committed decisions say. */
 export interface EffectiveConfig {
   readonly config: Config;
-  /** By database name; missing: 0. */
+  /**
+   * By database name; missing: 0. Never goes down: each migration counts its own switches, so the epochs of all
+   * migrations that had this name add up.
+   */
   readonly epochs: Readonly<Record<string, number>>;
+  /** By migration: the highest committed epoch that this configuration expresses. */
+  readonly adopted: Readonly<Record<string, number>>;
 }
 
 /** A migration as the servers tell it, all shards' decisions together. */
@@ -65,21 +70,21 @@ export function effectiveConfig(
 ): EffectiveConfig {
   let config = files;
   const epochs: Record<string, number> = {};
+  const adopted: Record<string, number> = {};
   const inOrder = [...migrations].sort((a, b) => a.createdAtMs - b.createdAtMs);
   for (const migration of inOrder) {
     const { epoch, side: serving } = servingOf(migration.decisions);
     if (epoch === 0) continue;
+    adopted[migration.id] = epoch;
     const sides = sidesOfNames(config, migration);
     // A name that leads to neither side belongs to a later migration, or a person has moved on.
     if (sides.source === otherSide(serving)) {
       if (sides.destination !== serving) throw new ConfigContradictsDecision(migration);
       config = swapDatabases(config, migration.source, migration.destination);
     }
-    for (const name of namesOf(config, migration)) {
-      epochs[name] = Math.max(epochs[name] ?? 0, epoch);
-    }
+    for (const name of namesOf(config, migration)) epochs[name] = (epochs[name] ?? 0) + epoch;
   }
-  return { config, epochs };
+  return { config, epochs, adopted };
 }
 
 /** Which side each of the two names leads to, by its shard 0; null: neither. */

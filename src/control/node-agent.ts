@@ -69,7 +69,8 @@ export class NodeAgent {
   #effective: EffectiveConfig;
   #migrations: readonly KnownMigration[] = [];
   #generation = 0;
-  #savedEpoch = 0;
+  /** By migration: the epoch that the files on disk express. */
+  readonly #saved = new Map<string, number>();
   #armedUntilMs = 0;
   #nextReportAtMs = 0;
   #timer: NodeJS.Timeout | null = null;
@@ -82,7 +83,7 @@ export class NodeAgent {
     this.#options = options;
     this.#log = options.log;
     this.#files = options.files;
-    this.#effective = { config: options.files, epochs: {} };
+    this.#effective = { config: options.files, epochs: {}, adopted: {} };
     this.#watch = new ServerWatch(() => this.#wake());
     this.#unsubscribe = options.planes.subscribe({
       message: (plane, message) => {
@@ -112,7 +113,7 @@ export class NodeAgent {
     await this.#watch.look();
     this.#migrations = knownMigrations(this.#watch.views());
     this.#publish(effectiveConfig(this.#files, this.#migrations));
-    this.#savedEpoch = this.#filesEpoch();
+    this.#noteSavedFiles();
     this.#watch.follow(this.#files, "first shards");
     await this.#act();
     this.#schedule();
@@ -130,7 +131,7 @@ export class NodeAgent {
     const next = effectiveConfig(files, migrations);
     this.#migrations = migrations;
     this.#files = files;
-    this.#savedEpoch = this.#filesEpoch();
+    this.#noteSavedFiles();
     this.#watch.follow(files, "first shards");
     this.#publish(next);
   }
@@ -314,7 +315,7 @@ export class NodeAgent {
 
   /** The new epoch: names, then clients. */
   async #adopt(migration: KnownMigration, decision: Decision): Promise<void> {
-    const isNew = (this.#effective.epochs[migration.source] ?? 0) < decision.epoch;
+    const isNew = (this.#effective.adopted[migration.id] ?? 0) < decision.epoch;
     if (isNew) this.#publish(effectiveConfig(this.#files, this.#migrations));
     this.#release(decision.token);
     if (!isNew) return;
@@ -411,14 +412,14 @@ export class NodeAgent {
     const hash = configHash(this.#effective.config);
     for (const migration of this.#migrations) {
       if (migration.state !== "active") continue;
-      const epoch = this.#effective.epochs[migration.source] ?? 0;
+      const epoch = this.#effective.adopted[migration.id] ?? 0;
       const report = {
         nodeId,
         incarnation,
         address,
         epoch,
         configHash: hash,
-        savedEpoch: this.#savedFor(epoch),
+        savedEpoch: this.#savedFor(migration, epoch),
       };
       for (const side of ["source", "destination"] as const) {
         try {
@@ -431,14 +432,18 @@ export class NodeAgent {
   }
 
   /** Where saving is off there is nothing that could be late. */
-  #savedFor(epoch: number): number {
-    return this.#files.general.cutoverSaveConfig ? this.#savedEpoch : epoch;
+  #savedFor(migration: KnownMigration, epoch: number): number {
+    if (!this.#files.general.cutoverSaveConfig) return epoch;
+    return this.#saved.get(migration.id) ?? 0;
   }
 
-  /** The epoch that the files express: that in force when they need no exchange of names. */
-  #filesEpoch(): number {
-    const isAsFiles = configHash(this.#files) === configHash(this.#effective.config);
-    return isAsFiles ? Math.max(0, ...Object.values(this.#effective.epochs)) : 0;
+  /** Files that need no exchange of names express every epoch that is in force. */
+  #noteSavedFiles(): void {
+    this.#saved.clear();
+    if (configHash(this.#files) !== configHash(this.#effective.config)) return;
+    for (const [migration, epoch] of Object.entries(this.#effective.adopted)) {
+      this.#saved.set(migration, epoch);
+    }
   }
 
   #save(migration: KnownMigration): void {
@@ -450,7 +455,7 @@ export class NodeAgent {
         config: this.#effective.config,
         databases: [migration.source, migration.destination],
       });
-      this.#savedEpoch = this.#effective.epochs[migration.source] ?? 0;
+      this.#saved.set(migration.id, this.#effective.adopted[migration.id] ?? 0);
     } catch (error) {
       // The decision stands whatever the disk says; finalize names this node until it has saved.
       this.#log.error("cannot save the configuration files", { error: String(error) });

@@ -39,6 +39,19 @@ export class BarrierTimedOut extends SluiceError {
   }
 }
 
+/** A partition that was made after the migration began; its rows are on neither the copy nor the stream. */
+export class TablesAdded extends SluiceError {
+  readonly code = "SLUICE_STREAM_UNSUPPORTED_CHANGE";
+  readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
+  readonly recovery = "operator";
+  constructor(tables: string, options: ErrorFields = {}) {
+    super(`made after the migration began, so not moved: ${tables}`, {
+      hint: "Drop or detach them, or STOP_TASK and begin again: partitions are made before RESHARD.",
+      ...options,
+    });
+  }
+}
+
 /** Some table would let writers pass (R25). */
 export class GateIncomplete extends SluiceError {
   readonly code = "SLUICE_GATE_INCOMPLETE";
@@ -202,21 +215,43 @@ export async function checkGateTriggers(
   );
   const missing = result.rows.map((row) => row.name);
   if (missing.length > 0) throw new GateIncomplete(missing.join(", "));
+  const strangers = await findStrangers(client, tables);
+  if (strangers.length > 0) throw new TablesAdded(strangers.join(", "));
 }
 
 /**
- * `family(oid)`: the tables named by $1 (schemas) and $2 (names), all their descendants and all ancestors.
- * A statement trigger fires on the table that the statement names only, so each of them needs one.
+ * `family(oid)`: the tables named by $1 (schemas) and $2 (names), all their ancestors, and everything below
+ * those, so partitions that were added beside a named one too. A statement trigger fires on the table that
+ * the statement names only, so each of them needs one.
  */
 export const FAMILY_OF_TABLES = `WITH RECURSIVE
   named(oid) AS (
     SELECT c.oid FROM unnest($1::text[], $2::text[]) AS t(schema_name, table_name)
       JOIN pg_namespace n ON n.nspname = t.schema_name
       JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name AND c.relkind IN ('r', 'p')),
-  down(oid) AS (
-    SELECT oid FROM named UNION SELECT i.inhrelid FROM pg_inherits i JOIN down ON i.inhparent = down.oid),
   up(oid) AS (
     SELECT oid FROM named UNION SELECT i.inhparent FROM pg_inherits i JOIN up ON i.inhrelid = up.oid),
+  down(oid) AS (
+    SELECT oid FROM up UNION SELECT i.inhrelid FROM pg_inherits i JOIN down ON i.inhparent = down.oid),
   family(oid) AS (
-    SELECT d.oid FROM (SELECT oid FROM down UNION SELECT oid FROM up) d
-      JOIN pg_class c ON c.oid = d.oid WHERE c.relkind IN ('r', 'p'))`;
+    SELECT d.oid FROM down d JOIN pg_class c ON c.oid = d.oid WHERE c.relkind IN ('r', 'p'))`;
+
+/**
+ * Tables with rows of their own that belong to a moving table and are not moved: partitions that were made
+ * after the migration began. Neither copy nor stream has them.
+ * @returns their quoted names
+ */
+export async function findStrangers(
+  client: SqlClient,
+  tables: readonly { readonly schema: string; readonly name: string }[],
+): Promise<readonly string[]> {
+  const result = await client.query<{ name: string }>(
+    `${FAMILY_OF_TABLES}
+     SELECT format('%I.%I', n.nspname, c.relname) AS name
+       FROM family f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind = 'r' AND NOT EXISTS (SELECT FROM named WHERE named.oid = f.oid)
+      ORDER BY 1`,
+    [tables.map((table) => table.schema), tables.map((table) => table.name)],
+  );
+  return result.rows.map((row) => row.name);
+}

@@ -2,6 +2,7 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import { parseLsn } from "../../core/lsn.js";
 import type { EngineContext } from "../context.js";
 import { type Board, readBoard } from "../decision/board.js";
+import { findStrangers, TablesAdded } from "../gate/gate.js";
 import type { NodeInfo, ReadinessResult, StreamStatus } from "../model/activities.js";
 import {
   type Blocker,
@@ -37,6 +38,7 @@ export async function readiness(
     ...nodeBlockers(nodes, board),
     ...(await verificationBlockers(context, { sides, ...input })),
     ...(await schemaBlockers(context, { sides, ref: input.ref })),
+    ...(await strangerBlockers(context, { sides, stream: input.stream })),
     ...oldest.flatMap((one) =>
       one.ageMs > context.policy.pauseBudgetMs ? [waiting(one.who)] : [],
     ),
@@ -131,6 +133,26 @@ async function verificationBlockers(
     return [waiting(`the last clean pass began ${Math.round(last.ageMs / 1000)} s ago`)];
   }
   return [];
+}
+
+/** Partitions made meanwhile: a switch would leave their rows behind. */
+async function strangerBlockers(
+  context: EngineContext,
+  input: { readonly sides: Sides; readonly stream: StreamNumber },
+): Promise<Blocker[]> {
+  const from = input.sides[streamFrom(input.stream)];
+  const found = await Promise.all(
+    from.shards.map(async (address) => {
+      await using client = await connectEngine(context, address, "readiness");
+      return await findStrangers(client, input.sides.spec.tables);
+    }),
+  );
+  const names = [...new Set(found.flat())];
+  return names.length === 0 ? [] : [new TablesAdded(names.join(", "))].map(toBlocker);
+}
+
+function toBlocker(error: TablesAdded): Blocker {
+  return { code: error.code, message: `${error.message}. ${error.hint ?? ""}` };
 }
 
 /** Constraints that waited for the last rows: without them the destination would take what the source refuses. */

@@ -242,6 +242,49 @@ describe("the node's agent", () => {
     await until(() => planes.count("release") === 1, { timeoutMs: 5_000, what: "the release" });
   });
 
+  test("a second migration between the same databases counts its epochs anew; the node adopts them", async () => {
+    await switchOver();
+    await server.sql(
+      fixture.sources[0] ?? "",
+      "UPDATE sluice.migration SET state = 'finalized'; DELETE FROM sluice.moving_table",
+    );
+    const { agent, planes } = await startAgent(asAtFirst());
+    expect(agent.effectiveConfig.epochs).toMatchObject({ prod: 1 });
+    // The way round: what serves now is the source of the next one, under the same names.
+    const next = { ...fixture.ref, id: `${fixture.ref.id.slice(0, -1)}f` };
+    const sides = { source: fixture.destinations, destination: fixture.sources };
+    for (const side of ["source", "destination"] as const) {
+      for (const [shard, database] of sides[side].entries()) {
+        await server.sql(
+          database,
+          `INSERT INTO sluice.migration (id, source, destination, publication, side, shard, spec)
+           VALUES ('${next.id}', 'prod', 'prod_sharded', 'all', '${side}', ${shard}, '${JSON.stringify(fixture.spec)}')`,
+        );
+      }
+    }
+    const cluster = (name: string) => ({
+      ...fixture.context().cluster(name),
+      shards: sides[name === "prod" ? "source" : "destination"].map((one) => server.address(one)),
+    });
+    const context = fixture.context({ cluster });
+    await installGates(context, next);
+    const input = { ref: next, stream: 0, serving: "destination", capMs: 10_000 } as const;
+    const handle = await prepareDecision(context, input);
+    expect(handle.epoch).toBe(1);
+    await using control = await connectEngine(
+      context,
+      server.address(fixture.destinations[0] ?? ""),
+      "test",
+    );
+    await markPrepared(control, { ...handle, ref: next });
+    await until(() => planes.count("hold") === 1, { timeoutMs: 5_000, what: "the hold" });
+    expect(await markCommitted(control, { ...handle, ref: next })).toBe(true);
+    await resolve(context, { ref: next, decision: handle, as: "coordinator" });
+    await until(() => planes.count("release") === 1, { timeoutMs: 5_000, what: "the release" });
+    expect(shardsOf(agent, "prod")).toEqual(fixture.sources);
+    expect(agent.effectiveConfig).toMatchObject({ epochs: { prod: 2 }, adopted: { [next.id]: 1 } });
+  });
+
   test("an overflowing hold undoes the switch at once", async () => {
     const { planes } = await startAgent(asAtFirst());
     planes.answersHolds = false;
