@@ -120,7 +120,10 @@ function publishedKey(state: TaskStatus): string {
 
 function publishRoot(state: TaskStatus): void {
   const { waitingFor, lagBytes, predictedPauseMs, parked, lastSwitch, ...rest } = state;
-  const memo: TaskMemo = rest;
+  // SHOW TASKS says that it waits for a person; message and hint are in `sluice migrate status`.
+  const innerStatus =
+    parked === null ? state.innerStatus : `${state.innerStatus}, parked: ${parked.code}`;
+  const memo: TaskMemo = { ...rest, innerStatus };
   upsertMemo({ [TASK_MEMO]: memo });
   const phase = parked === null ? state.innerStatus : `${state.innerStatus} (parked)`;
   upsertSearchAttributes([{ key: searchAttributes.phase, value: phase }]);

@@ -67,6 +67,7 @@ export function placeOf(server: {
 export function effectiveConfig(
   files: Config,
   migrations: readonly KnownMigration[],
+  silent: ReadonlySet<string>,
 ): EffectiveConfig {
   let config = files;
   const epochs: Record<string, number> = {};
@@ -76,7 +77,7 @@ export function effectiveConfig(
     const { epoch, side: serving } = servingOf(migration.decisions);
     if (epoch === 0) continue;
     adopted[migration.id] = epoch;
-    const sides = sidesOfNames(config, migration);
+    const sides = sidesOfNames(config, migration, { serving, silent });
     // A name that leads to neither side belongs to a later migration, or a person has moved on.
     if (sides.source === otherSide(serving)) {
       if (sides.destination !== serving) throw new ConfigContradictsDecision(migration);
@@ -87,18 +88,37 @@ export function effectiveConfig(
   return { config, epochs, adopted };
 }
 
-/** Which side each of the two names leads to, by its shard 0; null: neither. */
+interface Told {
+  readonly serving: Side;
+  /** Places that have never answered. */
+  readonly silent: ReadonlySet<string>;
+}
+
+/**
+ * Which side each of the two names leads to; null: neither. A server that is gone tells nothing, as after a
+ * migration whose old side was taken down: a name that leads to such servers only is the other side when
+ * its counterpart leads to the side that serves.
+ */
 function sidesOfNames(
   config: Config,
   migration: KnownMigration,
+  told: Told,
 ): { readonly source: Side | null; readonly destination: Side | null } {
+  const placesOf = (name: string) =>
+    config.databases.filter((one) => one.name === name).map(placeOf);
   const sideOf = (name: string): Side | null => {
-    const places = config.databases.filter((one) => one.name === name).map(placeOf);
+    const places = placesOf(name);
     if (places.some((place) => migration.places.source.includes(place))) return "source";
     if (places.some((place) => migration.places.destination.includes(place))) return "destination";
     return null;
   };
-  return { source: sideOf(migration.source), destination: sideOf(migration.destination) };
+  const source = sideOf(migration.source);
+  const destination = sideOf(migration.destination);
+  const isSourceGone = placesOf(migration.source).every((place) => told.silent.has(place));
+  if (source === null && destination === told.serving && isSourceGone) {
+    return { source: otherSide(told.serving), destination };
+  }
+  return { source, destination };
 }
 
 /** Every configured name of the same physical databases: a hold covers them all. */

@@ -112,7 +112,7 @@ export class NodeAgent {
     this.#watch.follow(this.#files, "everything");
     await this.#watch.look();
     this.#migrations = knownMigrations(this.#watch.views());
-    this.#publish(effectiveConfig(this.#files, this.#migrations));
+    this.#publish(effectiveConfig(this.#files, this.#migrations, this.#watch.silent()));
     this.#noteSavedFiles();
     this.#watch.follow(this.#files, "first shards");
     await this.#act();
@@ -128,7 +128,7 @@ export class NodeAgent {
     this.#watch.follow(files, "everything");
     await this.#watch.look();
     const migrations = knownMigrations(this.#watch.views());
-    const next = effectiveConfig(files, migrations);
+    const next = effectiveConfig(files, migrations, this.#watch.silent());
     this.#migrations = migrations;
     this.#files = files;
     this.#noteSavedFiles();
@@ -161,6 +161,7 @@ export class NodeAgent {
     await this.#lookNow();
     const said: string[] = [];
     for (const migration of this.#migrations) {
+      if (migration.state !== "active") continue;
       if (!namesOf(this.#effective.config, migration).includes(database)) continue;
       const decision = migration.decisions.at(-1);
       if (!decision) continue;
@@ -316,7 +317,7 @@ export class NodeAgent {
   /** The new epoch: names, then clients. */
   async #adopt(migration: KnownMigration, decision: Decision): Promise<void> {
     const isNew = (this.#effective.adopted[migration.id] ?? 0) < decision.epoch;
-    if (isNew) this.#publish(effectiveConfig(this.#files, this.#migrations));
+    if (isNew) this.#publish(effectiveConfig(this.#files, this.#migrations, this.#watch.silent()));
     this.#release(decision.token);
     if (!isNew) return;
     this.#log.info("adopted", { epoch: decision.epoch, serving: decision.serving });

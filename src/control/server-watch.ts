@@ -51,6 +51,12 @@ export class ServerWatch {
     return views;
   }
 
+  /** Servers that have never answered. */
+  silent(): ReadonlySet<string> {
+    const views = this.views();
+    return new Set([...this.#watchers.keys()].filter((place) => !views.has(place)));
+  }
+
   /** A session to shard 0 of a side. @throws ServerUnreachable */
   async clientOf(migration: Pick<MigrationRef, "id">, side: Side): Promise<SqlClient> {
     for (const watcher of this.#watchers.values()) {

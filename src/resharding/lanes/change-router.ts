@@ -203,7 +203,7 @@ export class ChangeRouter implements PgoutputHandler {
       lane.isStandby || this.#transaction.finalLsn < lane.skipBeforeLsn;
     if (this.#isDropped || lanes.every(isDropped)) return;
     throw new StreamUnsupportedChange(`TRUNCATE of moving tables: ${names.join(", ")}`, {
-      hint: "Sluice does not stream TRUNCATE yet. Abort the migration and start again; use DELETE while it runs.",
+      hint: "Sluice does not stream TRUNCATE yet; use DELETE while a migration runs. STOP_TASK: before the switch to begin again, after it to finalize, as the way back is over.",
     });
   }
 

@@ -58,7 +58,7 @@ async function checkEmpty(world: World, shard: ShardView): Promise<readonly Find
       failure(
         `${shard.scope} ${displayName(facts)}`,
         "the table has rows, and no migration of this id put them there",
-        `TRUNCATE ${table}; -- on the destination, if these rows are not needed`,
+        `TRUNCATE ${table}; -- on the destination, if these rows are not needed; after an earlier migration first UNFENCE <database> CONFIRM`,
       ),
     );
   }

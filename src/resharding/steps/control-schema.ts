@@ -147,6 +147,14 @@ const STATEMENTS: readonly string[] = [
     started_at timestamptz NOT NULL,
     finished_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, stream, pass, schema_name, table_name, shard))`,
+  // R11, in small: the moving tables as they were when their schema was copied, on the side that is read.
+  `CREATE TABLE IF NOT EXISTS sluice.fingerprint (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    stream integer NOT NULL,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    digest text NOT NULL,
+    PRIMARY KEY (migration, stream, schema_name, table_name))`,
   // Written before the thing is made; abort, finalize and the sweeper remove what is listed.
   `CREATE TABLE IF NOT EXISTS sluice.resource (
     migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,

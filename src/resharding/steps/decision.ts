@@ -3,9 +3,11 @@ import { NotReady } from "../../core/errors.js";
 import type { EngineContext } from "../context.js";
 import { connectControl, readBoard } from "../decision/board.js";
 import { readDecision, readIdentity } from "../decision/decision.js";
+import { noteFingerprints } from "../gate/fingerprint.js";
 import { assignGate, turnGate } from "../gate/gate.js";
 import type { DecisionHandle, PrepareInput } from "../model/activities.js";
 import { otherSide } from "../model/migration.js";
+import { installGates } from "./gate.js";
 import { connectEngine, openSides, type Sides } from "./sides.js";
 
 /**
@@ -23,6 +25,8 @@ export async function prepareDecision(
   const sides = await openSides(context, input.ref);
   const board = await readBoard(context, sides, input.ref);
   refuseUnlessNext(board, input);
+  // A trigger that was disabled meanwhile, or a table made anew: found here, not in the pause (R25, R26).
+  await installGates(context, input.ref);
   const from = otherSide(input.serving);
   await using control = await connectControl(context, sides, input.serving);
   const identity = await readIdentity(control);
@@ -90,6 +94,11 @@ async function assignGates(
         throw new NotReady(`a gate of the ${side} side belongs to a later epoch or is missing`);
       }
       if (side !== input.handle.serving) await turnGate(client, key, "open");
+      else {
+        // From the switch on this side is read by the next stream.
+        const stream = input.handle.stream + 1;
+        await noteFingerprints(client, { ref: input.ref, stream, tables: sides.spec.tables });
+      }
     }),
   );
   await Promise.all(work);

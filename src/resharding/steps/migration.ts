@@ -4,6 +4,7 @@ import { quoteQualified } from "../../core/identifier.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Cluster, EngineContext } from "../context.js";
 import { type Board, readBoard } from "../decision/board.js";
+import { noteFingerprints } from "../gate/fingerprint.js";
 import type { FinalizeResult } from "../model/activities.js";
 import { type MigrationRef, type MigrationSpec, otherSide, type Side } from "../model/migration.js";
 import { ensureControlSchema } from "./control-schema.js";
@@ -92,6 +93,10 @@ async function beginOnShard(context: EngineContext, input: BeginInput): Promise<
     if (sqlStateOf(cause) !== "23505") throw cause;
     await client.query("ROLLBACK");
     throw new MigrationExists(`${input.side} shard ${input.shard}`, { cause });
+  }
+  if (input.side === "source") {
+    // Before the schema is read: what changes from here on is not on the other side.
+    await noteFingerprints(client, { ref, stream: 0, tables: spec.tables });
   }
   await client.query("COMMIT");
 }

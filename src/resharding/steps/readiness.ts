@@ -2,6 +2,7 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import { parseLsn } from "../../core/lsn.js";
 import type { EngineContext } from "../context.js";
 import { type Board, readBoard } from "../decision/board.js";
+import { findChanged, TablesChanged } from "../gate/fingerprint.js";
 import { findStrangers, TablesAdded } from "../gate/gate.js";
 import type { NodeInfo, ReadinessResult, StreamStatus } from "../model/activities.js";
 import {
@@ -38,9 +39,9 @@ export async function readiness(
     ...nodeBlockers(nodes, board),
     ...(await verificationBlockers(context, { sides, ...input })),
     ...(await schemaBlockers(context, { sides, ref: input.ref })),
-    ...(await strangerBlockers(context, { sides, stream: input.stream })),
+    ...(await definitionBlockers(context, { sides, ...input })),
     ...oldest.flatMap((one) =>
-      one.ageMs > context.policy.pauseBudgetMs ? [waiting(one.who)] : [],
+      isLong(one, context.policy.pauseBudgetMs) ? [waiting(one.who)] : [],
     ),
     ...(predictedPauseMs > context.policy.pauseBudgetMs
       ? [
@@ -135,23 +136,31 @@ async function verificationBlockers(
   return [];
 }
 
-/** Partitions made meanwhile: a switch would leave their rows behind. */
-async function strangerBlockers(
+/** What was made or changed meanwhile on the side that is read: a switch would leave it behind. */
+async function definitionBlockers(
   context: EngineContext,
-  input: { readonly sides: Sides; readonly stream: StreamNumber },
+  input: { readonly sides: Sides; readonly ref: MigrationRef; readonly stream: StreamNumber },
 ): Promise<Blocker[]> {
-  const from = input.sides[streamFrom(input.stream)];
+  const { ref, stream } = input;
+  const { tables } = input.sides.spec;
   const found = await Promise.all(
-    from.shards.map(async (address) => {
+    input.sides[streamFrom(stream)].shards.map(async (address) => {
       await using client = await connectEngine(context, address, "readiness");
-      return await findStrangers(client, input.sides.spec.tables);
+      return {
+        added: await findStrangers(client, tables),
+        changed: await findChanged(client, { ref, stream, tables }),
+      };
     }),
   );
-  const names = [...new Set(found.flat())];
-  return names.length === 0 ? [] : [new TablesAdded(names.join(", "))].map(toBlocker);
+  const added = [...new Set(found.flatMap((one) => one.added))];
+  const changed = [...new Set(found.flatMap((one) => one.changed))];
+  return [
+    ...(added.length > 0 ? [toBlocker(new TablesAdded(added.join(", ")))] : []),
+    ...(changed.length > 0 ? [toBlocker(new TablesChanged(changed.join(", ")))] : []),
+  ];
 }
 
-function toBlocker(error: TablesAdded): Blocker {
+function toBlocker(error: TablesAdded | TablesChanged): Blocker {
   return { code: error.code, message: `${error.message}. ${error.hint ?? ""}` };
 }
 
@@ -175,6 +184,14 @@ interface SchemaInput {
 interface OldWriter {
   readonly ageMs: number;
   readonly who: string;
+  readonly isPrepared: boolean;
+}
+
+/** Two phases of one commit are this near to each other; an older one may never be ended by anybody. */
+const PREPARED_MS = 250;
+
+function isLong(writer: OldWriter, budgetMs: number): boolean {
+  return writer.ageMs > (writer.isPrepared ? PREPARED_MS : budgetMs);
 }
 
 /** Open transactions that have written, and prepared ones: the barrier would wait for them (R23). */
@@ -197,7 +214,7 @@ async function oldestWriter(client: SqlClient, shard: number): Promise<OldWriter
     `(SELECT (extract(epoch FROM clock_timestamp() - xact_start) * 1000)::float8 AS "ageMs",
              format('shard %s: oldest write transaction %s s, pid %s, application %s', $1::int,
                     round(extract(epoch FROM clock_timestamp() - xact_start)::numeric, 1), pid,
-                    application_name) AS who
+                    application_name) AS who, false AS "isPrepared"
         FROM pg_stat_activity
        WHERE datname = current_database() AND backend_xid IS NOT NULL AND pid <> pg_backend_pid()
          AND backend_type = 'client backend'
@@ -205,7 +222,7 @@ async function oldestWriter(client: SqlClient, shard: number): Promise<OldWriter
      UNION ALL
      (SELECT (extract(epoch FROM clock_timestamp() - prepared) * 1000)::float8,
              format('shard %s: prepared transaction %s, %s s old', $1::int, gid,
-                    round(extract(epoch FROM clock_timestamp() - prepared)::numeric, 1))
+                    round(extract(epoch FROM clock_timestamp() - prepared)::numeric, 1)), true
         FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 1)`,
     [shard],
   );

@@ -13,6 +13,7 @@ import {
   readDecision,
   readIdentity,
 } from "../decision/decision.js";
+import { findChanged, TablesChanged } from "../gate/fingerprint.js";
 import { checkGateTriggers, type GateKey, passBarrier, turnGate } from "../gate/gate.js";
 import type { DecisionHandle, NodeInfo, StepTimings, SwitchReport } from "../model/activities.js";
 import { type MarkerMessage, type MigrationRef, otherSide } from "../model/migration.js";
@@ -301,7 +302,14 @@ async function closeAndMark(
   if (!(await turnGate(client, work.key, "closed"))) throw new DecisionTaken();
   await context.announce("cutover.afterGate");
   await passBarrier(client, work.ref, deadline);
-  await checkGateTriggers(client, work.ref, work.sides.spec.tables);
+  const { tables } = work.sides.spec;
+  await checkGateTriggers(client, work.ref, tables);
+  const changed = await findChanged(client, {
+    ref: work.ref,
+    stream: work.decision.stream,
+    tables,
+  });
+  if (changed.length > 0) throw new TablesChanged(changed.join(", "));
   return await emitMarker(client, marker(work, "drain"));
 }
 

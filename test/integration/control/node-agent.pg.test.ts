@@ -13,7 +13,7 @@ import { listNodes } from "../../../src/resharding/steps/nodes.js";
 import { resolve } from "../../../src/resharding/steps/resolve.js";
 import { connectEngine } from "../../../src/resharding/steps/sides.js";
 import { type CopyFixture, copyFixture, silentLog } from "../../support/copy-fixture.js";
-import { type PostgresServer, startPostgres } from "../../support/postgres.js";
+import { freePort, type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";
 
 let server: PostgresServer;
@@ -159,6 +159,16 @@ describe("the node's agent", () => {
     await agent.reload(saved);
     expect(shardsOf(agent, "prod")).toEqual(fixture.destinations);
     expect(agent.effectiveConfig.epochs).toMatchObject({ prod: 1 });
+  });
+
+  test("R32: the old side may be gone: a node that starts with the old files serves the new one", async () => {
+    await switchOver();
+    const before = asAtFirst();
+    const port = await freePort();
+    const gone = before.databases.map((one) => (one.name === "prod" ? { ...one, port } : one));
+    const { agent, planes } = await startAgent({ ...before, databases: gone });
+    expect(shardsOf(agent, "prod")).toEqual(fixture.destinations);
+    expect(planes.told[0]).toMatchObject({ kind: "topology", epochs: { prod: 1 } });
   });
 
   test("a reload of files that contradict the decision is refused and changes nothing", async () => {

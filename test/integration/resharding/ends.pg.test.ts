@@ -5,6 +5,7 @@ import {
   MigrationExists,
   unfence,
 } from "../../../src/resharding/steps/migration.js";
+import { readiness } from "../../../src/resharding/steps/readiness.js";
 import { checkSequences } from "../../../src/resharding/steps/sequences.js";
 import { connectEngine, openSides } from "../../../src/resharding/steps/sides.js";
 import { dropStream } from "../../../src/resharding/steps/stream.js";
@@ -179,6 +180,34 @@ test("R36: finalize frees the side that serves only; the other stays fenced unti
   });
   expect(await unfence(cycle.context(), "prod")).toBe(1);
   await server.sql(source, "UPDATE acct SET n = n");
+}, 60_000);
+
+test("R11: a constraint, an index or a default made meanwhile is named and stops the switch, both ways", async () => {
+  const { cycle, source, shards } = await newCycle();
+  await cycle.copy();
+  const first = await cycle.catchUp();
+  const { next, attempt } = await cycle.prepare("destination", 0);
+  const waiting = async (stream: number) =>
+    (await readiness(cycle.context(), { ref: cycle.ref, stream })).waitingFor.map(
+      (one) => one.message,
+    );
+  await server.sql(source, "ALTER TABLE acct ADD CHECK (n > 0)");
+  expect((await waiting(0)).join()).toContain(
+    "definition changed since the schema was copied: public.acct",
+  );
+  const undone = await attempt();
+  expect(undone).toMatchObject({ outcome: "undone" });
+  expect(undone.reason).toContain("public.acct");
+  await server.sql(source, "ALTER TABLE acct DROP CONSTRAINT acct_n_check");
+  expect(await waiting(0)).toEqual([]);
+  expect(await attempt()).toMatchObject({ outcome: "committed" });
+  await first.stop();
+  for (const shard of shards) await server.sql(shard, "CREATE INDEX plain ON acct (n)");
+  expect((await waiting(1)).join()).not.toContain("definition changed");
+  for (const shard of shards)
+    await server.sql(shard, "CREATE UNIQUE INDEX late ON acct (tenant_id, n)");
+  expect((await waiting(1)).join()).toContain("no way back");
+  await next.stop();
 }, 60_000);
 
 test("the lock is PostgreSQL's: a second migration of the same table is refused, on any Temporal server", async () => {
