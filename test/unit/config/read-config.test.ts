@@ -1,7 +1,7 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { ConfigInvalid } from "../../../src/config/errors.js";
 import { GENERAL_KEYS } from "../../../src/config/general-keys.js";
 import { parseConfig, readConfig } from "../../../src/config/read-config.js";
@@ -247,6 +247,7 @@ describe("mistakes name file, line and key", () => {
 
   it("a file that is not there", () => {
     const folder = mkdtempSync(join(tmpdir(), "sluice-config-"));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
     const configPath = join(folder, "pgdog.toml");
     const read = () =>
       readConfig({ configPath, usersPath: join(folder, "users.toml"), sluicePath: null, env: {} });
