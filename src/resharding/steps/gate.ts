@@ -62,16 +62,17 @@ async function installGate(client: SqlClient, input: InstallInput): Promise<void
   await client.query(`CREATE SEQUENCE IF NOT EXISTS ${sequence} MINVALUE 1 MAXVALUE 2`);
   // The value before the first trigger, the grant too: without it every write of an application would fail.
   await client.query(`GRANT SELECT ON SEQUENCE ${sequence} TO PUBLIC`);
-  const initial = side === "source" ? GATE_OPEN : GATE_CLOSED;
   await client.query(
     `INSERT INTO sluice.gate (migration, epoch, token, is_open) VALUES ($1, 0, $2, $3)
      ON CONFLICT DO NOTHING`,
     [ref.id, randomBytes(16).toString("hex"), side === "source"],
   );
+  // By the row, not by the side: this runs again before every switch.
   await client.query(
-    `SELECT setval(${quoteLiteral(sequence)}::regclass, $1)
-      WHERE pg_sequence_last_value(${quoteLiteral(sequence)}::regclass) IS NULL`,
-    [initial],
+    `SELECT setval(${quoteLiteral(sequence)}::regclass, CASE WHEN is_open THEN ${GATE_OPEN} ELSE ${GATE_CLOSED} END)
+       FROM sluice.gate
+      WHERE migration = $1 AND pg_sequence_last_value(${quoteLiteral(sequence)}::regclass) IS NULL`,
+    [ref.id],
   );
   await client.query(REFUSE_FUNCTION);
   await probeLoginRoles(client, ref);

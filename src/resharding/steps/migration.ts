@@ -1,4 +1,4 @@
-import { sqlStateOf } from "../../backend/sql-client.js";
+import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
 import { type ErrorFields, NotReady, SluiceError } from "../../core/errors.js";
 import { quoteQualified } from "../../core/identifier.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
@@ -184,11 +184,24 @@ async function emptyDestination(
     );
     const tables = present.rows.map((row) => quoteQualified(row.schema_name, row.table_name));
     if (tables.length === 0) continue;
-    // The gate refuses a TRUNCATE to everybody but sessions in replica role.
-    await client.query("SET session_replication_role = replica");
-    await client.query(`TRUNCATE ${tables.join(", ")} CASCADE`);
-    await client.query("RESET session_replication_role");
+    await emptyTables(client, tables);
   }
+}
+
+/**
+ * Never CASCADE: a table of somebody else that refers to one of ours keeps its rows, and then ours are deleted
+ * one by one. In replica role, as the gate refuses everybody else.
+ */
+async function emptyTables(client: SqlClient, tables: readonly string[]): Promise<void> {
+  await client.query("SET session_replication_role = replica");
+  try {
+    await client.query(`TRUNCATE ${tables.join(", ")}`);
+  } catch (error) {
+    // feature_not_supported: referenced in a foreign key from outside.
+    if (sqlStateOf(error) !== "0A000") throw error;
+    for (const table of tables) await client.query(`DELETE FROM ${table}`);
+  }
+  await client.query("RESET session_replication_role");
 }
 
 /** Frees the tables for the next migration; the row and its decisions stay for nodes that boot (R32). */

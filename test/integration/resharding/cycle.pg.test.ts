@@ -189,7 +189,13 @@ test("abort removes what was made and leaves the source open; a second abort fin
     for (let range = 0; range < table.rangeCount; range++)
       await copyRange(here, { ref: other, ...table, range });
   }
+  // Somebody else's table beside ours, which refers to it: its rows are none of our business.
+  await server.sql(
+    "abort_0",
+    "CREATE TABLE theirs (t_id bigint REFERENCES t); INSERT INTO theirs SELECT min(id) FROM t",
+  );
   await abortMigration(here, other);
+  expect(await server.sql("abort_0", "SELECT count(*)::int AS n FROM theirs")).toEqual([{ n: 1 }]);
   await abortMigration(here, other);
   await server.sql("abort_source", "INSERT INTO t VALUES (101)");
   expect(await server.sql("abort_0", "SELECT count(*)::int AS n FROM t")).toEqual([{ n: 0 }]);
@@ -199,6 +205,7 @@ test("abort removes what was made and leaves the source open; a second abort fin
       "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE '%00000000aaaa%'",
     ),
   ).toEqual([]);
+  await server.sql("abort_0", "DROP TABLE theirs");
   // The tables are free for the next attempt.
   const again = await preflight(here, { ...other, id: "00000000bbbb" });
   expect(again.checks.filter((check) => check.severity === "error")).toEqual([]);

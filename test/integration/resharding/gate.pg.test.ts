@@ -69,8 +69,17 @@ describe("the gate", () => {
     ).rejects.toMatchObject({ code: "SL001" });
   });
 
-  test("R22: a closed gate refuses every kind of write of every role, COPY and TRUNCATE too", async () => {
+  test("a gate whose sequence was lost is made again as its row says, not as the side began", async () => {
     await withGate("closed", 2);
+    await using client = await connect();
+    await client.query(`DROP SEQUENCE sluice.gate_${fixture.ref.id} CASCADE`);
+    await installGates(fixture.context(), fixture.ref);
+    expect(await readGate(client, fixture.ref)).toMatchObject({ isOpen: false, lastValue: 2 });
+    await withGate("open", 3);
+  });
+
+  test("R22: a closed gate refuses every kind of write of every role, COPY and TRUNCATE too", async () => {
+    await withGate("closed", 3);
     for (const user of ["app", "postgres"]) {
       await using client = await connect(user);
       for (const sql of [
