@@ -1,5 +1,10 @@
 import { Context } from "@temporalio/activity";
 import type { EngineContext } from "../src/resharding/context.js";
+import {
+  abortMigration,
+  beginMigration,
+  finalizeMigration,
+} from "../src/resharding/ends/migration-ends.js";
 import type {
   LaneStatus,
   LightActivities,
@@ -8,20 +13,15 @@ import type {
 } from "../src/resharding/model/activities.js";
 import type { MigrationRef, StreamNumber } from "../src/resharding/model/migration.js";
 import type { TaskPolicy } from "../src/resharding/model/tasks.js";
-import { prepareDecision } from "../src/resharding/steps/decision.js";
-import { installGates } from "../src/resharding/steps/gate.js";
-import {
-  abortMigration,
-  beginMigration,
-  finalizeMigration,
-} from "../src/resharding/steps/migration.js";
-import { listNodes } from "../src/resharding/steps/nodes.js";
-import { preflight } from "../src/resharding/steps/preflight.js";
-import { readiness } from "../src/resharding/steps/readiness.js";
-import { resolve } from "../src/resharding/steps/resolve.js";
-import { advanceSequences } from "../src/resharding/steps/sequences.js";
-import { createStream, dropStream, streamStatus } from "../src/resharding/steps/stream.js";
-import { switchTraffic } from "../src/resharding/steps/switch.js";
+import { preflight } from "../src/resharding/preflight/preflight-step.js";
+import { createStream, dropStream, streamStatus } from "../src/resharding/stream/stream-steps.js";
+import { installGates } from "../src/resharding/switch/install-gates-step.js";
+import { listNodes } from "../src/resharding/switch/nodes.js";
+import { prepareDecision } from "../src/resharding/switch/prepare-decision-step.js";
+import { readiness } from "../src/resharding/switch/readiness-step.js";
+import { resolve } from "../src/resharding/switch/resolve-step.js";
+import { advanceSequences } from "../src/resharding/switch/sequences.js";
+import { switchTraffic } from "../src/resharding/switch/switch-step.js";
 import { type ActivityDeps, activityOf } from "./context.js";
 
 export interface LightDeps extends ActivityDeps {

@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { VERSION } from "../admin/version.js";
 import type { ConfigPaths } from "../config/read-config.js";
-import { reportFailure } from "./failure-report.js";
+import { reportFailure } from "./cli/failure-report.js";
 
 interface FileOptions {
   readonly config: string;
@@ -33,7 +33,7 @@ withFiles(program.command("configcheck"))
   .description("read all files and say what is wrong with them")
   .action((options: FileOptions) =>
     act(async () => {
-      const { checkConfig } = await import("./config-check.js");
+      const { checkConfig } = await import("./cli/config-check.js");
       return checkConfig(pathsOf(options));
     }),
   );
@@ -46,7 +46,7 @@ withMigration(migrate.command("plan"))
   .description("dry run: every preflight check with its evidence and remedy; changes nothing")
   .action((options: MigrationOptions) =>
     act(async () => {
-      const { planMigration } = await import("./migrate-plan.js");
+      const { planMigration } = await import("./cli/migrate-plan.js");
       return await planMigration(pathsOf(options), options);
     }),
   );
@@ -118,11 +118,11 @@ await program.parseAsync();
 
 /** Loaded when they are needed: Temporal's client takes longer to load than most commands to run. */
 async function migrateCommands() {
-  return await import("./migrate-commands.js");
+  return await import("./cli/migrate-commands.js");
 }
 
 async function watch(paths: ConfigPaths, task: number): Promise<number> {
-  const { watchMigration } = await import("./migrate-watch.js");
+  const { watchMigration } = await import("./cli/migrate-watch.js");
   return await watchMigration(paths, task);
 }
 

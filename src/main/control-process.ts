@@ -2,12 +2,12 @@ import { fileURLToPath } from "node:url";
 import { Client, Connection } from "@temporalio/client";
 import { createLightActivities } from "../../activities/light.js";
 import { createNodeActivities } from "../../activities/node.js";
-import { allocateTaskId } from "../control/task-ids.js";
 import { taskPolicyOf } from "../control/task-policy.js";
-import { connectionOptions } from "../control/temporal-connection.js";
+import { connectionOptions } from "../control/temporal/connection.js";
+import { allocateTaskId } from "../control/temporal/task-ids.js";
 import { queues } from "../resharding/model/tasks.js";
-import { armOverChannel } from "./arm-calls.js";
-import { runWorkerProcess } from "./worker-host.js";
+import { armOverChannel } from "./processes/arm-calls.js";
+import { runWorkerProcess } from "./processes/worker-host.js";
 
 /** Made by `npm run build`, beside this file's folder, with the same SDK. */
 const WORKFLOW_BUNDLE = fileURLToPath(new URL("../../workflows.bundle.js", import.meta.url));

@@ -3,7 +3,7 @@ import { logLevel } from "../config/environment.js";
 import { createLog } from "../observe/log.js";
 import type { FromDataPlane, ToDataPlane } from "../proxy/channel.js";
 import { DataPlane } from "../proxy/data-plane.js";
-import type { SocketMessage } from "./data-plane-processes.js";
+import type { SocketMessage } from "./processes/data-plane-processes.js";
 
 /**
  * Entry point of one data-plane process. It lives and dies with its parent: no signal of a terminal or of a

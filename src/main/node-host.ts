@@ -1,11 +1,11 @@
 import type { AdminHost, CutoverRow, MaintenanceFlag } from "../admin/host.js";
 import type { Config } from "../config/model.js";
-import type { NodeAgent } from "../control/node-agent.js";
-import type { TaskClient } from "../control/tasks.js";
+import type { NodeAgent } from "../control/node/node-agent.js";
+import type { TaskClient } from "../control/task-api.js";
 import type { Log } from "../observe/log.js";
 import type { AdminRow } from "../proxy/channel.js";
-import type { DataPlaneProcesses } from "./data-plane-processes.js";
-import type { NodeIdentity } from "./worker-channel.js";
+import type { DataPlaneProcesses } from "./processes/data-plane-processes.js";
+import type { NodeIdentity } from "./processes/worker-channel.js";
 
 export interface NodeHostOptions {
   readonly log: Log;

@@ -5,14 +5,14 @@ import { hostname } from "node:os";
 import { AdminExecutor } from "../admin/executor.js";
 import type { Config } from "../config/model.js";
 import { type ConfigPaths, readConfig } from "../config/read-config.js";
-import { NodeAgent } from "../control/node-agent.js";
-import type { TaskClient } from "../control/tasks.js";
+import { NodeAgent } from "../control/node/node-agent.js";
+import type { TaskClient } from "../control/task-api.js";
 import type { Log } from "../observe/log.js";
-import { DataPlaneProcesses } from "./data-plane-processes.js";
+import { connectPromptTasks } from "./cli/prompt-tasks.js";
 import { NodeHost } from "./node-host.js";
-import { connectPromptTasks } from "./prompt-tasks.js";
-import type { FromWorker, NodeIdentity, ToWorker } from "./worker-channel.js";
-import { WorkerProcesses } from "./worker-processes.js";
+import { DataPlaneProcesses } from "./processes/data-plane-processes.js";
+import type { FromWorker, NodeIdentity, ToWorker } from "./processes/worker-channel.js";
+import { WorkerProcesses } from "./processes/worker-processes.js";
 
 const LISTEN_BACKLOG = 4_096;
 

@@ -5,15 +5,10 @@ import { assertNever } from "../core/assert.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
 import { encodeError, encodeThrown } from "../wire/error-fields.js";
-import { AdminQueries } from "./admin-queries.js";
-import { AdminSession } from "./admin-session.js";
 import type { AdminRow, FromDataPlane, ToDataPlane } from "./channel.js";
-import { ClientConnection } from "./client-connection.js";
-import type { Cluster } from "./cluster.js";
-import { Clusters } from "./clusters.js";
-import { HoldGivenUp, SessionEnded, SessionRefused } from "./errors.js";
-import { greetingFor } from "./greeting.js";
-import { HoldDriver } from "./hold-driver.js";
+import { AdminQueries } from "./client/admin-queries.js";
+import { AdminSession } from "./client/admin-session.js";
+import { ClientConnection } from "./client/client-connection.js";
 import {
   type Account,
   type CancelKey,
@@ -22,11 +17,16 @@ import {
   proveIdentity,
   readStartup,
   type StartupResult,
-} from "./login.js";
-import { Maintenance } from "./maintenance.js";
-import { PreparedStatements } from "./prepared-statements.js";
-import { Session, type SessionHost } from "./session.js";
-import { SessionSettings, startupSettings } from "./session-settings.js";
+} from "./client/login.js";
+import type { Cluster } from "./clusters/cluster.js";
+import { Clusters } from "./clusters/clusters.js";
+import { HoldGivenUp, SessionEnded, SessionRefused } from "./errors.js";
+import { HoldDriver } from "./hold/hold-driver.js";
+import { Maintenance } from "./hold/maintenance.js";
+import { greetingFor } from "./session/greeting.js";
+import { PreparedStatements } from "./session/prepared-statements.js";
+import { Session, type SessionHost } from "./session/session.js";
+import { SessionSettings, startupSettings } from "./session/session-settings.js";
 import { showClients, showPools, showServers, showStats } from "./show.js";
 
 /** Connections that have not proved who they are; more are turned away. */

@@ -1,12 +1,12 @@
 import { connectSql } from "../../src/backend/sql-client.js";
 import type { Log } from "../../src/observe/log.js";
 import type { Cluster, EngineContext, EnginePolicy } from "../../src/resharding/context.js";
+import { ensureControlSchema } from "../../src/resharding/control/control-schema.js";
 import type {
   MigrationRef,
   MigrationSpec,
   TablePlan,
 } from "../../src/resharding/model/migration.js";
-import { ensureControlSchema } from "../../src/resharding/steps/control-schema.js";
 import type { PostgresServer } from "./postgres.js";
 
 export const silentLog: Log = {

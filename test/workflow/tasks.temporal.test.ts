@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { connectTasks } from "../../src/control/task-client.js";
-import { allocateTaskId } from "../../src/control/task-ids.js";
-import { type TaskClient, TemporalUnreachable } from "../../src/control/tasks.js";
+import { type TaskClient, TemporalUnreachable } from "../../src/control/task-api.js";
+import { connectTasks } from "../../src/control/temporal/task-client.js";
+import { allocateTaskId } from "../../src/control/temporal/task-ids.js";
 import { createLog } from "../../src/observe/log.js";
 import { freePort } from "../support/postgres.js";
 import { startTemporal, type TemporalServer } from "../support/temporal.js";

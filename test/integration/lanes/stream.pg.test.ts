@@ -1,5 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createStream, dropStream, streamStatus } from "../../../src/resharding/steps/stream.js";
+import {
+  createStream,
+  dropStream,
+  streamStatus,
+} from "../../../src/resharding/stream/stream-steps.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { drain, lanesFixture, startStream } from "./lanes-fixture.js";
 

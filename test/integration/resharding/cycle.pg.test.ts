@@ -1,18 +1,18 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connectSql, type SqlClient } from "../../../src/backend/sql-client.js";
 import type { EngineContext } from "../../../src/resharding/context.js";
-import type { MigrationRef, Side } from "../../../src/resharding/model/migration.js";
-import { planCopy } from "../../../src/resharding/steps/copy-plan.js";
-import { copyRange } from "../../../src/resharding/steps/copy-range.js";
-import { installGates } from "../../../src/resharding/steps/gate.js";
+import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
+import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
 import {
   abortMigration,
   beginMigration,
   finalizeMigration,
-} from "../../../src/resharding/steps/migration.js";
-import { preflight } from "../../../src/resharding/steps/preflight.js";
-import { syncSchema } from "../../../src/resharding/steps/schema.js";
-import { createStream, dropStream } from "../../../src/resharding/steps/stream.js";
+} from "../../../src/resharding/ends/migration-ends.js";
+import type { MigrationRef, Side } from "../../../src/resharding/model/migration.js";
+import { preflight } from "../../../src/resharding/preflight/preflight-step.js";
+import { syncSchema } from "../../../src/resharding/schema/sync-schema-step.js";
+import { createStream, dropStream } from "../../../src/resharding/stream/stream-steps.js";
+import { installGates } from "../../../src/resharding/switch/install-gates-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { EngineCycle } from "../../support/engine-cycle.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";

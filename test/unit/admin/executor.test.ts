@@ -7,7 +7,7 @@ import {
   type TaskClient,
   TaskUnknown,
   TemporalUnreachable,
-} from "../../../src/control/tasks.js";
+} from "../../../src/control/task-api.js";
 import type { Log } from "../../../src/observe/log.js";
 
 const QUIET: Log = {

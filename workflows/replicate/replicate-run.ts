@@ -1,0 +1,171 @@
+import { log, workflowInfo } from "@temporalio/workflow";
+import type { ReadinessResult } from "../../src/resharding/model/activities.js";
+import { streamFrom } from "../../src/resharding/model/migration.js";
+import {
+  type CutoverResult,
+  type LastSwitch,
+  type ReplicateInput,
+  taskType,
+} from "../../src/resharding/model/tasks.js";
+import {
+  type Background,
+  createStepRunner,
+  type Retries,
+  type StepRunner,
+} from "../task/step-runner.js";
+import { createTaskView, type TaskView } from "../task/task-view.js";
+
+/** What people and other workflows asked for. Only ever set, so an order given twice changes nothing. */
+export interface ReplicateFlags {
+  wantsSwitch: boolean;
+  /** Go on without the back-off after an undone switch. */
+  isHurried: boolean;
+  isFinalized: boolean;
+  isAborted: boolean;
+  isCancelled: boolean;
+  begun: CutoverResult | null;
+}
+
+const NOTHING_ASKED: ReplicateFlags = {
+  wantsSwitch: false,
+  isHurried: false,
+  isFinalized: false,
+  isAborted: false,
+  isCancelled: false,
+  begun: null,
+};
+
+export type Next = "wait" | "switch" | "finalize" | "abort" | "continueAsNew" | "failed";
+
+/** The state of one `replicate` run, and the decisions that follow from it alone. */
+export interface ReplicateRun {
+  readonly input: ReplicateInput;
+  readonly flags: ReplicateFlags;
+  readonly retries: Retries;
+  readonly view: TaskView;
+  readonly step: StepRunner;
+  /** A sentence for people that no other field has room for. */
+  notice: string;
+  isSwitching: boolean;
+  /** The last answer said so; cleared by whoever acts on it. */
+  isReady: boolean;
+  /** Schema phase "cutover" is still to be run. */
+  needsSchema: boolean;
+  /** No attempt before this time. */
+  notBeforeMs: number;
+  passes: number;
+  lastCleanAtMs: number | null;
+  readonly isServing: () => boolean;
+  readonly attempts: () => number;
+  readonly startedAtMs: () => number;
+  readonly fromShards: () => readonly number[];
+  readonly log: (message: string) => void;
+  begin(taskId: number): void;
+  note(readiness: ReadinessResult): void;
+  nextAttempt(): number;
+  noteSwitch(result: CutoverResult): LastSwitch;
+  onStop(stop: () => Promise<void>): void;
+  stopAll(): Promise<void>;
+  next(streams: Background, watching: Background): Next;
+  continued(): ReplicateInput;
+}
+
+export function createReplicateRun(input: ReplicateInput): ReplicateRun {
+  const { resume, stream, ref } = input;
+  let isServing = resume === null ? stream === 0 : resume.isBegun;
+  let taskId = resume?.taskId ?? null;
+  let attempts = resume?.attempts ?? 0;
+  let lastSwitch = resume?.lastSwitch ?? null;
+  let startedAtMs = resume?.startedAtMs ?? Date.now();
+  const stops: (() => Promise<void>)[] = [];
+  const view = createTaskView({
+    ref,
+    type: taskType.replication(ref, stream),
+    innerStatus: isServing ? "replicating" : "standby",
+    isReverse: stream > 0,
+    startedAtMs,
+    subtasks: resume?.subtasks ?? [],
+    lastSwitch,
+    role: roleOf(stream, taskId),
+  });
+  const retries: Retries = { count: 0 };
+  const run: ReplicateRun = {
+    input,
+    flags: { ...NOTHING_ASKED, wantsSwitch: input.autoCutover },
+    retries,
+    view,
+    step: createStepRunner(view, retries),
+    notice: "",
+    isSwitching: false,
+    isReady: false,
+    needsSchema: input.needsSchema,
+    notBeforeMs: 0,
+    passes: resume?.passes ?? 0,
+    lastCleanAtMs: resume?.lastCleanAtMs ?? null,
+    isServing: () => isServing,
+    attempts: () => attempts,
+    startedAtMs: () => startedAtMs,
+    fromShards: () => Array.from({ length: input.shards[streamFrom(stream)] }, (_, shard) => shard),
+    log: (message) => log.info(message, { migration: ref.id, stream }),
+    begin: (id) => {
+      isServing = true;
+      taskId = id;
+      // As people count: the way back began with the switch, not with its standby.
+      startedAtMs = Date.now();
+    },
+    note: (readiness) => {
+      const { lagBytes, predictedPauseMs } = readiness;
+      const reasons = readiness.waitingFor.map((blocker) => blocker.message);
+      const waitingFor = run.notice === "" ? reasons : [...reasons, run.notice];
+      view.change({ waitingFor, lagBytes, predictedPauseMs });
+    },
+    nextAttempt: () => {
+      attempts += 1;
+      return attempts;
+    },
+    noteSwitch: (result) => {
+      lastSwitch = { ...result, atMs: Date.now() };
+      return lastSwitch;
+    },
+    onStop: (stop) => {
+      stops.push(stop);
+    },
+    stopAll: async () => {
+      for (const stop of stops) await stop();
+    },
+    next: (streams, watching) => nextOf(run, streams, watching),
+    continued: () => ({
+      ...input,
+      autoCutover: run.flags.wantsSwitch,
+      needsSchema: run.needsSchema,
+      resume: {
+        isBegun: isServing,
+        taskId,
+        attempts,
+        passes: run.passes,
+        lastCleanAtMs: run.lastCleanAtMs,
+        lastSwitch,
+        startedAtMs,
+        subtasks: view.state().subtasks,
+      },
+    }),
+  };
+  return run;
+}
+
+function roleOf(stream: number, taskId: number | null): "root" | "child" | "standby" {
+  if (stream === 0) return "child";
+  return taskId === null ? "standby" : "root";
+}
+
+/** An abort wins over everything, a finalize over a switch: both take the reason for the switch away. */
+function nextOf(run: ReplicateRun, streams: Background, watching: Background): Next {
+  const { flags } = run;
+  if (streams.failure() !== null || watching.failure() !== null) return "failed";
+  if (flags.isAborted) return "abort";
+  if (flags.isFinalized) return "finalize";
+  if (flags.wantsSwitch && run.isReady) return "switch";
+  // Between two looks only; the streams resume from the positions in the databases.
+  if (workflowInfo().continueAsNewSuggested) return "continueAsNew";
+  return "wait";
+}
