@@ -12,7 +12,7 @@ import type {
   StreamStatus,
 } from "../src/resharding/model/activities.js";
 import type { MigrationRef, StreamNumber } from "../src/resharding/model/migration.js";
-import type { TaskPolicy } from "../src/resharding/model/tasks.js";
+import type { TaskPolicy } from "../src/resharding/model/policy.js";
 import { preflight } from "../src/resharding/preflight/preflight-step.js";
 import { createStream, dropStream, streamStatus } from "../src/resharding/stream/stream-steps.js";
 import { installGates } from "../src/resharding/switch/install-gates-step.js";

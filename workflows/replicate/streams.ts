@@ -1,6 +1,5 @@
 import { condition, sleep } from "@temporalio/workflow";
-import { activity } from "../task/activity-options.js";
-import { together } from "../task/step-runner.js";
+import { together } from "../task/side-by-side.js";
 import type { ReplicateRun } from "./replicate-run.js";
 
 /** A stream that ended by itself is asked again after this: no busy loop, whatever ends it. */
@@ -15,10 +14,8 @@ async function streamShard(run: ReplicateRun, fromShard: number): Promise<never>
   const { ref, stream } = run.input;
   const summary = `stream ${stream}: read shard ${fromShard} of ${ref.source} -> ${ref.destination}`;
   for (;;) {
-    await run.step("runStream", () =>
-      activity("runStream", { summary })({ ref, stream, fromShard }),
-    );
-    // Drained by a switch. Committed, this loop is stopped; undone, the stream goes on.
+    await run.step("runStream", { summary }, { ref, stream, fromShard });
+    // Its worker shut down. In an attempt at a switch: committed, this loop is stopped; undone, it goes on.
     await condition(() => !run.isSwitching);
     await sleep(AGAIN_MS);
   }
