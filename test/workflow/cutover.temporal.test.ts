@@ -116,6 +116,31 @@ describe("a switch that is undone", () => {
   });
 });
 
+test("a stream whose worker shuts down in a switch goes on in it: the drain waits for its lanes", async () => {
+  const begun = () =>
+    stage.played.filter(
+      ({ name, input }) => name === "runStream" && (input as { stream: number }).stream === 0,
+    ).length;
+  let end = () => {};
+  const ended = new Promise<void>((wake) => {
+    end = wake;
+  });
+  stage.on("runStream", async () => {
+    await ended;
+    return { outcome: "cancelled" };
+  });
+  const { root } = await start({ autoCutover: false });
+  await until(() => begun() === 1, { timeoutMs: 20_000, what: "the stream" });
+  stage.on("runStream", untilCancelled);
+  stage.on("advanceSequences", async () => {
+    end();
+    await until(() => begun() === 2, { timeoutMs: 10_000, what: "its successor" });
+  });
+  await root.executeUpdate("cutover");
+  expect(await root.result()).toMatchObject({ outcome: "switched" });
+  expect(count("switchTraffic")).toBe(1);
+});
+
 describe("R43: resolve runs, whatever became of the switch, and only it is believed", () => {
   test("after success", async () => {
     stage.on("switchTraffic", async () => ({

@@ -1,4 +1,4 @@
-import { condition, sleep } from "@temporalio/workflow";
+import { condition, patched, sleep } from "@temporalio/workflow";
 import { together } from "../task/side-by-side.js";
 import type { ReplicateRun } from "./replicate-run.js";
 
@@ -15,8 +15,9 @@ async function streamShard(run: ReplicateRun, fromShard: number): Promise<never>
   const summary = `stream ${stream}: read shard ${fromShard} of ${ref.source} -> ${ref.destination}`;
   for (;;) {
     await run.step("runStream", { summary }, { ref, stream, fromShard });
-    // Its worker shut down. In an attempt at a switch: committed, this loop is stopped; undone, it goes on.
-    await condition(() => !run.isSwitching);
+    // Its worker shut down. Also in an attempt at a switch it goes on at once, as after a crash, for the drain
+    // waits for it; code before this patch left that to the end of the attempt.
+    if (!patched("streams-go-on-in-a-switch")) await condition(() => !run.isSwitching);
     await sleep(AGAIN_MS);
   }
 }
