@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { chownSync, closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, closeSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import type { ServerAddress } from "../../src/backend/address.js";
 import { findPostgres } from "./binaries.js";
 import { makeDataFolder } from "./data-folder.js";
+import { makeServerFolder } from "./server-folder.js";
 import { unprivilegedUser } from "./unprivileged.js";
 
 export interface PostgresServer extends AsyncDisposable {
@@ -72,11 +72,11 @@ const DEFAULT_SETTINGS: Readonly<Record<string, string>> = {
 export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
   const { binDir, major } = await findPostgres(options.major);
   const user = unprivilegedUser();
-  const base = mkdtempSync(join(tmpdir(), "sluice-pg-"));
+  const base = makeServerFolder();
   const dataDir = join(base, "data");
   const logFile = join(base, "log");
   writeFileSync(logFile, "");
-  for (const path of [base, logFile]) if (user) chownSync(path, user.uid, user.gid);
+  if (user) chownSync(logFile, user.uid, user.gid);
   makeDataFolder(binDir, dataDir);
   if (options.hba) writeFileSync(join(dataDir, "pg_hba.conf"), `${options.hba.join("\n")}\n`);
   const port = await freePort();
