@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { EngineContext } from "../../src/resharding/context.js";
 import type { SwitchReport } from "../../src/resharding/model/activities.js";
 import type { MigrationRef, Side } from "../../src/resharding/model/migration.js";
@@ -72,7 +73,7 @@ export class EngineCycle {
         verifyMaxAgeMs: 60_000,
         acceptUniqueWithoutShardingKey: false,
         leftBehind: [],
-        pgDumpPath: "pg_dump",
+        pgDumpPath: join(server.binDir, "pg_dump"),
       },
       log: silentLog,
       signal: new AbortController().signal,
