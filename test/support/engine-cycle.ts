@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { EngineContext } from "../../src/resharding/context.js";
 import { copyRange } from "../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../src/resharding/copy/plan-copy-step.js";
@@ -74,7 +75,7 @@ export class EngineCycle {
         verifyMaxAgeMs: 60_000,
         acceptUniqueWithoutShardingKey: false,
         leftBehind: [],
-        pgDumpPath: "pg_dump",
+        pgDumpPath: join(server.binDir, "pg_dump"),
       },
       log: silentLog,
       signal: new AbortController().signal,
