@@ -103,13 +103,13 @@ async function probeLoginRoles(client: SqlClient, ref: MigrationRef): Promise<vo
   );
   const blocked = result.rows.map((row) => row.rolname);
   if (blocked.length > 0) {
-    throw new GateProbeFailed(blocked.join(", "));
+    throw new GateUnreadable(blocked.join(", "));
   }
 }
 
 /** Installing the gate would have stopped an application. */
-export class GateProbeFailed extends SluiceError {
-  readonly code = "SLUICE_GATE_INCOMPLETE";
+export class GateUnreadable extends SluiceError {
+  readonly code = "SLUICE_GATE_UNREADABLE";
   readonly sqlState = SQLSTATE.insufficientPrivilege;
   readonly recovery = "operator";
   constructor(roles: string, options: ErrorFields = {}) {
