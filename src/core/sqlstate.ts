@@ -5,10 +5,11 @@ export type SqlState = Brand<string, "SqlState">;
 const state = (code: string) => code as SqlState;
 
 /**
- * SQLSTATEs that we send, under PostgreSQL's condition names.
+ * SQLSTATEs that we send or act on, under PostgreSQL's condition names.
  * @see https://www.postgresql.org/docs/current/errcodes-appendix.html
  */
 export const SQLSTATE = {
+  successfulCompletion: state("00000"),
   connectionFailure: state("08006"),
   serverRejectedConnection: state("08004"),
   protocolViolation: state("08P01"),
@@ -16,7 +17,11 @@ export const SQLSTATE = {
   nullValueNotAllowed: state("22004"),
   cardinalityViolation: state("21000"),
   invalidParameterValue: state("22023"),
+  invalidBinaryRepresentation: state("22P03"),
   badCopyFileFormat: state("22P04"),
+  foreignKeyViolation: state("23503"),
+  uniqueViolation: state("23505"),
+  exclusionViolation: state("23P01"),
   triggeredDataChangeViolation: state("27000"),
   noActiveSqlTransaction: state("25P01"),
   inFailedSqlTransaction: state("25P02"),
@@ -25,14 +30,23 @@ export const SQLSTATE = {
   invalidAuthorizationSpecification: state("28000"),
   invalidPassword: state("28P01"),
   invalidCatalogName: state("3D000"),
+  invalidSchemaName: state("3F000"),
   serializationFailure: state("40001"),
   statementCompletionUnknown: state("40003"),
+  deadlockDetected: state("40P01"),
   syntaxError: state("42601"),
   insufficientPrivilege: state("42501"),
   undefinedObject: state("42704"),
   undefinedTable: state("42P01"),
+  duplicateColumn: state("42701"),
+  duplicateFunction: state("42723"),
   duplicateObject: state("42710"),
   duplicatePreparedStatement: state("42P05"),
+  duplicateSchema: state("42P06"),
+  duplicateTable: state("42P07"),
+  invalidForeignKey: state("42830"),
+  invalidTableDefinition: state("42P16"),
+  wrongObjectType: state("42809"),
   tooManyConnections: state("53300"),
   configurationLimitExceeded: state("53400"),
   objectNotInPrerequisiteState: state("55000"),

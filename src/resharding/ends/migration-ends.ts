@@ -90,7 +90,7 @@ async function beginOnShard(context: EngineContext, input: BeginInput): Promise<
       [ref.id, spec.tables.map((table) => table.schema), spec.tables.map((table) => table.name)],
     );
   } catch (cause) {
-    if (sqlStateOf(cause) !== "23505") throw cause;
+    if (sqlStateOf(cause) !== SQLSTATE.uniqueViolation) throw cause;
     await client.query("ROLLBACK");
     throw new MigrationExists(`${input.side} shard ${input.shard}`, { cause });
   }
@@ -197,8 +197,8 @@ async function emptyTables(client: SqlClient, tables: readonly string[]): Promis
   try {
     await client.query(`TRUNCATE ${tables.join(", ")}`);
   } catch (error) {
-    // feature_not_supported: referenced in a foreign key from outside.
-    if (sqlStateOf(error) !== "0A000") throw error;
+    // Referenced in a foreign key from outside.
+    if (sqlStateOf(error) !== SQLSTATE.featureNotSupported) throw error;
     for (const table of tables) await client.query(`DELETE FROM ${table}`);
   }
   await client.query("RESET session_replication_role");
