@@ -41,14 +41,11 @@ const FIELDS: Readonly<Partial<Record<GeneralKeyName, GeneralField>>> = {
   client_login_timeout: "clientLoginTimeoutMs",
   shutdown_timeout: "shutdownTimeoutMs",
   cutover_traffic_stop_threshold: "cutoverTrafficStopThresholdBytes",
-  cutover_replication_lag_threshold: "cutoverReplicationLagThresholdBytes",
-  cutover_last_transaction_delay: "cutoverLastTransactionDelayMs",
-  cutover_timeout: "cutoverTimeoutMs",
-  cutover_timeout_action: "cutoverTimeoutAction",
   cutover_save_config: "cutoverSaveConfig",
   resharding_copy_format: "reshardingCopyFormat",
   resharding_parallel_copies: "reshardingParallelCopies",
   two_phase_commit: "twoPhaseCommit",
+  log_level: "logLevel",
 };
 
 /** What SET takes (PgDog's list, without what stands in [rewrite]). */
