@@ -118,13 +118,10 @@ export async function copyFixture(
 
 const POLICY: EnginePolicy = {
   copyFormat: "binary",
-  parallelCopies: 2,
   copyRangeRows: 1000,
-  pauseCapMs: 5000,
   pauseBudgetMs: 1000,
   trafficStopThresholdBytes: 1_000_000,
   openTransactions: "wait",
-  silentNode: "abort",
   verifyMaxAgeMs: 60_000,
   acceptUniqueWithoutShardingKey: false,
   leftBehind: [],

@@ -54,7 +54,7 @@ export class EngineCycle {
   }
 
   context(overrides: Partial<EngineContext> = {}): EngineContext {
-    const { server, source, shards, column = "tenant_id", pauseCapMs = 8_000 } = this.#options;
+    const { server, source, shards, column = "tenant_id" } = this.#options;
     return {
       cluster: (name) => ({
         name,
@@ -65,13 +65,10 @@ export class EngineCycle {
       }),
       policy: {
         copyFormat: "binary",
-        parallelCopies: 2,
         copyRangeRows: 1_000,
-        pauseCapMs,
         pauseBudgetMs: 5_000,
         trafficStopThresholdBytes: 1_000_000,
         openTransactions: "wait",
-        silentNode: "abort",
         verifyMaxAgeMs: 60_000,
         acceptUniqueWithoutShardingKey: false,
         leftBehind: [],
@@ -152,7 +149,7 @@ export class EngineCycle {
     await advanceSequences(this.context(), { ref, serving });
     const attempt = async () => {
       const context = this.context();
-      const capMs = context.policy.pauseCapMs;
+      const capMs = this.#options.pauseCapMs ?? 8_000;
       const decision = await prepareDecision(context, { ref, stream, serving, capMs });
       const report = await switchTraffic(context, { ref, decision, nodes: [] });
       const result = await resolve(context, { ref, decision, as: "coordinator" });
