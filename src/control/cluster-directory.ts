@@ -6,7 +6,7 @@ import type { Cluster, EnginePolicy } from "../resharding/context.js";
 
 /** Nobody is named who may do DDL, COPY and replication there. */
 export class SchemaOwnerMissing extends SluiceError {
-  readonly code = "SLUICE_CONFIG_INVALID";
+  readonly code = "SLUICE_SCHEMA_OWNER_MISSING";
   readonly sqlState = SQLSTATE.configFileError;
   readonly recovery = "operator";
   constructor(database: string, options: ErrorFields = {}) {
@@ -54,13 +54,10 @@ export function enginePolicyOf(config: Config): EnginePolicy {
   const { general, sluice } = config;
   return {
     copyFormat: general.reshardingCopyFormat,
-    parallelCopies: general.reshardingParallelCopies,
     copyRangeRows: sluice.copyRangeRows,
-    pauseCapMs: sluice.pauseCapMs,
     pauseBudgetMs: sluice.pauseBudgetMs,
     trafficStopThresholdBytes: general.cutoverTrafficStopThresholdBytes,
     openTransactions: sluice.openTransactions,
-    silentNode: sluice.silentNode,
     verifyMaxAgeMs: sluice.verifyMaxAgeMs,
     acceptUniqueWithoutShardingKey: sluice.acceptUniqueWithoutShardingKey,
     leftBehind: sluice.leftBehind,

@@ -27,7 +27,11 @@ process.on("message", (message: ToDataPlane | SocketMessage, handle: unknown) =>
   if (message.kind === "shutdown")
     // It stays to refuse new clients until the parent has stopped listening and ends the channel.
     void dataPlane.shutdown(message.timeoutMs).finally(() => send({ kind: "drained" }));
-  else if (message.kind !== "socket") dataPlane.handle(message);
+  else if (message.kind !== "socket") {
+    if (message.kind === "topology")
+      log.setLevel(logLevel(process.env, message.config.general.logLevel));
+    dataPlane.handle(message);
+  }
   // Without a handle the client has gone between the two processes.
   else if (handle instanceof Socket) dataPlane.attach(handle);
 });

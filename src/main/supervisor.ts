@@ -3,11 +3,12 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { hostname } from "node:os";
 import { AdminExecutor } from "../admin/executor.js";
+import { logLevel } from "../config/environment.js";
 import type { Config } from "../config/model.js";
 import { type ConfigPaths, readConfig } from "../config/read-config.js";
 import { NodeAgent } from "../control/node/node-agent.js";
 import type { TaskClient } from "../control/task-api.js";
-import type { Log } from "../observe/log.js";
+import type { ProcessLog } from "../observe/log.js";
 import { connectPromptTasks } from "./cli/prompt-tasks.js";
 import { NodeHost } from "./node-host.js";
 import { DataPlaneProcesses } from "./processes/data-plane-processes.js";
@@ -18,7 +19,7 @@ const LISTEN_BACKLOG = 4_096;
 
 export interface SupervisorOptions {
   readonly paths: ConfigPaths;
-  readonly log: Log;
+  readonly log: ProcessLog;
 }
 
 /**
@@ -27,7 +28,7 @@ export interface SupervisorOptions {
  */
 export class Supervisor {
   readonly #paths: ConfigPaths;
-  readonly #log: Log;
+  readonly #log: ProcessLog;
   readonly #planes: DataPlaneProcesses;
   readonly #agent: NodeAgent;
   readonly #workers: WorkerProcesses;
@@ -45,6 +46,7 @@ export class Supervisor {
     this.#paths = options.paths;
     this.#log = options.log;
     this.#files = readConfig(options.paths);
+    this.#log.setLevel(logLevel(process.env, this.#files.general.logLevel));
     for (const warning of this.#files.warnings) this.#log.warn(warning);
     const { general, sluice } = this.#files;
     this.#identity = {
@@ -142,6 +144,7 @@ export class Supervisor {
       this.#log.warn("host, port and workers change at the next start");
     await this.#agent.reload(files);
     this.#files = files;
+    this.#log.setLevel(logLevel(process.env, next.logLevel));
   }
 
   #forwardAdmin(): void {

@@ -5,7 +5,7 @@ import { saveConfig } from "../../config/save.js";
 import type { Log } from "../../observe/log.js";
 import type { AdminValue } from "../../proxy/channel.js";
 import type { EngineContext } from "../../resharding/context.js";
-import { unfence } from "../../resharding/ends/migration-ends.js";
+import { unfence } from "../../resharding/ends/unfence.js";
 import { type MigrationRef, otherSide } from "../../resharding/model/migration.js";
 import { type Decision, markAborted } from "../../resharding/switch/decision.js";
 import { reportHeld, reportNode } from "../../resharding/switch/nodes.js";

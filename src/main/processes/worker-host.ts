@@ -68,6 +68,7 @@ export function runWorkerProcess(
   process.on("message", (message: ToWorker) => {
     if (message.kind === "config") {
       config = message.config;
+      log.setLevel(logLevel(process.env, config.general.logLevel));
       if (supervisor === null) begin(message.config, message.node);
     } else if (message.kind === "shutdown") void shutDown(supervisor);
     else for (const listener of listeners) listener(message);
