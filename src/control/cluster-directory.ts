@@ -2,7 +2,7 @@ import { schemaAdminOf, serverCredentials } from "../config/credentials.js";
 import type { Config, DatabaseConfig } from "../config/model.js";
 import { DatabaseUnknown, type ErrorFields, SluiceError } from "../core/errors.js";
 import { SQLSTATE } from "../core/sqlstate.js";
-import type { Cluster, EnginePolicy } from "../resharding/context.js";
+import type { Cluster } from "../resharding/context.js";
 
 /** Nobody is named who may do DDL, COPY and replication there. */
 export class SchemaOwnerMissing extends SluiceError {
@@ -46,24 +46,5 @@ function addressOf(config: Config, database: DatabaseConfig): Cluster["shards"][
     database: database.databaseName,
     user: credentials.user,
     password: credentials.password,
-  };
-}
-
-/** What the engine obeys, from pgdog.toml and sluice.toml. */
-export function enginePolicyOf(config: Config): EnginePolicy {
-  const { general, sluice } = config;
-  return {
-    copyFormat: general.reshardingCopyFormat,
-    parallelCopies: general.reshardingParallelCopies,
-    copyRangeRows: sluice.copyRangeRows,
-    pauseCapMs: sluice.pauseCapMs,
-    pauseBudgetMs: sluice.pauseBudgetMs,
-    trafficStopThresholdBytes: general.cutoverTrafficStopThresholdBytes,
-    openTransactions: sluice.openTransactions,
-    silentNode: sluice.silentNode,
-    verifyMaxAgeMs: sluice.verifyMaxAgeMs,
-    acceptUniqueWithoutShardingKey: sluice.acceptUniqueWithoutShardingKey,
-    leftBehind: sluice.leftBehind,
-    pgDumpPath: config.pgDumpPath,
   };
 }
