@@ -1,4 +1,4 @@
-import { schemaAdminOf, serverCredentials } from "../config/credentials.js";
+import { ownerCredentials } from "../config/credentials.js";
 import type { Config, DatabaseConfig } from "../config/model.js";
 import { DatabaseUnknown, type ErrorFields, SluiceError } from "../core/errors.js";
 import { SQLSTATE } from "../core/sqlstate.js";
@@ -35,16 +35,12 @@ export function clusterOf(config: Config, name: string): Cluster {
 }
 
 function addressOf(config: Config, database: DatabaseConfig): Cluster["shards"][number] {
-  const admin = schemaAdminOf(config, database.name);
-  if (!admin && database.user === null) throw new SchemaOwnerMissing(database.name);
-  const credentials = admin
-    ? serverCredentials(database, admin)
-    : { user: database.user ?? "", password: database.password };
+  const credentials = ownerCredentials(config, database);
+  if (!credentials) throw new SchemaOwnerMissing(database.name);
   return {
     host: database.host,
     port: database.port,
     database: database.databaseName,
-    user: credentials.user,
-    password: credentials.password,
+    ...credentials,
   };
 }
