@@ -1,6 +1,16 @@
+import { assert } from "../core/assert.js";
 import type { Brand } from "../core/brand.js";
 
+/** Number of a shard within its database, from 0. */
 export type ShardId = Brand<number, "ShardId">;
+
+/** @throws InvariantBroken when it is no whole number from 0 */
+export function shardId(shard: number): ShardId {
+  assert(Number.isInteger(shard) && shard >= 0, "a shard is a whole number from 0");
+  return shard as ShardId;
+}
+
+export const FIRST_SHARD = shardId(0);
 
 /** One server that holds a shard. */
 export interface ShardServer {
