@@ -10,7 +10,8 @@ import { type MigrationRef, otherSide } from "../../resharding/model/migration.j
 import { type Decision, markAborted } from "../../resharding/switch/decision.js";
 import { reportHeld, reportNode } from "../../resharding/switch/nodes.js";
 import { resolve } from "../../resharding/switch/resolve-step.js";
-import { clusterOf, enginePolicyOf } from "../cluster-directory.js";
+import { clusterOf } from "../cluster-directory.js";
+import { enginePolicyOf } from "../policy.js";
 import type { DataPlaneGroup } from "./data-plane-group.js";
 import {
   type EffectiveConfig,
