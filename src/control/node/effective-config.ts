@@ -3,7 +3,8 @@ import { swapDatabases } from "../../config/swap.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { otherSide, type Side } from "../../resharding/model/migration.js";
-import { type Decision, servingOf } from "../../resharding/switch/decision.js";
+import { servingOf } from "../../resharding/model/protocol.js";
+import type { Decision } from "../../resharding/switch/decision.js";
 
 /** The files, with the names exchanged as the committed decisions say. */
 export interface EffectiveConfig {
