@@ -281,11 +281,11 @@ export type NodeDuty =
 
 /**
  * A statement that a gate refused:
- * - lookAgain: nothing is decided yet; it waits, and the node looks again.
- * - answerWhenHeld: the release of the hold is the reason to try again.
+ * - answer: no switch is in sight, so the refusal is the client's answer.
+ * - lookAgain: it waits, and the node looks again; once it holds, the release is the reason to try again.
  * - resolveThenAnswer: gates first, then it is tried again.
  */
-export type StaleDuty = "lookAgain" | "answerWhenHeld" | "resolveThenAnswer";
+export type StaleDuty = "answer" | "lookAgain" | "resolveThenAnswer";
 
 export interface NodeRow {
   /** About the latest decision of a migration, and about the last committed one. */
@@ -298,16 +298,17 @@ export interface NodeRow {
 /** R29: what a node does about a decision in each state. Time only makes things go on; tokens make it safe. */
 export const NODE: Readonly<Record<DecisionState, NodeRow>> = {
   // Held, and the row is gone: a server came back from the past, so the witnesses have to be asked (R31).
-  none: { free: "nothing", holding: "resolveThenRelease", stale: "lookAgain" },
+  none: { free: "nothing", holding: "resolveThenRelease", stale: "answer" },
   // Held, and planned again: the same, a failover lost what was prepared.
   planned: { free: "nothing", holding: "resolveThenRelease", stale: "lookAgain" },
-  prepared: { free: "hold", holding: "hold", stale: "answerWhenHeld" },
-  expired: { free: "holdAndResolve", holding: "holdAndResolve", stale: "answerWhenHeld" },
+  prepared: { free: "hold", holding: "hold", stale: "lookAgain" },
+  expired: { free: "holdAndResolve", holding: "holdAndResolve", stale: "lookAgain" },
   committed: { free: "holdUntilOpened", holding: "holdUntilOpened", stale: "resolveThenAnswer" },
   opened: { free: "adopt", holding: "adopt", stale: "resolveThenAnswer" },
   aborted: { free: "nothing", holding: "resolveThenRelease", stale: "resolveThenAnswer" },
 };
 
+/** What a node does about a decision; `isHolding`: its clients wait under this decision's token. */
 export function nodeDuty(state: DecisionState, isHolding: boolean): NodeDuty {
   return isHolding ? NODE[state].holding : NODE[state].free;
 }
