@@ -155,7 +155,10 @@ describe("the statements do what the table of the decision says", () => {
     await put(state);
     const said = await STATEMENTS[event](state);
     const refused = refusalOf(state, event);
-    expect(await now()).toBe(refused === null ? nextState(state, event) : state);
+    const expected = refused === null ? nextState(state, event) : state;
+    expect(await now()).toBe(expected);
+    const stored = await readDecision(control, fixture.ref, EPOCH);
+    expect(stored?.isOpened ?? false).toBe(expected === "opened");
     if (said !== null) expect(said).toBe(refused === null);
   });
 
