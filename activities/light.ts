@@ -10,7 +10,7 @@ import type {
   StreamStatus,
 } from "../src/resharding/model/activities.js";
 import type { MigrationRef, StreamNumber } from "../src/resharding/model/migration.js";
-import type { TaskPolicy } from "../src/resharding/model/tasks.js";
+import type { TaskPolicy } from "../src/resharding/model/policy.js";
 import { preflight } from "../src/resharding/preflight/preflight-step.js";
 import { createStream } from "../src/resharding/stream/create-stream-step.js";
 import { dropStream } from "../src/resharding/stream/drop-stream-step.js";
