@@ -1,5 +1,6 @@
-import type { AdminHost, CutoverRow, MaintenanceFlag } from "../admin/host.js";
+import type { AdminHost, MaintenanceFlag } from "../admin/host.js";
 import type { Config } from "../config/model.js";
+import type { CutoverRow } from "../control/node/cutover-row.js";
 import type { NodeAgent } from "../control/node/node-agent.js";
 import type { TaskClient } from "../control/task-api.js";
 import type { Log } from "../observe/log.js";

@@ -3,7 +3,6 @@ import type { Config } from "../../config/model.js";
 import type { ConfigPaths } from "../../config/read-config.js";
 import { saveConfig } from "../../config/save.js";
 import type { Log } from "../../observe/log.js";
-import type { AdminValue } from "../../proxy/channel.js";
 import type { EngineContext } from "../../resharding/context.js";
 import { unfence } from "../../resharding/ends/migration-ends.js";
 import { type MigrationRef, otherSide } from "../../resharding/model/migration.js";
@@ -11,6 +10,7 @@ import { type Decision, markAborted } from "../../resharding/switch/decision.js"
 import { reportHeld, reportNode } from "../../resharding/switch/nodes.js";
 import { resolve } from "../../resharding/switch/resolve-step.js";
 import { clusterOf, enginePolicyOf } from "../cluster-directory.js";
+import { type CutoverRow, cutoverRow } from "./cutover-row.js";
 import type { DataPlaneGroup } from "./data-plane-group.js";
 import {
   type EffectiveConfig,
@@ -149,7 +149,7 @@ export class NodeAgent {
   }
 
   /** One row per decision, newest first, for SHOW CUTOVER. */
-  async showCutover(): Promise<readonly Readonly<Record<string, AdminValue>>[]> {
+  async showCutover(): Promise<readonly CutoverRow[]> {
     await this.#lookNow();
     return this.#migrations.flatMap((migration) =>
       [...migration.decisions].reverse().map((decision) => cutoverRow(migration, decision)),
@@ -462,26 +462,4 @@ export class NodeAgent {
       this.#log.error("cannot save the configuration files", { error: String(error) });
     }
   }
-}
-
-function cutoverRow(
-  migration: KnownMigration,
-  decision: Decision,
-): Readonly<Record<string, AdminValue>> {
-  const { steps, pauseMs } = decision.timings;
-  return {
-    database: migration.source,
-    migration: migration.id,
-    epoch: decision.epoch,
-    state: decision.state,
-    serving: decision.serving,
-    expires_in_ms: decision.state === "prepared" ? Math.round(decision.expiresInMs ?? 0) : null,
-    reason: decision.reason,
-    pause_ms: pauseMs ?? null,
-    step_pause_ms: steps?.pause ?? null,
-    step_synchronize_ms: steps?.synchronize ?? null,
-    step_swap_ms: steps?.swap ?? null,
-    step_reverse_ms: steps?.reverse ?? null,
-    step_resume_ms: steps?.resume ?? null,
-  };
 }

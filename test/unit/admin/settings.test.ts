@@ -1,5 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { changeOf, configRows, SettingInvalid, SettingUnknown } from "../../../src/admin/settings.js";
+import {
+  changeOf,
+  configRows,
+  SettingInvalid,
+  SettingUnknown,
+} from "../../../src/admin/settings.js";
 import { parseConfig } from "../../../src/config/read-config.js";
 
 const CONFIG = parseConfig(
