@@ -7,9 +7,9 @@ import {
   dropStream,
   runStream,
 } from "../../../src/resharding/stream/stream-steps.js";
-import { finalCompare } from "../../../src/resharding/verify/final-compare.js";
 import { verifyPass } from "../../../src/resharding/verify/verify-pass-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";
+import { finalCompare } from "../../support/compare/final-compare.js";
 import { copyFixture } from "../../support/copy-fixture.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 
