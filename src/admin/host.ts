@@ -1,5 +1,5 @@
 import type { Config } from "../config/model.js";
-import type { CutoverRow } from "../control/node/cutover-row.js";
+import type { CutoverRow } from "../control/node/answers.js";
 import type { TaskClient } from "../control/task-api.js";
 import type { Log } from "../observe/log.js";
 import type { AdminRow } from "../proxy/channel.js";

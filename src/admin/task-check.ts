@@ -82,8 +82,7 @@ async function connectCheck(server: ServerAddress): Promise<SqlClient> {
     const cause = error instanceof Error ? error.cause : undefined;
     const state = sqlStateOf(cause);
     // Class 28: the server is there and says no.
-    if (state?.startsWith("28"))
-      throw new SchemaOwnerRefused(server, { cause, sqlState: state as SqlState });
+    if (state?.startsWith("28")) throw new SchemaOwnerRefused(server, { cause, sqlState: state });
     throw error;
   }
 }

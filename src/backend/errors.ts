@@ -1,5 +1,5 @@
 import { type ErrorFields, SluiceError } from "../core/errors.js";
-import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import { parseSqlState, SQLSTATE, type SqlState } from "../core/sqlstate.js";
 import type { ErrorResponseFields } from "../wire/error-fields.js";
 
 /** A server's own refusal of a connection, with its SQLSTATE. */
@@ -12,7 +12,7 @@ export class ServerRefused extends SluiceError {
     super(`server ${server} refuses: ${fields.get("M") ?? "no message"}`, {
       hint: fields.get("H") ?? "Compare the server's user and password with users.toml.",
     });
-    this.sqlState = (fields.get("C") as SqlState | undefined) ?? SQLSTATE.serverRejectedConnection;
+    this.sqlState = parseSqlState(fields.get("C")) ?? SQLSTATE.serverRejectedConnection;
     this.fields = fields;
   }
 }

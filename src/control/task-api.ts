@@ -30,8 +30,6 @@ export interface TaskClient {
   stop(taskId: number): Promise<"OK" | "task not found">;
   /** One line for people about every running task: phase, what it waits for, CLI lines. */
   status(taskId: number): Promise<TaskDetails>;
-  /** Is Temporal answering, and since when is it (not)? Never waits. */
-  readonly connection: () => ConnectionState;
   close(): Promise<void>;
 }
 
@@ -105,11 +103,6 @@ export interface TaskDetails {
     } | null;
   } | null;
 }
-
-export type ConnectionState =
-  | { readonly kind: "up"; readonly sinceMs: number }
-  | { readonly kind: "connecting"; readonly sinceMs: number }
-  | { readonly kind: "down"; readonly sinceMs: number; readonly reason: string };
 
 /** Temporal did not answer in time. Nothing of what was asked may be assumed done or not done. */
 export class TemporalUnreachable extends SluiceError {

@@ -1,8 +1,18 @@
+import { assert } from "./assert.js";
 import type { Brand } from "./brand.js";
 
 export type SqlState = Brand<string, "SqlState">;
 
-const state = (code: string) => code as SqlState;
+/** What a server, or a driver, gave as an error's code; null where that is no SQLSTATE. */
+export function parseSqlState(code: string | undefined): SqlState | null {
+  return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? (code as SqlState) : null;
+}
+
+function state(code: string): SqlState {
+  const parsed = parseSqlState(code);
+  assert(parsed, `"${code}" is no SQLSTATE`);
+  return parsed;
+}
 
 /**
  * SQLSTATEs that we send or act on, under PostgreSQL's condition names.

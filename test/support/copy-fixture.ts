@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { connectSql } from "../../src/backend/sql-client.js";
 import type { Log } from "../../src/observe/log.js";
 import type { Cluster, EngineContext, EnginePolicy } from "../../src/resharding/context.js";
@@ -104,7 +105,7 @@ export async function copyFixture(
     destinations,
     context: (overrides = {}, policy = {}) => ({
       cluster,
-      policy: { ...POLICY, ...policy },
+      policy: { ...POLICY, pgDumpPath: join(server.binDir, "pg_dump"), ...policy },
       log: silentLog,
       signal: new AbortController().signal,
       heartbeat: () => {},

@@ -6,6 +6,7 @@ import type { EngineContext } from "../context.js";
 import { connectEngine, openSides, type Sides } from "../control/sides.js";
 import type { DecisionHandle, NodeInfo, StepTimings, SwitchReport } from "../model/activities.js";
 import { type MarkerMessage, type MigrationRef, otherSide } from "../model/migration.js";
+import { refusalOf } from "../model/protocol.js";
 import { emitMarker, type LaneWatch, openLaneWatch } from "../stream/lane-watch.js";
 import { settleAside } from "../stream/settle-aside.js";
 import { connectControl } from "./board.js";
@@ -105,7 +106,7 @@ export async function switchTraffic(
   const key = { ref: input.ref, epoch: input.decision.epoch, token: input.decision.token };
   clock.start();
   const prepared = await markPrepared(sessions.control, key);
-  if (!prepared) return clock.undone("the decision is not planned any more");
+  if (!prepared) return clock.undone(`the decision ${refusalOf("aborted", "prepare")}`);
   try {
     return await switchPrepared(context, { ...input, sides, sessions, clock, key, prepared });
   } catch (error) {
@@ -183,7 +184,7 @@ class GateRevoked extends Error {
 /** Signal, not failure: somebody aborted the decision before we could commit it. */
 class DecisionTaken extends Error {
   override readonly name = "DecisionTaken";
-  override readonly message = "the decision expired or was aborted before it could be committed";
+  override readonly message = `the decision ${refusalOf("expired", "commit")}`;
 }
 
 /**

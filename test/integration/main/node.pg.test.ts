@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { connect } from "node:net";
+import { join } from "node:path";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { builtLauncher } from "../../support/built.js";
@@ -69,7 +70,7 @@ async function connectTo(node: SluiceNode, database = "prod"): Promise<pg.Client
 
 function psql(node: SluiceNode, sql: string, password = "admin-secret") {
   const { status, stdout, stderr } = spawnSync(
-    "psql",
+    join(server.binDir, "psql"),
     ["-X", "-h", "127.0.0.1", "-p", String(node.port), "-U", "admin", "-d", "admin", "-c", sql],
     { encoding: "utf8", env: { ...process.env, PGPASSWORD: password, PGCONNECT_TIMEOUT: "10" } },
   );

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { AdminExecutor } from "../../../src/admin/executor.js";
 import type { AdminHost } from "../../../src/admin/host.js";
 import { parseConfig } from "../../../src/config/read-config.js";
-import type { CutoverRow } from "../../../src/control/node/cutover-row.js";
+import type { CutoverRow } from "../../../src/control/node/answers.js";
 import {
   type StartTask,
   type TaskClient,
@@ -82,7 +82,6 @@ function recorder(overrides: Partial<AdminHost> = {}) {
     status: async () => {
       throw new TaskUnknown("not here");
     },
-    connection: () => ({ kind: "up", sinceMs: 0 }),
     close: async () => {},
   };
   const host: AdminHost = {
