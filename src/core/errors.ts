@@ -75,9 +75,6 @@ export const ERROR_CODES = [
   "SLUICE_ROW_NOT_MOVED",
 ] as const;
 
-/** Meant several things, or were never thrown. Kept so that nobody gives them a meaning again. */
-export const RETIRED_CODES = ["SLUICE_SESSION_REFUSED", "SLUICE_VERIFY_DIFFERENT"] as const;
-
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** What a client sees beside the message. */
