@@ -36,7 +36,7 @@ const STATS = [
 /**
  * What every SHOW returns, in order. Names, order and types are PgDog's where it has the command, as clients
  * read columns by position and drivers by type: ids are bigint, other numbers numeric, flags bool, times text;
- * in the tables of a migration every number is bigint. Ours alone: cutover, nodes, maintenance.
+ * in the tables of a migration every number is bigint. Ours alone: cutover, nodes, maintenance, evidence.
  *
  * Longer than other files: a table.
  */
@@ -215,6 +215,18 @@ export const SHOW_COLUMNS: Readonly<Record<ShowName, readonly AdminColumn[]>> = 
     ban_time_left: "numeric",
   }),
   instance_id: columns({ instance_id: "text" }),
+  evidence: columns({
+    migration: "text",
+    server: "text",
+    step: "text",
+    scope: "text",
+    schema: "text",
+    table: "text",
+    code: "text",
+    reason: "text",
+    noted_at: "text",
+    evidence: "text",
+  }),
 };
 
 function statsColumns(): readonly AdminColumn[] {

@@ -4,6 +4,7 @@ import { quoteQualified } from "../../core/identifier.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Cluster, EngineContext } from "../context.js";
 import { ensureControlSchema } from "../control/control-schema.js";
+import { forgetEvidence } from "../control/evidence.js";
 import {
   connectEngine,
   isMissingControlSchema,
@@ -212,6 +213,7 @@ async function closeBooks(
 ): Promise<void> {
   await client.query("DELETE FROM sluice.moving_table WHERE migration = $1", [ref.id]);
   await client.query("DELETE FROM sluice.copy_chunk WHERE migration = $1", [ref.id]);
+  await forgetEvidence(client, { ref });
   await client.query("UPDATE sluice.migration SET state = $2 WHERE id = $1", [ref.id, state]);
 }
 
