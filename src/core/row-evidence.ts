@@ -6,7 +6,7 @@ const MAX_CHARACTERS = 8_000;
 /**
  * R56: text that may hold values of a row. An error carries it from where the row was met to the column that
  * keeps it, in the user's own database. On the way it cannot be shown: not by a log, a message, a payload or a
- * stack. `rowTextOf` opens it, and may be imported by those alone who write that column (eslint).
+ * stack. `RowEvidence.open` is for those alone who write that column (eslint).
  */
 export class RowEvidence {
   readonly #text: string;

@@ -23,7 +23,9 @@ export async function showEvidence(paths: ConfigPaths, task: number | null): Pro
 function describe(row: EvidenceStatus): string {
   const table = row.table === "" ? "" : `, table ${row.schema}.${row.table}`;
   const at = row.notedAt === null ? "" : `, ${formatTime(row.notedAt)}`;
-  const lines = (row.evidence ?? "no row is named").split("\n").map((line) => `    ${line}`);
+  // Somebody's row must not steer the terminal.
+  const text = (row.evidence ?? "no row is named").split("\n");
+  const lines = text.map((line) => `    ${line.replaceAll(/\p{Cc}/gu, "\u{fffd}")}`);
   return [
     `${row.step} (${row.scope})${table} on ${row.server}${at}`,
     `  ${row.reason}${row.code === "" ? "" : ` (${row.code})`}`,

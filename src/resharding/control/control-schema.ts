@@ -49,7 +49,8 @@ async function addColumn(
     "SELECT FROM pg_attribute WHERE attrelid = to_regclass('sluice.' || $1) AND attname = $2",
     [table, column],
   );
-  if (rowCount === 0) await client.query(`ALTER TABLE sluice.${table} ADD COLUMN ${column} ${type}`);
+  if (rowCount === 0)
+    await client.query(`ALTER TABLE sluice.${table} ADD COLUMN ${column} ${type}`);
 }
 
 const STATEMENTS: readonly string[] = [

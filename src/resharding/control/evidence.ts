@@ -125,7 +125,8 @@ export async function keepLeftEvidence(
   const ref = failed.input.map(refIn).find((one) => one !== null);
   if (!ref) return;
   const address = firstShard(cluster, ref);
-  if (address) await keepEvidence(address, { ref, step: "other", scope: failed.step }, failed.error);
+  if (address)
+    await keepEvidence(address, { ref, step: "other", scope: failed.step }, failed.error);
 }
 
 function firstShard(

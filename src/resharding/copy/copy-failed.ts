@@ -37,7 +37,8 @@ export function toCopyFailed(error: unknown, what: string): unknown {
   const state = sent?.code ?? null;
   const isTransient =
     state === null || state === "55P03" || TRANSIENT.some((prefix) => state.startsWith(prefix));
-  const seen = sent?.evidence === undefined ? "" : " SHOW EVIDENCE has what the server said of rows.";
+  const seen =
+    sent?.evidence === undefined ? "" : " SHOW EVIDENCE has what the server said of rows.";
   return new CopyFailed(`copy of ${what} failed: ${tell(error)}`, {
     recovery: isTransient ? "retry" : "operator",
     cause: error,

@@ -149,7 +149,11 @@ async function judge(
   if (DUPLICATE.has(state) || DUPLICATE_OF[statement.object.kind] === state) {
     const difference = await compareExisting(run, statement);
     if (difference !== null)
-      throw await failed(run, { statement, ordinal, error }, { reason: `${reason}; ${difference}` });
+      throw await failed(
+        run,
+        { statement, ordinal, error },
+        { reason: `${reason}; ${difference}` },
+      );
     await markFinished(run, ordinal);
     return { kind: "done" };
   }
