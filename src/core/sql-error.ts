@@ -115,8 +115,14 @@ function messageOf(fields: ServerErrorFields): string {
     column === undefined ? "" : `column "${column}"`,
     constraint === undefined ? "" : `constraint "${constraint}"`,
     dataType === undefined ? "" : `type "${dataType}"`,
+    lineOf(fields.where),
   ].filter((place) => place !== "");
   return [`${condition} (SQLSTATE ${code})`, ...places].join(", ");
+}
+
+/** Which row of a COPY: "COPY orders, line 3, column n". What follows the colon is the value or the row. */
+function lineOf(where = ""): string {
+  return /^COPY [^:"\n]*, line \d+(?:, column [^:"\n]*)?(?=[:"\n]|$)/u.exec(where)?.[0] ?? "";
 }
 
 type Names = Pick<ServerErrorFields, "schema" | "table" | "column" | "dataType" | "constraint">;

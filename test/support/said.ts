@@ -19,9 +19,12 @@ export function plantedIn(text: string): readonly string[] {
   const decoded = [...text.matchAll(/[A-Za-z0-9+/]{12,}={0,2}/gu)].map(([run]) =>
     Buffer.from(run, "base64").toString("latin1"),
   );
-  const everything = [text, ...decoded].join("\n");
+  // In any case: PostgreSQL folds what it takes for a name.
+  const everything = [text, ...decoded].join("\n").toLowerCase();
   return VALUES.filter((value) =>
-    [value, Buffer.from(value).toString("hex")].some((form) => everything.includes(form)),
+    [value.toLowerCase(), Buffer.from(value).toString("hex")].some((form) =>
+      everything.includes(form),
+    ),
   );
 }
 
