@@ -2,6 +2,7 @@ import { setMaxListeners } from "node:events";
 import pg from "pg";
 import { ServerUnreachable } from "../core/errors.js";
 import { SqlError } from "../core/sql-error.js";
+import type { SqlState } from "../core/sqlstate.js";
 import { tell } from "../core/tell.js";
 import { describeAddress, type ServerAddress } from "./address.js";
 
@@ -130,6 +131,6 @@ export function asSqlError<E>(error: E): E | SqlError {
 }
 
 /** SQLSTATE of an error that PostgreSQL sent, else null. */
-export function sqlStateOf(error: unknown): string | null {
+export function sqlStateOf(error: unknown): SqlState | null {
   return error instanceof SqlError ? error.code : null;
 }

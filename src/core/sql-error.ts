@@ -1,4 +1,5 @@
 import { RowEvidence } from "./row-evidence.js";
+import { parseSqlState, SQLSTATE, type SqlState } from "./sqlstate.js";
 
 /** What PostgreSQL sends with an error. @see https://www.postgresql.org/docs/current/protocol-error-fields.html */
 export interface ServerErrorFields {
@@ -24,8 +25,7 @@ export interface ServerErrorFields {
  */
 export class SqlError extends Error {
   override readonly name = "SqlError";
-  /** The SQLSTATE. */
-  readonly code: string;
+  readonly code: SqlState;
   readonly schema: string | undefined;
   readonly table: string | undefined;
   readonly column: string | undefined;
@@ -36,7 +36,7 @@ export class SqlError extends Error {
   constructor(fields: ServerErrorFields) {
     const isTellable = isMessageTellable(fields);
     super(isTellable ? fields.message : messageOf(fields));
-    this.code = fields.code ?? "";
+    this.code = parseSqlState(fields.code) ?? SQLSTATE.internalError;
     const names = namesOf(fields);
     this.schema = names.schema;
     this.table = names.table;

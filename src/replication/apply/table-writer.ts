@@ -1,13 +1,12 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { RowEvidence } from "../../core/row-evidence.js";
 import { SqlError } from "../../core/sql-error.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
 import { LaneRowExists, LaneRowMissing } from "../errors.js";
 import { appendTuple, TextArray } from "../text-array.js";
 import { columnText, type Tuple, unchangedMask } from "../tuple.js";
 import { type AppliedTable, describeTable } from "./applied-table.js";
 import { deleteSql, insertSql, updateSql } from "./table-sql.js";
-
-const UNIQUE_VIOLATION = "23505";
 
 export interface Update {
   readonly match: Tuple;
@@ -174,7 +173,7 @@ export class TableWriter {
   }
 
   #asRowExists(error: unknown, operation: string): unknown {
-    if (!(error instanceof SqlError) || error.code !== UNIQUE_VIOLATION) return error;
+    if (!(error instanceof SqlError) || error.code !== SQLSTATE.uniqueViolation) return error;
     const constraint = error.constraint === undefined ? "" : ` by constraint "${error.constraint}"`;
     return new LaneRowExists(
       `${operation} in ${describeTable(this.#table)} meets an existing row${constraint}`,

@@ -127,7 +127,7 @@ describe("a migration that stops at rows", () => {
     await expectNowhereElse();
     // What a person is told without the row leads to it.
     expect(await sluice("migrate", "status", "1")).toMatch(
-      /public\.countries range 0 failed: raise exception.*[^]*SHOW EVIDENCE/,
+      /public\.countries range 0 failed: raise exception[\s\S]*SHOW EVIDENCE/,
     );
   }, 180_000);
 

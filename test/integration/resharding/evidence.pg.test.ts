@@ -5,12 +5,13 @@ import { type EvidenceStatus, readEvidence } from "../../../src/resharding/contr
 import { connectEngine } from "../../../src/resharding/control/sides.js";
 import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
-import { abortMigration } from "../../../src/resharding/ends/migration-ends.js";
+import { abortMigration } from "../../../src/resharding/ends/abort-step.js";
 import { workflowIds } from "../../../src/resharding/model/tasks.js";
 import { syncSchema } from "../../../src/resharding/schema/sync-schema-step.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { emitMarker } from "../../../src/resharding/stream/lane-watch.js";
 import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
-import { createStream, streamStatus } from "../../../src/resharding/stream/stream-steps.js";
+import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { verifyPass } from "../../../src/resharding/verify/verify-pass-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type CopyFixture, copyFixture, type FixtureOptions } from "../../support/copy-fixture.js";
