@@ -44,7 +44,7 @@ export class Said {
 
   note(what: unknown): void {
     this.#texts.push(inspect(what, { depth: 20, showHidden: true, maxStringLength: null }));
-    this.#texts.push(String(what), JSON.stringify(what) ?? "");
+    this.#texts.push(String(what), JSON.stringify([what]));
     if (what instanceof Error) this.#noteError(what);
   }
 
