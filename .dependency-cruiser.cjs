@@ -97,6 +97,14 @@ module.exports = {
       { path: "^src/", pathNot: "^src/(control|main)/" },
       { path: "@temporalio/" },
     ),
+    {
+      ...forbid(
+        "pg-at-the-door",
+        { pathNot: "^(test|src/(backend/sql-client|replication/walsender)[.]ts$)" },
+        { path: "node_modules/pg/", dependencyTypesNot: ["type-only"] },
+      ),
+      comment: "R56: errors of pg hold values; behind the door they are SqlError",
+    },
     forbid(
       "workflows-are-pure",
       { path: "^workflows/" },

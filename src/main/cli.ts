@@ -99,6 +99,16 @@ withFiles(migrate.command("report"))
     act(async () => await (await migrateCommands()).reportTask(pathsOf(options), id)),
   );
 
+withFiles(migrate.command("evidence"))
+  .description("the rows that a task stopped at, straight from the databases; shows their text")
+  .argument("[task]", "task id; none: all tasks, and Temporal is not asked", taskId)
+  .action((id: number | undefined, options: FileOptions) =>
+    act(async () => {
+      const { showEvidence } = await import("./cli/migrate-evidence.js");
+      return await showEvidence(pathsOf(options), id ?? null);
+    }),
+  );
+
 withMigration(program.command("schema-sync"))
   .description("bring the schema over, as SCHEMA_SYNC does")
   .option("--data-sync-complete", "the phase after the copy: indexes, foreign keys, triggers")
