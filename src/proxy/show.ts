@@ -1,13 +1,14 @@
 import type { ServerPool } from "../backend/server-pool.js";
 import type { ShardId } from "../topology/topology.js";
 import type { AdminRow } from "./channel.js";
-import type { Cluster } from "./clusters/cluster.js";
+import type { ServedDatabase } from "./databases/served-database.js";
 import type { Session } from "./session/session.js";
 
 /** Rows of SHOW CLIENTS, POOLS, SERVERS and STATS, in the order of PgDog's columns. */
 export function showClients(sessions: readonly Session[]): readonly AdminRow[] {
   return sessions.map((session) => {
-    const { client, state, counters } = session;
+    const { client, state } = session;
+    const { counters } = state;
     return [
       session.id,
       state.userName,
@@ -22,8 +23,8 @@ export function showClients(sessions: readonly Session[]): readonly AdminRow[] {
       counters.transactions,
       counters.twoPhaseTransactions,
       counters.waitMs,
-      counters.queryMs,
-      counters.queryMs,
+      Math.round(counters.queryMs),
+      Math.round(counters.transactionMs),
       client.bytesReceived,
       client.bytesSent,
       counters.errors,
@@ -36,26 +37,26 @@ export function showClients(sessions: readonly Session[]): readonly AdminRow[] {
 
 interface PoolEntry {
   readonly id: number;
-  readonly cluster: Cluster;
+  readonly served: ServedDatabase;
   readonly user: string;
   readonly shard: ShardId;
   readonly pool: ServerPool;
 }
 
-function poolsOf(clusters: readonly Cluster[]): readonly PoolEntry[] {
-  return clusters.flatMap((cluster) =>
-    cluster.pools.map((entry) => ({ ...entry, id: entry.pool.id, cluster })),
+function poolsOf(databases: readonly ServedDatabase[]): readonly PoolEntry[] {
+  return databases.flatMap((served) =>
+    served.pools.map((entry) => ({ ...entry, id: entry.pool.id, served })),
   );
 }
 
-export function showPools(clusters: readonly Cluster[]): readonly AdminRow[] {
-  return poolsOf(clusters).map(({ id, cluster, user, shard, pool }) => {
-    const account = cluster.database.users.get(user);
+export function showPools(databases: readonly ServedDatabase[]): readonly AdminRow[] {
+  return poolsOf(databases).map(({ id, served, user, shard, pool }) => {
+    const account = served.database.users.get(user);
     const idleInTransaction = pool.busy.filter((server) => server.isIdleInTransaction).length;
     const waitMs = pool.longestWaitMs;
     return [
       id,
-      cluster.database.name,
+      served.database.name,
       user,
       pool.options.address.host,
       pool.options.address.port,
@@ -82,12 +83,12 @@ export function showPools(clusters: readonly Cluster[]): readonly AdminRow[] {
   });
 }
 
-export function showServers(clusters: readonly Cluster[]): readonly AdminRow[] {
-  return poolsOf(clusters).flatMap(({ id, cluster, user, pool }) => {
+export function showServers(databases: readonly ServedDatabase[]): readonly AdminRow[] {
+  return poolsOf(databases).flatMap(({ id, served, user, pool }) => {
     const busy = new Set(pool.busy);
     return pool.connections.map((server) => [
       id,
-      cluster.database.name,
+      served.database.name,
       user,
       server.address.host,
       server.address.port,
@@ -115,8 +116,8 @@ export function showServers(clusters: readonly Cluster[]): readonly AdminRow[] {
 const COUNTED = 24;
 
 /** total_... and avg_...: what is not counted (yet) is 0. */
-export function showStats(clusters: readonly Cluster[]): readonly AdminRow[] {
-  return poolsOf(clusters).map(({ cluster, user, shard, pool }) => {
+export function showStats(databases: readonly ServedDatabase[]): readonly AdminRow[] {
+  return poolsOf(databases).map(({ served, user, shard, pool }) => {
     const { checkouts, waitMs, errors, cleaned, connects, received, sent } = pool.totals;
     const totals = new Array<number>(COUNTED).fill(0);
     const known: readonly (readonly [number, number])[] = [
@@ -133,7 +134,7 @@ export function showStats(clusters: readonly Cluster[]): readonly AdminRow[] {
     for (const [at, value] of known) totals[at] = value;
     const { host, port } = pool.options.address;
     const averages = new Array<number>(COUNTED).fill(0);
-    return [cluster.database.name, user, host, port, shard, "primary", ...totals, ...averages];
+    return [served.database.name, user, host, port, shard, "primary", ...totals, ...averages];
   });
 }
 

@@ -14,7 +14,6 @@ import {
   READY,
 } from "../../../src/wire/backend.js";
 import {
-  decodeBind,
   decodeExecute,
   decodeParse,
   decodeQuery,
@@ -22,6 +21,7 @@ import {
   encodeBind,
   encodeExecute,
 } from "../../../src/wire/frontend.js";
+import { decodeBind } from "./decode-bind.js";
 
 /** Our codecs against another implementation of the protocol: the one that node-postgres uses. */
 
@@ -48,10 +48,8 @@ describe("what pg-protocol writes for a server, we read", () => {
           portal: name,
           maxRows: rows,
         });
-        expect(decodeTarget(serialize.describe({ type: "S", name }))).toEqual({
-          target: "statement",
-          name,
-        });
+        for (const message of [serialize.describe, serialize.close])
+          expect(decodeTarget(message({ type: "S", name }))).toEqual({ target: "statement", name });
       }),
     );
   });

@@ -8,7 +8,7 @@ import {
   shardOfKeyBinary,
   tooFewColumns,
 } from "./copy-rows.js";
-import { CopyDataUnroutable } from "./errors.js";
+import { CopyDataUnroutable } from "./scatter-errors.js";
 
 const SIGNATURE = Buffer.from("PGCOPY\n\u00ff\r\n\0", "latin1");
 /** Signature, flags, length of the extension. */

@@ -7,7 +7,7 @@ import {
   shardOfKeyText,
   tooFewColumns,
 } from "./copy-rows.js";
-import { CopyDataUnroutable } from "./errors.js";
+import { CopyDataUnroutable } from "./scatter-errors.js";
 
 const NEWLINE = 10;
 const RETURN = 13;

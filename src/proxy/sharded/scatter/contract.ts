@@ -1,6 +1,6 @@
-import type { ServerConnection } from "../../backend/server-connection.js";
-import type { Route } from "../../router/route.js";
-import type { ShardId } from "../../topology/topology.js";
+import type { ServerConnection } from "../../../backend/server-connection.js";
+import type { Route } from "../../../router/route.js";
+import type { ShardId } from "../../../topology/topology.js";
 
 /**
  * Contract between a client's session and the execution of one statement over several servers
