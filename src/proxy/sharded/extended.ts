@@ -90,7 +90,11 @@ export class ExtendedProtocol {
     }
     this.#sendTag();
     this.#statements.sink.flush();
-    return this.#isUnsynced || state.transaction !== "none" ? "open" : "idle";
+    return this.#handled();
+  }
+
+  #handled(): Handled {
+    return this.#isUnsynced || this.#statements.state.transaction !== "none" ? "open" : "idle";
   }
 
   /** Nothing was shown to the client: all of it will be done again. */
