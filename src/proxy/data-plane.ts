@@ -2,8 +2,7 @@ import type { Socket } from "node:net";
 import { assertNever } from "../core/assert.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
-import type { AdminRow, FromDataPlane, ToDataPlane } from "./channel.js";
-import { AdminQueries } from "./client/admin-queries.js";
+import type { AdminRow, FromDataPlane, MainCalls, ShowWhat, ToDataPlane } from "./channel.js";
 import type { ServedDatabase } from "./databases/served-database.js";
 import { ServedDatabases } from "./databases/served-databases.js";
 import { HoldDriver } from "./hold/hold-driver.js";
@@ -14,8 +13,6 @@ import type { Session } from "./session/session.js";
 import { Sessions } from "./session/sessions.js";
 import { HoldGivenUp, SessionRefused } from "./session-errors.js";
 import { showClients, showPools, showServers, showStats } from "./show.js";
-
-type ShowMessage = Extract<ToDataPlane, { kind: "show" }>;
 
 /** Between two questions about the same decision. */
 const REFRESH_PAUSE_MS = 100;
@@ -32,21 +29,23 @@ export class DataPlane implements LoginHost {
   readonly #holds: HoldDriver;
   readonly #maintenance = new Maintenance();
   readonly #refreshes: Refreshes;
-  readonly #admin: AdminQueries;
   #isShuttingDown = false;
   #onEmpty: (() => void) | null = null;
 
-  constructor(options: { readonly send: (message: FromDataPlane) => void; readonly log: Log }) {
+  constructor(options: {
+    readonly send: (message: FromDataPlane) => void;
+    readonly admin: MainCalls["admin"];
+    readonly log: Log;
+  }) {
     this.#send = options.send;
     this.#databases = new ServedDatabases(options.log);
     this.#holds = new HoldDriver({ ...options, sessions: this.#sessions.byId });
     this.#refreshes = new Refreshes(options.send);
-    this.#admin = new AdminQueries(options.send);
     this.#logins = new Logins({
       host: this,
       databases: this.#databases,
       sessions: this.#sessions,
-      admin: this.#admin,
+      admin: options.admin,
       log: options.log,
     });
   }
@@ -83,15 +82,6 @@ export class DataPlane implements LoginHost {
       case "cancelRequest":
         void this.#cancel(message.processId, Buffer.from(message.secretHex, "hex"));
         return;
-      case "show":
-        this.#send({ kind: "shown", id: message.id, rows: this.#show(message.what) });
-        return;
-      case "adminResult":
-        this.#admin.settle(message.id, message.result);
-        return;
-      case "shutdown":
-        void this.shutdown(message.timeoutMs);
-        return;
       default:
         assertNever(message, "message to the data plane");
     }
@@ -100,6 +90,20 @@ export class DataPlane implements LoginHost {
   /** Takes over an accepted socket. */
   attach(socket: Socket): void {
     this.#logins.attach(socket);
+  }
+
+  /** Rows of this data plane, in the column order of the command. */
+  show(what: ShowWhat): readonly AdminRow[] {
+    switch (what) {
+      case "clients":
+        return showClients(this.#sessions.all);
+      case "pools":
+        return showPools(this.#databases.all);
+      case "servers":
+        return showServers(this.#databases.all);
+      case "stats":
+        return showStats(this.#databases.all);
+    }
   }
 
   /** Ends idle sessions at once, others with their transaction, and what is left after the time. */
@@ -174,19 +178,6 @@ export class DataPlane implements LoginHost {
         false,
       );
     for (const name of release) this.#holds.release(maintenanceToken(name));
-  }
-
-  #show(what: ShowMessage["what"]): readonly AdminRow[] {
-    switch (what) {
-      case "clients":
-        return showClients(this.#sessions.all);
-      case "pools":
-        return showPools(this.#databases.all);
-      case "servers":
-        return showServers(this.#databases.all);
-      case "stats":
-        return showStats(this.#databases.all);
-    }
   }
 }
 

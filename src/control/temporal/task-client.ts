@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   Client,
   Connection,
@@ -40,8 +41,8 @@ import {
   type TaskRow,
   TaskUnknown,
 } from "../task-api.js";
+import { DeadlineCalls } from "./calls.js";
 import { connectionOptions } from "./connection.js";
-import { DeadlineCalls } from "./deadline-calls.js";
 import { allocateTaskId } from "./task-ids.js";
 import { memoOf, rowsOf } from "./task-rows.js";
 
@@ -74,7 +75,6 @@ export function connectTasks(options: TaskClientOptions): TaskClient {
     cutover: (taskId) => cutover(client, calls, taskId),
     stop: (taskId) => stop(client, calls, taskId),
     status: (taskId) => status(client, calls, taskId),
-    connection: () => calls.state,
     close: () => connection.close(),
   };
 }
@@ -216,7 +216,7 @@ async function find(
   for (let tries = 1; ; tries++) {
     const found = await calls.run(() => tasksOf(client, condition));
     if (found.length > 0 || tries === FIND_TRIES) return found;
-    await new Promise((wake) => setTimeout(wake, FIND_PAUSE_MS));
+    await sleep(FIND_PAUSE_MS);
   }
 }
 

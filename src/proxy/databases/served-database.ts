@@ -7,7 +7,13 @@ import type { Log } from "../../observe/log.js";
 import { createRouter, type Router } from "../../router/router.js";
 import { parseSchemaFacts, SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
 import { loadParser } from "../../sql/parser.js";
-import type { Database, DatabaseUser, ShardId } from "../../topology/topology.js";
+import {
+  type Database,
+  type DatabaseUser,
+  FIRST_SHARD,
+  type ShardId,
+  shardId,
+} from "../../topology/topology.js";
 
 /**
  * A database at one epoch, with the pools to its servers. A topology that moves the database makes a new
@@ -35,7 +41,7 @@ export class ServedDatabase {
   }
 
   get shards(): readonly ShardId[] {
-    return Array.from({ length: this.database.shardCount }, (_, index) => index as ShardId);
+    return Array.from({ length: this.database.shardCount }, (_, index) => shardId(index));
   }
 
   get pools(): readonly {
@@ -45,7 +51,7 @@ export class ServedDatabase {
   }[] {
     return [...this.#pools].map(([key, pool]) => {
       const [shard = "0", user = ""] = key.split(/:(.*)/s);
-      return { user, shard: Number(shard) as ShardId, pool };
+      return { user, shard: shardId(Number(shard)), pool };
     });
   }
 
@@ -143,7 +149,7 @@ export class ServedDatabase {
     if (!user) throw new DatabaseUnknown(this.database.name);
     // Not from the pool: whoever asks may hold connections of it already.
     const { connectTimeoutMs } = this.general;
-    const server = await ServerConnection.connect(this.#addressOf(user, 0 as ShardId), {
+    const server = await ServerConnection.connect(this.#addressOf(user, FIRST_SHARD), {
       connectTimeoutMs,
     });
     try {
@@ -175,7 +181,8 @@ export class ServedDatabase {
     const server = this.database.servers.find(
       (each) => each.shard === shard && each.role === "primary",
     );
-    if (!server)
+    const login = user.logins.get(shard);
+    if (!server || !login)
       throw new ServerUnreachable(`shard ${shard} of "${this.database.name}"`, {
         detail: "It has no primary in the configuration.",
       });
@@ -183,8 +190,7 @@ export class ServedDatabase {
       host: server.host,
       port: server.port,
       database: server.database,
-      user: user.serverUser,
-      password: user.serverPassword,
+      ...login,
     };
   }
 }

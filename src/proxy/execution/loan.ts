@@ -1,6 +1,6 @@
 import type { ServerConnection } from "../../backend/server-connection.js";
 import type { ServerPool } from "../../backend/server-pool.js";
-import { SQLSTATE, type SqlState } from "../../core/sqlstate.js";
+import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import type { DatabaseUser, ShardId } from "../../topology/topology.js";
 import type { ErrorResponseFields } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
@@ -82,7 +82,7 @@ export class Loan {
 function refusedByServer(fields: ErrorResponseFields): SessionRefused {
   const detail = fields.get("D");
   const hint = fields.get("H");
-  const sqlState = (fields.get("C") as SqlState | undefined) ?? SQLSTATE.internalError;
+  const sqlState = parseSqlState(fields.get("C")) ?? SQLSTATE.internalError;
   return new SessionRefused(sqlState, fields.get("M") ?? "refused by the server", {
     ...(detail ? { detail } : {}),
     ...(hint ? { hint } : {}),

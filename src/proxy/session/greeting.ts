@@ -1,5 +1,5 @@
-import { SQLSTATE } from "../../core/sqlstate.js";
-import type { ShardId } from "../../topology/topology.js";
+import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
+import { FIRST_SHARD } from "../../topology/topology.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import { Loan } from "../execution/loan.js";
 import { applySettings, type Settings } from "../execution/session-settings.js";
@@ -38,7 +38,7 @@ export async function greetingFor(
 async function ask(session: Session, served: ServedDatabase): Promise<ReadonlyMap<string, string>> {
   const user = served.database.users.get(session.state.userName);
   if (!user) throw new SessionEnded(SQLSTATE.invalidAuthorizationSpecification, "user is gone");
-  const loan = await Loan.take(served, user, 0 as ShardId);
+  const loan = await Loan.take(served, user, FIRST_SHARD);
   const { server } = loan;
   const settings = session.state.settings.current;
   try {
@@ -46,7 +46,7 @@ async function ask(session: Session, served: ServedDatabase): Promise<ReadonlyMa
     const refused = await applySettings(server, settings);
     if (refused)
       throw new SessionEnded(
-        (refused.get("C") ?? SQLSTATE.invalidParameterValue) as SessionEnded["sqlState"],
+        parseSqlState(refused.get("C")) ?? SQLSTATE.invalidParameterValue,
         refused.get("M") ?? "start-up settings refused",
       );
     return withGiven(server.parameters, settings);

@@ -3,7 +3,7 @@ import type { Config } from "../../config/model.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Log } from "../../observe/log.js";
 import { encodeError, encodeThrown } from "../../wire/error-fields.js";
-import type { AdminQueries } from "../client/admin-queries.js";
+import type { MainCalls } from "../channel.js";
 import { AdminSession } from "../client/admin-session.js";
 import { ClientConnection } from "../client/client-connection.js";
 import {
@@ -38,7 +38,7 @@ export class Logins {
   readonly #host: LoginHost;
   readonly #databases: ServedDatabases;
   readonly #sessions: Sessions;
-  readonly #admin: AdminQueries;
+  readonly #admin: MainCalls["admin"];
   readonly #log: Log;
   readonly #registry = new PreparedStatements();
   #config: Config | null = null;
@@ -49,7 +49,7 @@ export class Logins {
     readonly host: LoginHost;
     readonly databases: ServedDatabases;
     readonly sessions: Sessions;
-    readonly admin: AdminQueries;
+    readonly admin: MainCalls["admin"];
     readonly log: Log;
   }) {
     this.#host = options.host;

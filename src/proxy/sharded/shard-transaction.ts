@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { PoolRetired } from "../../backend/errors.js";
 import type { QueryOutcome, ServerConnection } from "../../backend/server-connection.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
-import type { DatabaseUser, ShardId } from "../../topology/topology.js";
+import { type DatabaseUser, FIRST_SHARD, type ShardId } from "../../topology/topology.js";
 import { encodeErrorFields } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import { Loan } from "../execution/loan.js";
@@ -89,7 +89,7 @@ export class ShardTransaction implements ShardServers {
 
   /** SET, SAVEPOINT and the like: on every server of the transaction, and on those that join later. */
   async everywhere(sql: string): Promise<QueryOutcome> {
-    if (this.#loans.size === 0) await this.acquire(0 as ShardId);
+    if (this.#loans.size === 0) await this.acquire(FIRST_SHARD);
     let outcome: QueryOutcome | null = null;
     for (const { server } of this.#loans.values()) outcome = await must(server, sql);
     this.#joined.push(sql);

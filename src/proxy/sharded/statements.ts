@@ -4,7 +4,7 @@ import type { ServerConnection } from "../../backend/server-connection.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { MergePlan, Route } from "../../router/route.js";
-import type { ShardId } from "../../topology/topology.js";
+import { type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
 import { decodeErrorFields } from "../../wire/error-fields.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
@@ -94,7 +94,7 @@ export class ShardedStatements {
   shardOf(route: Extract<Route, { kind: "one" | "any" }>): ShardId {
     if (route.kind === "one") return route.shard;
     const [used] = this.transaction.usedShards;
-    return used ?? (randomInt(this.transaction.shards.length || 1) as ShardId);
+    return used ?? shardId(randomInt(this.transaction.shards.length || 1));
   }
 
   /**

@@ -2,8 +2,8 @@ import { describeAddress } from "../../backend/address.js";
 import { ServerConnectionLost } from "../../backend/errors.js";
 import type { ServerConnection } from "../../backend/server-connection.js";
 import { forgetSession } from "../../backend/server-pool.js";
-import { SQLSTATE, type SqlState } from "../../core/sqlstate.js";
-import type { DatabaseUser, ShardId } from "../../topology/topology.js";
+import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
+import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
 import { FRONTEND } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
@@ -17,7 +17,6 @@ import { SessionEnded } from "../session-errors.js";
 
 /** A request up to this size is kept, and sent again when the gate refused it. */
 const RETRIED_BYTES = 64 * 1024;
-const ONLY_SHARD = 0 as ShardId;
 
 // What a server's session holds that cannot be made again elsewhere.
 const UNBUILDABLE = `SELECT
@@ -134,7 +133,7 @@ export class SingleExecutor implements Executor {
     if (this.#loan && (this.#loan.served !== served || this.#loan.server.isLost))
       await this.#leave(this.#loan, served);
     if (!this.#loan) {
-      this.#loan = await Loan.take(served, user, ONLY_SHARD);
+      this.#loan = await Loan.take(served, user, FIRST_SHARD);
       this.#relay.attach(this.#loan.server);
     }
     const loan = this.#loan;
@@ -225,7 +224,7 @@ export class SingleExecutor implements Executor {
     const hadState = this.#state.mode === "session" || this.#state.tie !== null;
     this.#detach();
     if (hadState) {
-      const sqlState = outcome.fatal?.get("C") as SqlState | undefined;
+      const sqlState = parseSqlState(outcome.fatal?.get("C"));
       throw new SessionEnded(sqlState ?? SQLSTATE.connectionFailure, outcome.error.message, {
         ...(outcome.error.detail ? { detail: outcome.error.detail } : {}),
         hint: "Connect again.",

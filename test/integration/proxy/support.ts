@@ -8,7 +8,12 @@ import type {
   UserConfig,
 } from "../../../src/config/model.js";
 import { createLog } from "../../../src/observe/log.js";
-import type { AdminValue, FromDataPlane, ToDataPlane } from "../../../src/proxy/channel.js";
+import type {
+  AdminValue,
+  FromDataPlane,
+  MainCalls,
+  ToDataPlane,
+} from "../../../src/proxy/channel.js";
 import { DataPlane } from "../../../src/proxy/data-plane.js";
 import type { PostgresServer } from "../../support/postgres.js";
 
@@ -26,10 +31,7 @@ const GENERAL: GeneralConfig = {
   clientLoginTimeoutMs: 5_000,
   shutdownTimeoutMs: 1_000,
   cutoverTrafficStopThresholdBytes: 1_000_000,
-  cutoverReplicationLagThresholdBytes: 0,
-  cutoverLastTransactionDelayMs: 1_000,
-  cutoverTimeoutMs: 30_000,
-  cutoverTimeoutAction: "abort",
+  logLevel: "info",
   cutoverSaveConfig: false,
   reshardingCopyFormat: "binary",
   reshardingParallelCopies: 1,
@@ -113,6 +115,8 @@ export interface TestProxy extends AsyncDisposable {
   readonly messages: readonly FromDataPlane[];
   /** Called for each message, beside `messages`. */
   onMessage: (message: FromDataPlane) => void;
+  /** Answers the statements of clients of the admin database. */
+  onAdmin: MainCalls["admin"];
   tell(message: ToDataPlane): void;
   topology(config: Config, epochs?: Readonly<Record<string, number>>): void;
   /** Connected; ends itself with the proxy. */
@@ -132,6 +136,7 @@ export async function startProxy(config: Config): Promise<TestProxy> {
       messages.push(message);
       proxy.onMessage(message);
     },
+    admin: async (user, sql) => await proxy.onAdmin(user, sql),
     log: createLog({}, process.env.SLUICE_TEST_LOG ?? "fatal"),
   });
   const server = createServer((socket) => plane.attach(socket));
@@ -144,6 +149,7 @@ export async function startProxy(config: Config): Promise<TestProxy> {
     plane,
     messages,
     onMessage: () => {},
+    onAdmin: async () => ({ kind: "done", tag: "" }),
     tell: (message) => plane.handle(message),
     topology: (next, epochs = {}) =>
       plane.handle({ kind: "topology", generation: ++generation, config: next, epochs }),
@@ -161,11 +167,9 @@ export async function startProxy(config: Config): Promise<TestProxy> {
       return client;
     },
     clientRows: () => {
-      plane.handle({ kind: "show", id: -1, what: "clients" });
-      const shown = messages.at(-1);
-      if (shown?.kind !== "shown") throw new Error("it shows nothing");
       const names = SHOW_COLUMNS.clients.map(({ name }) => name);
-      return shown.rows.map((row) => Object.fromEntries(names.map((name, at) => [name, row[at]])));
+      const rows = plane.show("clients");
+      return rows.map((row) => Object.fromEntries(names.map((name, at) => [name, row[at]])));
     },
     url: (database, user = "postgres") => `postgres://${user}@127.0.0.1:${port}/${database}`,
     [Symbol.asyncDispose]: async () => {
