@@ -47,6 +47,11 @@ const floors = {
       "a family starts those whose work is a part of its own, and knows of the others a signature in model/workflows.ts",
     order: [["task"], ["cutover"], ["replicate"], ["reshard"]],
   },
+  "src/proxy": {
+    reason:
+      "sessions choose between two executors, which know neither sessions nor each other: both stand on the contract, the lending and the statements in execution/, and that on clients, databases and holds, which know nothing of statements",
+    order: [["client", "databases", "hold"], ["execution"], ["single", "sharded"], ["session"]],
+  },
 };
 const floorRules = Object.entries(floors).flatMap(([room, { reason, order }]) =>
   order.flatMap((names, index) =>
@@ -67,6 +72,30 @@ const floorRules = Object.entries(floors).flatMap(([room, { reason, order }]) =>
 module.exports = {
   forbidden: [
     ...floorRules,
+    {
+      ...forbid(
+        "scatter-knows-no-session",
+        { path: "^src/proxy/sharded/scatter/" },
+        { path: "^src/proxy/", pathNot: "^src/proxy/sharded/scatter/" },
+      ),
+      comment: "one statement over several servers is a job of its own, tested without a session",
+    },
+    {
+      ...forbid(
+        "data-plane-on-top",
+        { path: "^src/proxy/[^/]+/" },
+        { path: "^src/proxy/(data-plane|show)[.]ts$" },
+      ),
+      comment: "the data plane puts the rooms of the proxy together; none of them leads back to it",
+    },
+    {
+      ...forbid(
+        "no-type-cycles-in-proxy",
+        { path: "^src/(proxy|wire|backend|router|sql)/" },
+        { circular: true },
+      ),
+      comment: "two files that need each other's types are one idea, or a contract is missing",
+    },
     forbid("no-cycles", {}, { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } }),
     {
       ...forbid(
