@@ -44,7 +44,7 @@ export class CheckoutTimedOut extends SluiceError {
 
 /** The pool's server is no longer part of the database. Nothing was sent: ask the pool that took its place. */
 export class PoolRetired extends SluiceError {
-  readonly code = "SLUICE_SERVER_UNREACHABLE";
+  readonly code = "SLUICE_POOL_RETIRED";
   readonly sqlState = SQLSTATE.connectionFailure;
   readonly recovery = "retry";
   constructor(server: string) {

@@ -6,7 +6,7 @@ import type { Cluster } from "../resharding/context.js";
 
 /** Nobody is named who may do DDL, COPY and replication there. */
 export class SchemaOwnerMissing extends SluiceError {
-  readonly code = "SLUICE_CONFIG_INVALID";
+  readonly code = "SLUICE_SCHEMA_OWNER_MISSING";
   readonly sqlState = SQLSTATE.configFileError;
   readonly recovery = "operator";
   constructor(database: string, options: ErrorFields = {}) {

@@ -23,13 +23,10 @@ export function enginePolicyOf(config: Config): EnginePolicy {
   const { general, sluice } = config;
   return {
     copyFormat: general.reshardingCopyFormat,
-    parallelCopies: general.reshardingParallelCopies,
     copyRangeRows: sluice.copyRangeRows,
-    pauseCapMs: sluice.pauseCapMs,
     pauseBudgetMs: sluice.pauseBudgetMs,
     trafficStopThresholdBytes: general.cutoverTrafficStopThresholdBytes,
     openTransactions: sluice.openTransactions,
-    silentNode: sluice.silentNode,
     verifyMaxAgeMs: sluice.verifyMaxAgeMs,
     acceptUniqueWithoutShardingKey: sluice.acceptUniqueWithoutShardingKey,
     leftBehind: sluice.leftBehind,

@@ -129,7 +129,7 @@ export class TaskUnknown extends SluiceError {
 
 /** The same two databases are being resharded already. */
 export class TaskExists extends SluiceError {
-  readonly code = "SLUICE_MIGRATION_EXISTS";
+  readonly code = "SLUICE_TASK_EXISTS";
   readonly sqlState = SQLSTATE.duplicateObject;
   readonly recovery = "operator";
   constructor(workflowId: string, options: ErrorFields = {}) {

@@ -18,15 +18,20 @@ const parent: Parent<MainCalls> = joinParent<
     shutDown: async (timeoutMs) => await dataPlane.shutdown(timeoutMs),
   },
   (message, handle) => {
-    if (message.kind !== "socket") dataPlane.handle(message);
+    if (message.kind !== "socket") {
+      if (message.kind === "topology")
+        log.setLevel(logLevel(process.env, message.config.general.logLevel));
+      dataPlane.handle(message);
+    }
     // Without a handle the client has gone between the two processes.
     else if (handle instanceof Socket) dataPlane.attach(handle);
   },
 );
+const log = createLog({ process: "data-plane", plane: CHILD_NUMBER }, logLevel(process.env));
 const dataPlane = new DataPlane({
   send: (message) => parent.send(message),
   admin: async (user, sql) => await parent.ask.admin(user, sql),
-  log: createLog({ process: "data-plane", plane: CHILD_NUMBER }, logLevel(process.env)),
+  log,
 });
 
 parent.send({ kind: "ready" } satisfies FromDataPlane);

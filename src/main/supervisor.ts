@@ -4,12 +4,13 @@ import { createServer, type Server } from "node:net";
 import { hostname } from "node:os";
 import { AdminExecutor } from "../admin/executor.js";
 import type { AdminHost } from "../admin/host.js";
+import { logLevel } from "../config/environment.js";
 import type { Config } from "../config/model.js";
 import { type ConfigPaths, readConfig } from "../config/read-config.js";
 import { NodeAgent } from "../control/node/node-agent.js";
 import type { TaskClient } from "../control/task-api.js";
 import { connectTasks } from "../control/temporal/task-client.js";
-import type { Log } from "../observe/log.js";
+import type { ProcessLog } from "../observe/log.js";
 import { DataPlaneProcesses } from "./processes/data-plane-processes.js";
 import type { NodeIdentity, ToWorker } from "./processes/worker-channel.js";
 import { WorkerProcesses } from "./processes/worker-processes.js";
@@ -18,7 +19,7 @@ const LISTEN_BACKLOG = 4_096;
 
 export interface SupervisorOptions {
   readonly paths: ConfigPaths;
-  readonly log: Log;
+  readonly log: ProcessLog;
 }
 
 /**
@@ -27,7 +28,7 @@ export interface SupervisorOptions {
  */
 export class Supervisor {
   readonly #paths: ConfigPaths;
-  readonly #log: Log;
+  readonly #log: ProcessLog;
   readonly #planes: DataPlaneProcesses;
   readonly #agent: NodeAgent;
   readonly #workers: WorkerProcesses;
@@ -46,6 +47,7 @@ export class Supervisor {
     this.#paths = options.paths;
     this.#log = options.log;
     this.#files = readConfig(options.paths);
+    this.#log.setLevel(logLevel(process.env, this.#files.general.logLevel));
     for (const warning of this.#files.warnings) this.#log.warn(warning);
     const { general, sluice } = this.#files;
     this.#identity = {
@@ -144,6 +146,7 @@ export class Supervisor {
       this.#log.warn("host, port and workers change at the next start");
     await this.#agent.reload(files);
     this.#files = files;
+    this.#log.setLevel(logLevel(process.env, next.logLevel));
   }
 
   #workerConfig(): ToWorker {

@@ -5,14 +5,14 @@ import {
   DefaultLogger,
   Runtime,
   Worker,
-  type WorkflowBundleWithSourceMap,
+  type WorkflowBundleOption,
 } from "@temporalio/worker";
 import { beforeAll, describe, expect, test } from "vitest";
 import { bundleWorkflows } from "../support/temporal-bundle.js";
 
 const folder = fileURLToPath(new URL("./recorded/", import.meta.url));
 const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
-let workflowBundle: WorkflowBundleWithSourceMap;
+let workflowBundle: WorkflowBundleOption;
 
 beforeAll(async () => {
   Runtime.install({

@@ -56,6 +56,7 @@ export function runWorkerProcess(
   const parent = joinParent<NodeCalls, object, ToWorker>({}, (message) => {
     if (message.kind === "config") {
       config = message.config;
+      log.setLevel(logLevel(process.env, config.general.logLevel));
       supervisor ??= begin(message.config, message.node);
     } else void shutDown(supervisor);
   });

@@ -1,3 +1,4 @@
+import { SQLSTATE } from "../../core/sqlstate.js";
 import {
   BIND_COMPLETE,
   CLOSE_COMPLETE,
@@ -184,7 +185,9 @@ export class AdminSession implements ClientReceiver {
 
 function encodeResult(result: AdminResult, withDescription: boolean): Buffer[] {
   if (result.kind === "error") return [encodeError(result)];
-  const out = (result.notices ?? []).map((message) => encodeNotice({ sqlState: "00000", message }));
+  const out = (result.notices ?? []).map((message) =>
+    encodeNotice({ sqlState: SQLSTATE.successfulCompletion, message }),
+  );
   if (result.kind === "rows") {
     if (withDescription) out.push(encodeRowDescription(result.columns.map(describe)));
     for (const row of result.rows) out.push(encodeDataRow(row.map(encodeValue)));

@@ -6,6 +6,7 @@ import type { EngineContext } from "../context.js";
 import { connectEngine, openSides, type Sides } from "../control/sides.js";
 import type { DecisionHandle, NodeInfo, StepTimings, SwitchReport } from "../model/activities.js";
 import { type MarkerMessage, type MigrationRef, otherSide } from "../model/migration.js";
+import { refusalOf } from "../model/protocol.js";
 import { emitMarker, type LaneWatch, openLaneWatch } from "../stream/lane-watch.js";
 import { settleAside } from "../stream/settle-aside.js";
 import { connectControl } from "./board.js";
@@ -52,6 +53,19 @@ export class DrainTimedOut extends SluiceError {
   }
 }
 
+/** Keys that a lane set aside could not be settled within the pause (R33). */
+export class KeysUnsettled extends SluiceError {
+  readonly code = "SLUICE_KEYS_UNSETTLED";
+  readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
+  readonly recovery = "retry";
+  constructor(keyCount: number, options: ErrorFields = {}) {
+    super(`${keyCount} keys are on more than one shard still`, {
+      hint: "Their last changes move a row between shards; the switch was undone and is tried again.",
+      ...options,
+    });
+  }
+}
+
 /** Sessions that are opened before the pause begins, as each would cost a few milliseconds inside it. */
 interface Sessions extends AsyncDisposable {
   readonly control: SqlClient;
@@ -92,7 +106,7 @@ export async function switchTraffic(
   const key = { ref: input.ref, epoch: input.decision.epoch, token: input.decision.token };
   clock.start();
   const prepared = await markPrepared(sessions.control, key);
-  if (!prepared) return clock.undone("the decision is not planned any more");
+  if (!prepared) return clock.undone(`the decision ${refusalOf("aborted", "prepare")}`);
   try {
     return await switchPrepared(context, { ...input, sides, sessions, clock, key, prepared });
   } catch (error) {
@@ -170,7 +184,7 @@ class GateRevoked extends Error {
 /** Signal, not failure: somebody aborted the decision before we could commit it. */
 class DecisionTaken extends Error {
   override readonly name = "DecisionTaken";
-  override readonly message = "the decision expired or was aborted before it could be committed";
+  override readonly message = `the decision ${refusalOf("expired", "commit")}`;
 }
 
 /**
@@ -340,7 +354,7 @@ async function untilDrained(
   if ((await countAside(work)) === 0) return;
   await settleAside(context, { ref: work.ref, stream: work.decision.stream });
   const left = await countAside(work);
-  if (left > 0) throw new DrainTimedOut(`${left} keys are on more than one shard`);
+  if (left > 0) throw new KeysUnsettled(left);
 }
 
 async function countAside(work: PreparedSwitch): Promise<number> {
