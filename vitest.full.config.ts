@@ -14,7 +14,7 @@ const PER_VERSION = [
   "test/integration/proxy/parity.pg.test.ts",
 ];
 /** How many times as many cases a property is tried with, and what one test may take then. */
-const CASES = 20;
+const CASES = 50;
 const CASES_TIMEOUT_MS = 300_000;
 
 const common = { ...base.test, exclude: [], reporters: [] };
