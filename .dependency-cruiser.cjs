@@ -25,9 +25,57 @@ const rooms = {
 };
 const forbid = (name, from, to) => ({ name, severity: "error", from, to });
 
+/**
+ * Floors inside a room: a folder imports what is on a floor below its own, and what stands in the room itself.
+ * Each list goes from the ground up; the reason is printed beside a violation.
+ */
+const floors = {
+  "src/resharding": {
+    reason:
+      "a topic stands on the model, on what all topics share, and on the topics whose work comes before its own",
+    order: [
+      ["model"],
+      ["control"],
+      ["preflight", "schema", "copy", "stream"],
+      ["verify"],
+      ["switch"],
+      ["ends"],
+    ],
+  },
+  workflows: {
+    reason:
+      "a family starts those whose work is a part of its own, and knows of the others a signature in model/workflows.ts",
+    order: [["task"], ["cutover"], ["replicate"], ["reshard"]],
+  },
+};
+const floorRules = Object.entries(floors).flatMap(([room, { reason, order }]) =>
+  order.flatMap((names, index) =>
+    names.map((name) => ({
+      ...forbid(
+        `floor-${room.replace("/", "-")}-${name}`,
+        { path: `^${room}/${name}/` },
+        {
+          path: `^${room}/[^/]+/`,
+          pathNot: [name, ...order.slice(0, index).flat()].map((below) => `^${room}/${below}/`),
+        },
+      ),
+      comment: reason,
+    })),
+  ),
+);
+
 module.exports = {
   forbidden: [
+    ...floorRules,
     forbid("no-cycles", {}, { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } }),
+    {
+      ...forbid(
+        "no-cycles-of-types",
+        { path: "^(workflows|src/resharding/model)/" },
+        { circular: true },
+      ),
+      comment: "what is declared once has one place below all who read it; a circle has no below",
+    },
     ...Object.entries(rooms).map(([room, allowed]) =>
       forbid(
         `room-${room}`,
@@ -37,7 +85,9 @@ module.exports = {
           pathNot: [room, ...allowed]
             .map((name) => `^src/${name}/`)
             .concat(
-              room === "control" ? ["^workflows/messages[.]ts$", "^src/proxy/channel[.]ts$"] : [],
+              room === "control"
+                ? ["^workflows/task/messages[.]ts$", "^src/proxy/channel[.]ts$"]
+                : [],
             ),
         },
       ),

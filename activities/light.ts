@@ -1,5 +1,8 @@
 import { Context } from "@temporalio/activity";
 import type { EngineContext } from "../src/resharding/context.js";
+import { abortMigration } from "../src/resharding/ends/abort-step.js";
+import { beginMigration } from "../src/resharding/ends/begin-step.js";
+import { finalizeMigration } from "../src/resharding/ends/finalize-step.js";
 import type {
   LaneStatus,
   LightActivities,
@@ -7,21 +10,18 @@ import type {
   StreamStatus,
 } from "../src/resharding/model/activities.js";
 import type { MigrationRef, StreamNumber } from "../src/resharding/model/migration.js";
-import type { TaskPolicy } from "../src/resharding/model/tasks.js";
-import { prepareDecision } from "../src/resharding/steps/decision.js";
-import { installGates } from "../src/resharding/steps/gate.js";
-import {
-  abortMigration,
-  beginMigration,
-  finalizeMigration,
-} from "../src/resharding/steps/migration.js";
-import { listNodes } from "../src/resharding/steps/nodes.js";
-import { preflight } from "../src/resharding/steps/preflight.js";
-import { readiness } from "../src/resharding/steps/readiness.js";
-import { resolve } from "../src/resharding/steps/resolve.js";
-import { advanceSequences } from "../src/resharding/steps/sequences.js";
-import { createStream, dropStream, streamStatus } from "../src/resharding/steps/stream.js";
-import { switchTraffic } from "../src/resharding/steps/switch.js";
+import type { TaskPolicy } from "../src/resharding/model/policy.js";
+import { preflight } from "../src/resharding/preflight/preflight-step.js";
+import { createStream } from "../src/resharding/stream/create-stream-step.js";
+import { dropStream } from "../src/resharding/stream/drop-stream-step.js";
+import { streamStatus } from "../src/resharding/stream/stream-status.js";
+import { installGates } from "../src/resharding/switch/install-gates-step.js";
+import { listNodes } from "../src/resharding/switch/nodes.js";
+import { prepareDecision } from "../src/resharding/switch/prepare-decision-step.js";
+import { readiness } from "../src/resharding/switch/readiness-step.js";
+import { resolve } from "../src/resharding/switch/resolve-step.js";
+import { advanceSequences } from "../src/resharding/switch/sequences.js";
+import { switchTraffic } from "../src/resharding/switch/switch-step.js";
 import { type ActivityDeps, activityOf } from "./context.js";
 
 export interface LightDeps extends ActivityDeps {

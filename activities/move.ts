@@ -1,10 +1,10 @@
 import type { EngineContext } from "../src/resharding/context.js";
+import { copyRange } from "../src/resharding/copy/copy-range-step.js";
+import { planCopy } from "../src/resharding/copy/plan-copy-step.js";
 import type { MoveActivities, StreamEnd } from "../src/resharding/model/activities.js";
-import { planCopy } from "../src/resharding/steps/copy-plan.js";
-import { copyRange } from "../src/resharding/steps/copy-range.js";
-import { syncSchema } from "../src/resharding/steps/schema.js";
-import { runStream } from "../src/resharding/steps/stream.js";
-import { verifyPass } from "../src/resharding/steps/verify.js";
+import { syncSchema } from "../src/resharding/schema/sync-schema-step.js";
+import { runStream } from "../src/resharding/stream/run-stream-step.js";
+import { verifyPass } from "../src/resharding/verify/verify-pass-step.js";
 import { type ActivityDeps, activityOf, stopReason } from "./context.js";
 
 /** Activities of a mover: they carry rows, and may be killed at any time. */

@@ -1,7 +1,8 @@
 // What Temporal registers by name. The one barrel that its bundler needs.
-export { copyTable } from "./copy-table.js";
-export { cutover } from "./cutover.js";
-export { replicate } from "./replicate.js";
-export { reshard } from "./reshard.js";
-export { schemaSync } from "./schema-sync.js";
-export { taskCounter } from "./task-counter.js";
+
+export { cutover } from "./cutover/cutover.js";
+export { replicate } from "./replicate/replicate.js";
+export { copyTable } from "./reshard/copy-table.js";
+export { reshard } from "./reshard/reshard.js";
+export { schemaSync } from "./reshard/schema-sync.js";
+export { taskCounter } from "./task/task-counter.js";

@@ -1,5 +1,5 @@
 import type { Config } from "../config/model.js";
-import type { TaskClient } from "../control/tasks.js";
+import type { TaskClient } from "../control/task-api.js";
 import type { Log } from "../observe/log.js";
 import type { AdminRow, AdminValue } from "../proxy/channel.js";
 

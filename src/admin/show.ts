@@ -1,4 +1,4 @@
-import type { TaskRow } from "../control/tasks.js";
+import type { TaskRow } from "../control/task-api.js";
 import { assertNever } from "../core/assert.js";
 import type { AdminResult, AdminRow, AdminValue } from "../proxy/channel.js";
 import {
@@ -6,7 +6,7 @@ import {
   readReplicationSlots,
   readSchemaStatements,
   readTableCopies,
-} from "../resharding/steps/status.js";
+} from "../resharding/control/status.js";
 import { SHOW_COLUMNS } from "./columns.js";
 import type { Command, ShowName } from "./command.js";
 import { formatBytes, formatCount, formatElapsed, formatTime } from "./format.js";

@@ -4,8 +4,8 @@ import type { Config } from "../config/model.js";
 import { clusterOf, SchemaOwnerMissing } from "../control/cluster-directory.js";
 import { DatabaseUnknown, type ErrorFields, NotReady, SluiceError } from "../core/errors.js";
 import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import { isMissingControlSchema } from "../resharding/control/sides.js";
 import { migrationOfSlot } from "../resharding/model/migration.js";
-import { isMissingControlSchema } from "../resharding/steps/sides.js";
 import type { MigrationArguments } from "./command.js";
 
 /** A publication that the source does not have. */
@@ -22,7 +22,7 @@ export class PublicationUnknown extends SluiceError {
 
 /** Source and destination are one database. */
 export class SameDatabase extends SluiceError {
-  readonly code = "SLUICE_PREFLIGHT_FAILED";
+  readonly code = "SLUICE_SAME_DATABASE";
   readonly sqlState = SQLSTATE.invalidParameterValue;
   readonly recovery = "never";
   constructor(database: string, fields: ErrorFields = {}) {
@@ -31,8 +31,8 @@ export class SameDatabase extends SluiceError {
 }
 
 /** The schema owner's login, as the server answered it. */
-class LoginRefused extends SluiceError {
-  readonly code = "SLUICE_SERVER_REFUSED";
+class SchemaOwnerRefused extends SluiceError {
+  readonly code = "SLUICE_SCHEMA_OWNER_REFUSED";
   readonly sqlState: SqlState;
   readonly recovery = "operator";
   constructor(server: ServerAddress, { cause, sqlState }: { cause: unknown; sqlState: SqlState }) {
@@ -82,8 +82,7 @@ async function connectCheck(server: ServerAddress): Promise<SqlClient> {
     const cause = error instanceof Error ? error.cause : undefined;
     const state = sqlStateOf(cause);
     // Class 28: the server is there and says no.
-    if (state?.startsWith("28"))
-      throw new LoginRefused(server, { cause, sqlState: state as SqlState });
+    if (state?.startsWith("28")) throw new SchemaOwnerRefused(server, { cause, sqlState: state });
     throw error;
   }
 }

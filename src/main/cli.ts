@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { VERSION } from "../admin/version.js";
 import type { ConfigPaths } from "../config/read-config.js";
-import { reportFailure } from "./failure-report.js";
+import { reportFailure } from "./cli/failure-report.js";
 
 interface FileOptions {
   readonly config: string;
@@ -33,8 +33,12 @@ withFiles(program.command("configcheck"))
   .description("read all files and say what is wrong with them")
   .action((options: FileOptions) =>
     act(async () => {
-      const { checkConfig } = await import("./config-check.js");
-      return checkConfig(pathsOf(options));
+      const { readConfig } = await import("../config/read-config.js");
+      const { warnings, databases, users } = readConfig(pathsOf(options));
+      for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`);
+      const names = [...new Set(databases.map((database) => database.name))].join(", ");
+      process.stdout.write(`configuration is valid: databases ${names}; ${users.length} users\n`);
+      return 0;
     }),
   );
 
@@ -46,7 +50,7 @@ withMigration(migrate.command("plan"))
   .description("dry run: every preflight check with its evidence and remedy; changes nothing")
   .action((options: MigrationOptions) =>
     act(async () => {
-      const { planMigration } = await import("./migrate-plan.js");
+      const { planMigration } = await import("./cli/migrate-plan.js");
       return await planMigration(pathsOf(options), options);
     }),
   );
@@ -118,11 +122,11 @@ await program.parseAsync();
 
 /** Loaded when they are needed: Temporal's client takes longer to load than most commands to run. */
 async function migrateCommands() {
-  return await import("./migrate-commands.js");
+  return await import("./cli/migrate-commands.js");
 }
 
 async function watch(paths: ConfigPaths, task: number): Promise<number> {
-  const { watchMigration } = await import("./migrate-watch.js");
+  const { watchMigration } = await import("./cli/migrate-watch.js");
   return await watchMigration(paths, task);
 }
 

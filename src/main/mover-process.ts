@@ -1,6 +1,6 @@
 import { createMoveActivities } from "../../activities/move.js";
 import { queues } from "../resharding/model/tasks.js";
-import { runWorkerProcess } from "./worker-host.js";
+import { runWorkerProcess } from "./processes/worker-host.js";
 
 /**
  * Streams never end, so they must not use up the slots of copies and of verification. Copies at once are

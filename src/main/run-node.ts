@@ -1,7 +1,7 @@
 import { logLevel } from "../config/environment.js";
 import type { ConfigPaths } from "../config/read-config.js";
 import { createLog } from "../observe/log.js";
-import { reportFailure } from "./failure-report.js";
+import { reportFailure } from "./cli/failure-report.js";
 import { Supervisor } from "./supervisor.js";
 
 /**

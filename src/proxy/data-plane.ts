@@ -5,15 +5,9 @@ import { assertNever } from "../core/assert.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
 import { encodeError, encodeThrown } from "../wire/error-fields.js";
-import { AdminQueries } from "./admin-queries.js";
-import { AdminSession } from "./admin-session.js";
-import type { AdminRow, FromDataPlane, ToDataPlane } from "./channel.js";
-import { ClientConnection } from "./client-connection.js";
-import type { Cluster } from "./cluster.js";
-import { Clusters } from "./clusters.js";
-import { HoldGivenUp, SessionEnded, SessionRefused } from "./errors.js";
-import { greetingFor } from "./greeting.js";
-import { HoldDriver } from "./hold-driver.js";
+import type { AdminRow, FromDataPlane, MainCalls, ShowWhat, ToDataPlane } from "./channel.js";
+import { AdminSession } from "./client/admin-session.js";
+import { ClientConnection } from "./client/client-connection.js";
 import {
   type Account,
   type CancelKey,
@@ -22,11 +16,16 @@ import {
   proveIdentity,
   readStartup,
   type StartupResult,
-} from "./login.js";
-import { Maintenance } from "./maintenance.js";
-import { PreparedStatements } from "./prepared-statements.js";
-import { Session, type SessionHost } from "./session.js";
-import { SessionSettings, startupSettings } from "./session-settings.js";
+} from "./client/login.js";
+import type { Cluster } from "./clusters/cluster.js";
+import { Clusters } from "./clusters/clusters.js";
+import { HoldGivenUp, SessionEnded, SessionRefused } from "./errors.js";
+import { HoldDriver } from "./hold/hold-driver.js";
+import { Maintenance } from "./hold/maintenance.js";
+import { greetingFor } from "./session/greeting.js";
+import { PreparedStatements } from "./session/prepared-statements.js";
+import { Session, type SessionHost } from "./session/session.js";
+import { SessionSettings, startupSettings } from "./session/session-settings.js";
 import { showClients, showPools, showServers, showStats } from "./show.js";
 
 /** Connections that have not proved who they are; more are turned away. */
@@ -50,7 +49,7 @@ export class DataPlane implements SessionHost {
   readonly #registry = new PreparedStatements();
   readonly #holds: HoldDriver;
   readonly #maintenance = new Maintenance();
-  readonly #admin: AdminQueries;
+  readonly #admin: MainCalls["admin"];
   readonly #refreshes = new Map<
     string,
     { readonly done: Promise<void>; readonly resolve: () => void }
@@ -60,12 +59,16 @@ export class DataPlane implements SessionHost {
   #isShuttingDown = false;
   #onEmpty: (() => void) | null = null;
 
-  constructor(options: { readonly send: (message: FromDataPlane) => void; readonly log: Log }) {
+  constructor(options: {
+    readonly send: (message: FromDataPlane) => void;
+    readonly admin: MainCalls["admin"];
+    readonly log: Log;
+  }) {
     this.#send = options.send;
     this.#log = options.log;
     this.#clusters = new Clusters(options.log);
     this.#holds = new HoldDriver({ ...options, sessions: this.#sessions });
-    this.#admin = new AdminQueries(options.send);
+    this.#admin = options.admin;
   }
 
   handle(message: ToDataPlane): void {
@@ -100,15 +103,6 @@ export class DataPlane implements SessionHost {
       case "cancelRequest":
         void this.#cancel(message.processId, Buffer.from(message.secretHex, "hex"));
         return;
-      case "show":
-        this.#send({ kind: "shown", id: message.id, rows: this.#show(message.what) });
-        return;
-      case "adminResult":
-        this.#admin.settle(message.id, message.result);
-        return;
-      case "shutdown":
-        void this.shutdown(message.timeoutMs);
-        return;
       default:
         assertNever(message, "message to the data plane");
     }
@@ -133,6 +127,20 @@ export class DataPlane implements SessionHost {
         this.#logins--;
         clearTimeout(timer);
       });
+  }
+
+  /** Rows of this data plane, in the column order of the command. */
+  show(what: ShowWhat): readonly AdminRow[] {
+    switch (what) {
+      case "clients":
+        return showClients([...this.#sessions.values()]);
+      case "pools":
+        return showPools(this.#clusters.all);
+      case "servers":
+        return showServers(this.#clusters.all);
+      case "stats":
+        return showStats(this.#clusters.all);
+    }
   }
 
   /** Ends idle sessions at once, others with their transaction, and what is left after the time. */
@@ -320,19 +328,6 @@ export class DataPlane implements SessionHost {
         false,
       );
     for (const name of release) this.#holds.release(maintenanceToken(name));
-  }
-
-  #show(what: "clients" | "pools" | "servers" | "stats"): readonly AdminRow[] {
-    switch (what) {
-      case "clients":
-        return showClients([...this.#sessions.values()]);
-      case "pools":
-        return showPools(this.#clusters.all);
-      case "servers":
-        return showServers(this.#clusters.all);
-      case "stats":
-        return showStats(this.#clusters.all);
-    }
   }
 }
 

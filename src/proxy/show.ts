@@ -1,8 +1,8 @@
 import type { ServerPool } from "../backend/server-pool.js";
 import type { ShardId } from "../topology/topology.js";
 import type { AdminRow } from "./channel.js";
-import type { Cluster } from "./cluster.js";
-import type { Session } from "./session.js";
+import type { Cluster } from "./clusters/cluster.js";
+import type { Session } from "./session/session.js";
 
 /** Rows of SHOW CLIENTS, POOLS, SERVERS and STATS, in the order of PgDog's columns. */
 export function showClients(sessions: readonly Session[]): readonly AdminRow[] {

@@ -4,8 +4,8 @@
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { planCopy } from "../../src/resharding/steps/copy-plan.js";
-import { copyRange } from "../../src/resharding/steps/copy-range.js";
+import { copyRange } from "../../src/resharding/copy/copy-range-step.js";
+import { planCopy } from "../../src/resharding/copy/plan-copy-step.js";
 import { copyFixture } from "../support/copy-fixture.js";
 import { type PostgresServer, startPostgres } from "../support/postgres.js";
 import { until } from "../support/until.js";

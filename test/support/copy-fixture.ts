@@ -2,12 +2,12 @@ import { join } from "node:path";
 import { connectSql } from "../../src/backend/sql-client.js";
 import type { Log } from "../../src/observe/log.js";
 import type { Cluster, EngineContext, EnginePolicy } from "../../src/resharding/context.js";
+import { ensureControlSchema } from "../../src/resharding/control/control-schema.js";
 import type {
   MigrationRef,
   MigrationSpec,
   TablePlan,
 } from "../../src/resharding/model/migration.js";
-import { ensureControlSchema } from "../../src/resharding/steps/control-schema.js";
 import type { PostgresServer } from "./postgres.js";
 
 export const silentLog: Log = {
@@ -118,13 +118,10 @@ export async function copyFixture(
 
 const POLICY: EnginePolicy = {
   copyFormat: "binary",
-  parallelCopies: 2,
   copyRangeRows: 1000,
-  pauseCapMs: 5000,
   pauseBudgetMs: 1000,
   trafficStopThresholdBytes: 1_000_000,
   openTransactions: "wait",
-  silentNode: "abort",
   verifyMaxAgeMs: 60_000,
   acceptUniqueWithoutShardingKey: false,
   leftBehind: [],

@@ -8,7 +8,7 @@ import {
   type TaskStatus,
   workflowIds,
 } from "../../src/resharding/model/tasks.js";
-import { TASK_MEMO } from "../../workflows/messages.js";
+import { TASK_MEMO } from "../../workflows/task/messages.js";
 import type { Stage } from "./temporal-worker.js";
 import { until } from "./until.js";
 

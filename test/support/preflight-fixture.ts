@@ -2,7 +2,7 @@ import { expect } from "vitest";
 import type { Cluster, EngineContext } from "../../src/resharding/context.js";
 import type { PreflightResult } from "../../src/resharding/model/activities.js";
 import type { Check, MigrationRef, TablePlan } from "../../src/resharding/model/migration.js";
-import { preflight } from "../../src/resharding/steps/preflight.js";
+import { preflight } from "../../src/resharding/preflight/preflight-step.js";
 import { engineContext } from "./engine.js";
 import type { PostgresServer } from "./postgres.js";
 

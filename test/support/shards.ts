@@ -4,13 +4,13 @@ import type {
   CopySource,
   ScatterOutcome,
   StatementRequest,
-} from "../../src/proxy/execution.js";
-import { executeScatter } from "../../src/proxy/scatter/execute.js";
-import { statementMessages } from "../../src/proxy/scatter/messages.js";
-import { ShardStatement } from "../../src/proxy/scatter/shard-statement.js";
+} from "../../src/proxy/sharded/execution.js";
+import { executeScatter } from "../../src/proxy/sharded/scatter/execute.js";
+import { statementMessages } from "../../src/proxy/sharded/scatter/messages.js";
+import { ShardStatement } from "../../src/proxy/sharded/scatter/shard-statement.js";
 import type { Route } from "../../src/router/route.js";
 import type { Router } from "../../src/router/router.js";
-import { shardId } from "../../src/topology/hash.js";
+import { shardId } from "../../src/topology/topology.js";
 import { BACKEND, decodeDataRow, decodeRowDescription } from "../../src/wire/backend.js";
 import { decodeErrorFields } from "../../src/wire/error-fields.js";
 import { Framer } from "../../src/wire/framer.js";

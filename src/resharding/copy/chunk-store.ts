@@ -2,7 +2,7 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import type { CopyRangeInput } from "../model/activities.js";
 import type { MigrationRef, TablePlan } from "../model/migration.js";
-import { type KeyRange, tableLabel } from "./table-sql.js";
+import { type KeyRange, tableLabel } from "./range-sql.js";
 
 /** A row of sluice.copy_chunk on one destination shard. */
 export interface Chunk extends KeyRange {

@@ -2,8 +2,8 @@ import { assert } from "../../core/assert.js";
 import type { KeyRouter } from "../../replication/copy-splitter.js";
 import { type KeyType, shardOfBinary, shardOfTextBytes } from "../../topology/hash.js";
 import type { TablePlan } from "../model/migration.js";
-import { CopyFailed } from "./errors.js";
-import { columnOf, tableLabel } from "./table-sql.js";
+import { CopyFailed } from "./copy-failed.js";
+import { columnOf, tableLabel } from "./range-sql.js";
 
 export type CopyFormat = "binary" | "text";
 

@@ -2,7 +2,7 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import { quoteIdentifier } from "../../core/identifier.js";
 import type { TablePlan } from "../model/migration.js";
-import { type KeyRange, tableName, WHOLE_TABLE } from "./table-sql.js";
+import { type KeyRange, tableName, WHOLE_TABLE } from "./range-sql.js";
 
 /** Read to estimate the table, however large it is: 16 MB. */
 const SAMPLE_PAGES = 2000;

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { SqlClient } from "../../backend/sql-client.js";
 import type { EngineContext } from "../context.js";
 import type { CopyRangeInput } from "../model/activities.js";
-import { CopyFailed } from "./errors.js";
+import { CopyFailed } from "./copy-failed.js";
 
 const TAKEOVER_TIMEOUT_MS = 30_000;
 const TAKEOVER_POLL_MS = 20;

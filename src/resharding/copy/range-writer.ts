@@ -11,8 +11,8 @@ import { TextCopySplitter } from "../../replication/copy-text-splitter.js";
 import type { EngineContext } from "../context.js";
 import type { TablePlan } from "../model/migration.js";
 import { type CopyFormat, isBinaryKey, keyRouter } from "./key-router.js";
+import { columnList, type KeyRange, rangeCondition, tableLabel, tableName } from "./range-sql.js";
 import type { SnapshotReader } from "./snapshot.js";
-import { columnList, type KeyRange, rangeCondition, tableLabel, tableName } from "./table-sql.js";
 
 export interface StreamInput {
   readonly table: TablePlan;

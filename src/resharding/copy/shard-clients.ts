@@ -1,7 +1,7 @@
 import type { ServerAddress } from "../../backend/address.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine } from "../steps/sides.js";
+import { connectEngine } from "../control/sides.js";
 
 /** One session per shard, in the order of the shards. */
 export interface ShardClients extends AsyncDisposable {

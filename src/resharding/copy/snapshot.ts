@@ -2,10 +2,10 @@ import { describeAddress, type ServerAddress } from "../../backend/address.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import type { EngineContext } from "../context.js";
+import { connectEngine } from "../control/sides.js";
 import type { TablePlan } from "../model/migration.js";
-import { connectEngine } from "../steps/sides.js";
-import { SnapshotOnStandby } from "./errors.js";
-import { tableName } from "./table-sql.js";
+import { SnapshotOnStandby } from "./copy-failed.js";
+import { tableName } from "./range-sql.js";
 
 /** A session within a repeatable-read, read-only transaction that sees one state of its tables. */
 export interface SnapshotReader extends AsyncDisposable {

@@ -1,5 +1,5 @@
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
-import type { TableFacts } from "../steps/catalog.js";
+import type { TableFacts } from "./catalog-facts.js";
 import { sentColumns } from "./table-plan.js";
 import {
   displayName,

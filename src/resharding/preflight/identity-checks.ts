@@ -1,6 +1,6 @@
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
 import type { ShardedTableRule } from "../context.js";
-import type { TableFacts } from "../steps/catalog.js";
+import type { TableFacts } from "./catalog-facts.js";
 import { identityColumns, isConstraining } from "./table-plan.js";
 import {
   displayName,

@@ -1,5 +1,5 @@
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
-import type { PublicationFacts } from "../steps/catalog.js";
+import type { PublicationFacts } from "./catalog-facts.js";
 import {
   displayName,
   eachShard,

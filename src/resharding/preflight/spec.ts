@@ -1,5 +1,5 @@
 import type { MigrationSpec } from "../model/migration.js";
-import { readSequences, readTypes, readUnhashableTypes } from "../steps/catalog.js";
+import { readSequences, readTypes, readUnhashableTypes } from "./catalog-facts.js";
 import { planTable } from "./table-plan.js";
 import { type MovingTable, sameTable, shardsOf, type World } from "./world.js";
 

@@ -1,5 +1,5 @@
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
-import type { ForeignKeyFacts } from "../steps/catalog.js";
+import type { ForeignKeyFacts } from "./catalog-facts.js";
 import { classify, type TableClass } from "./table-class.js";
 import { sentColumns } from "./table-plan.js";
 import {

@@ -1,5 +1,5 @@
 import type { Cluster, ShardedTableRule } from "../context.js";
-import type { TableFacts } from "../steps/catalog.js";
+import type { TableFacts } from "./catalog-facts.js";
 
 /** How a cluster's rules treat a table. */
 export type TableClass =

@@ -1,5 +1,5 @@
 import type { ColumnPlan, RangeKeyType, TablePlan } from "../model/migration.js";
-import type { ColumnFacts, IndexFacts, TableFacts, TypeFacts } from "../steps/catalog.js";
+import type { ColumnFacts, IndexFacts, TableFacts, TypeFacts } from "./catalog-facts.js";
 import type { TableClass } from "./table-class.js";
 
 export interface TablePlanInput {

@@ -1,7 +1,7 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import type { Cluster, EnginePolicy } from "../context.js";
 import type { Check, MigrationRef, Side } from "../model/migration.js";
-import type { ForeignKeyFacts, PublicationFacts, TableFacts } from "../steps/catalog.js";
+import type { ForeignKeyFacts, PublicationFacts, TableFacts } from "./catalog-facts.js";
 import type { TableClass } from "./table-class.js";
 
 /** One shard as preflight sees it. */

@@ -1,4 +1,4 @@
-import { type KeyRange, rangeCondition, tableName } from "../copy/table-sql.js";
+import { type KeyRange, rangeCondition, tableName } from "../copy/range-sql.js";
 import type { TablePlan } from "../model/migration.js";
 import { bucketOf, placeOf, rowHash } from "./row-sql.js";
 import { allShards, type SideReader, shardsFrom } from "./sides-reader.js";

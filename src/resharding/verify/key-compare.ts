@@ -1,5 +1,5 @@
 import { quoteIdentifier } from "../../core/identifier.js";
-import { columnOf, rangeCondition, tableName } from "../copy/table-sql.js";
+import { columnOf, rangeCondition, tableName } from "../copy/range-sql.js";
 import { type ComparedSides, destinationsOf, type RangeScope } from "./bucket-compare.js";
 import { bucketOf, identityOf, placeOf, rowHash } from "./row-sql.js";
 import { allShards, type SideReader, shardsFrom } from "./sides-reader.js";

@@ -1,5 +1,5 @@
 import type { SqlClient } from "../../backend/sql-client.js";
-import { tableLabel } from "../copy/table-sql.js";
+import { tableLabel } from "../copy/range-sql.js";
 import type { MigrationRef, StreamNumber, TablePlan } from "../model/migration.js";
 import type { TableComparison } from "./table-compare.js";
 

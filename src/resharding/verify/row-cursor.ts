@@ -2,8 +2,8 @@ import type { ServerAddress } from "../../backend/address.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { quoteIdentifier } from "../../core/identifier.js";
 import type { EngineContext } from "../context.js";
+import { tableName } from "../copy/range-sql.js";
 import { openSnapshot } from "../copy/snapshot.js";
-import { tableName } from "../copy/table-sql.js";
 import type { TablePlan } from "../model/migration.js";
 import { placeOf } from "./row-sql.js";
 

@@ -1,5 +1,5 @@
 import { quoteIdentifier } from "../../core/identifier.js";
-import { shardOfRow } from "../copy/table-sql.js";
+import { shardOfRow } from "../copy/range-sql.js";
 import type { ColumnPlan, TablePlan } from "../model/migration.js";
 
 /**

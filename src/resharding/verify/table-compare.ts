@@ -1,6 +1,6 @@
 import { assert } from "../../core/assert.js";
 import type { EngineContext } from "../context.js";
-import { type KeyRange, tableLabel, tableName } from "../copy/table-sql.js";
+import { type KeyRange, tableLabel, tableName } from "../copy/range-sql.js";
 import type { TablePlan } from "../model/migration.js";
 import {
   addTotals,

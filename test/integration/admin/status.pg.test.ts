@@ -3,12 +3,12 @@ import { checkTask } from "../../../src/admin/task-check.js";
 import { connectSql } from "../../../src/backend/sql-client.js";
 import type { Config } from "../../../src/config/model.js";
 import { parseConfig } from "../../../src/config/read-config.js";
-import { ensureControlSchema } from "../../../src/resharding/steps/control-schema.js";
+import { ensureControlSchema } from "../../../src/resharding/control/control-schema.js";
 import {
   readNodes,
   readReplicationSlots,
   readTableCopies,
-} from "../../../src/resharding/steps/status.js";
+} from "../../../src/resharding/control/status.js";
 import { freePort, type PostgresServer, startPostgres } from "../../support/postgres.js";
 
 const MIGRATION = "0123456789ab";

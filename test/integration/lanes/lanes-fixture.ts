@@ -1,5 +1,7 @@
 import { connectSql } from "../../../src/backend/sql-client.js";
 import type { EngineContext } from "../../../src/resharding/context.js";
+import { ensureControlSchema } from "../../../src/resharding/control/control-schema.js";
+import { connectEngine } from "../../../src/resharding/control/sides.js";
 import type {
   MigrationRef,
   MigrationSpec,
@@ -7,11 +9,10 @@ import type {
   StreamNumber,
   TablePlan,
 } from "../../../src/resharding/model/migration.js";
-import { ensureControlSchema } from "../../../src/resharding/steps/control-schema.js";
-import { connectEngine } from "../../../src/resharding/steps/sides.js";
-import { runStream, streamStatus } from "../../../src/resharding/steps/stream.js";
-import { settleAside } from "../../../src/resharding/steps/stream-settle.js";
-import { emitMarker, waitLanesPast } from "../../../src/resharding/steps/stream-wait.js";
+import { emitMarker, waitLanesPast } from "../../../src/resharding/stream/lane-watch.js";
+import { runStream } from "../../../src/resharding/stream/run-stream-step.js";
+import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
+import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { engineContext } from "../../support/engine.js";
 import type { PostgresServer } from "../../support/postgres.js";
 import { until } from "../../support/until.js";

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { planCopy } from "../../../src/resharding/steps/copy-plan.js";
-import { copyRange } from "../../../src/resharding/steps/copy-range.js";
-import { createStream } from "../../../src/resharding/steps/stream.js";
+import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
+import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";
 import { lanesFixture, rowsOf, settled, startStream } from "./lanes-fixture.js";

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { createStream, streamStatus } from "../../../src/resharding/steps/stream.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
+import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import {
@@ -63,7 +64,7 @@ it("R12: unchanged TOAST is kept, in place and when the row moves", async () => 
   await drain(fixture, 0);
   const nulls = await fixture.sql("destination", 0, "SELECT 1 FROM big WHERE body IS NULL");
   expect(nulls).toEqual([]);
-  const { settleAside } = await import("../../../src/resharding/steps/stream-settle.js");
+  const { settleAside } = await import("../../../src/resharding/stream/settle-aside.js");
   await settleAside(fixture.context(), { ref: fixture.ref, stream: 0 });
   await expectEqual(fixture, "big");
   void again;

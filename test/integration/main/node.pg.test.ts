@@ -249,6 +249,39 @@ describe("reload", () => {
   }, 60_000);
 });
 
+describe("log_level", () => {
+  const levels = (node: SluiceNode) =>
+    new Map(
+      node
+        .log()
+        .split("\n")
+        .filter((line) => line.startsWith("{"))
+        .map((line) => {
+          const { level, msg } = JSON.parse(line) as { level: number; msg: string };
+          return [msg, level] as const;
+        }),
+    );
+
+  it("is obeyed by every process, from the start and after RELOAD", async () => {
+    const env = { SLUICE_LOG_LEVEL: "" };
+    const quiet = { general: 'log_level = "error"', workers: 1 };
+    await using node = await startNode({ ...files(quiet), env });
+    const admin = await connectTo(node, "admin");
+    await ask(admin, "RELOAD");
+    node.write(files({ general: 'log_level = "info"', workers: 1 }));
+    expect([...levels(node).values()].filter((level) => level < 50)).toEqual([]);
+    await ask(admin, "RELOAD");
+    // Of the main process, and of those that look for Temporal again and again.
+    await until(
+      () =>
+        levels(node).has("configuration reloaded") &&
+        levels(node).has("no connection to Temporal, traffic goes on"),
+      { timeoutMs: 20_000, what: "the log of the main and of the control process" },
+    );
+    await admin.end();
+  }, 60_000);
+});
+
 describe("the end of a node", () => {
   const alive = (pids: readonly number[]) => pids.filter(isAlive);
 

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
 import type { EngineContext } from "../../../src/resharding/context.js";
-import { planCopy } from "../../../src/resharding/steps/copy-plan.js";
-import { copyRange } from "../../../src/resharding/steps/copy-range.js";
+import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
+import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { otherCollation } from "../../support/collation.js";
 import { type CopyFixture, copyFixture } from "../../support/copy-fixture.js";

@@ -1,18 +1,17 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connectSql, type SqlClient } from "../../../src/backend/sql-client.js";
 import type { EngineContext } from "../../../src/resharding/context.js";
+import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
+import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
+import { abortMigration } from "../../../src/resharding/ends/abort-step.js";
+import { beginMigration } from "../../../src/resharding/ends/begin-step.js";
+import { finalizeMigration } from "../../../src/resharding/ends/finalize-step.js";
 import type { MigrationRef, Side } from "../../../src/resharding/model/migration.js";
-import { planCopy } from "../../../src/resharding/steps/copy-plan.js";
-import { copyRange } from "../../../src/resharding/steps/copy-range.js";
-import { installGates } from "../../../src/resharding/steps/gate.js";
-import {
-  abortMigration,
-  beginMigration,
-  finalizeMigration,
-} from "../../../src/resharding/steps/migration.js";
-import { preflight } from "../../../src/resharding/steps/preflight.js";
-import { syncSchema } from "../../../src/resharding/steps/schema.js";
-import { createStream, dropStream } from "../../../src/resharding/steps/stream.js";
+import { preflight } from "../../../src/resharding/preflight/preflight-step.js";
+import { syncSchema } from "../../../src/resharding/schema/sync-schema-step.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
+import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
+import { installGates } from "../../../src/resharding/switch/install-gates-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { EngineCycle } from "../../support/engine-cycle.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";

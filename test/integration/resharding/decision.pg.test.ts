@@ -1,17 +1,17 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { readBoard } from "../../../src/resharding/decision/board.js";
+import { connectEngine, openSides } from "../../../src/resharding/control/sides.js";
+import type { DecisionHandle } from "../../../src/resharding/model/activities.js";
+import { readBoard } from "../../../src/resharding/switch/board.js";
 import {
   markAborted,
   markCommitted,
   markPrepared,
   readDecision,
-} from "../../../src/resharding/decision/decision.js";
-import { readGate, turnGate } from "../../../src/resharding/gate/gate.js";
-import type { DecisionHandle } from "../../../src/resharding/model/activities.js";
-import { prepareDecision } from "../../../src/resharding/steps/decision.js";
-import { installGates } from "../../../src/resharding/steps/gate.js";
-import { openServingGate, resolve } from "../../../src/resharding/steps/resolve.js";
-import { connectEngine, openSides } from "../../../src/resharding/steps/sides.js";
+} from "../../../src/resharding/switch/decision.js";
+import { readGate, turnGate } from "../../../src/resharding/switch/gate.js";
+import { installGates } from "../../../src/resharding/switch/install-gates-step.js";
+import { prepareDecision } from "../../../src/resharding/switch/prepare-decision-step.js";
+import { openServingGate, resolve } from "../../../src/resharding/switch/resolve-step.js";
 import { type CopyFixture, copyFixture } from "../../support/copy-fixture.js";
 import { freePort, type PostgresServer, startPostgres } from "../../support/postgres.js";
 

@@ -1,14 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import {
-  beginMigration,
-  finalizeMigration,
-  MigrationExists,
-  unfence,
-} from "../../../src/resharding/steps/migration.js";
-import { readiness } from "../../../src/resharding/steps/readiness.js";
-import { checkSequences } from "../../../src/resharding/steps/sequences.js";
-import { connectEngine, openSides } from "../../../src/resharding/steps/sides.js";
-import { dropStream } from "../../../src/resharding/steps/stream.js";
+import { connectEngine, openSides } from "../../../src/resharding/control/sides.js";
+import { beginMigration, MigrationExists } from "../../../src/resharding/ends/begin-step.js";
+import { finalizeMigration } from "../../../src/resharding/ends/finalize-step.js";
+import { unfence } from "../../../src/resharding/ends/unfence.js";
+import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
+import { readiness } from "../../../src/resharding/switch/readiness-step.js";
+import { checkSequences } from "../../../src/resharding/switch/sequences.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { EngineCycle } from "../../support/engine-cycle.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";

@@ -10,8 +10,8 @@ import {
   readGate,
   reopenGate,
   turnGate,
-} from "../../../src/resharding/gate/gate.js";
-import { installGates } from "../../../src/resharding/steps/gate.js";
+} from "../../../src/resharding/switch/gate.js";
+import { installGates } from "../../../src/resharding/switch/install-gates-step.js";
 import { type CopyFixture, copyFixture } from "../../support/copy-fixture.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 

@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
+import { ensureControlSchema } from "../../../src/resharding/control/control-schema.js";
 import type { PreflightResult } from "../../../src/resharding/model/activities.js";
-import { ensureControlSchema } from "../../../src/resharding/steps/control-schema.js";
-import { preflight } from "../../../src/resharding/steps/preflight.js";
+import { preflight } from "../../../src/resharding/preflight/preflight-step.js";
 import { engineContext } from "../../support/engine.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import {

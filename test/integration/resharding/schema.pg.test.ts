@@ -10,7 +10,10 @@ import {
   SchemaStatementFailed,
 } from "../../../src/resharding/schema/failures.js";
 import { dumpSchema, findPgDump } from "../../../src/resharding/schema/pg-dump.js";
-import { countPendingStatements, syncSchema } from "../../../src/resharding/steps/schema.js";
+import {
+  countPendingStatements,
+  syncSchema,
+} from "../../../src/resharding/schema/sync-schema-step.js";
 import { engineContext } from "../../support/engine.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";

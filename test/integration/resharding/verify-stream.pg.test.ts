@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
-import { planCopy } from "../../../src/resharding/steps/copy-plan.js";
-import { copyRange } from "../../../src/resharding/steps/copy-range.js";
-import { createStream, dropStream, runStream } from "../../../src/resharding/steps/stream.js";
-import { verifyPass } from "../../../src/resharding/steps/verify.js";
-import { finalCompare } from "../../../src/resharding/steps/verify-final.js";
+import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
+import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
+import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
+import { runStream } from "../../../src/resharding/stream/run-stream-step.js";
+import { finalCompare } from "../../../src/resharding/verify/final-compare.js";
+import { verifyPass } from "../../../src/resharding/verify/verify-pass-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { copyFixture } from "../../support/copy-fixture.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
-import { WHOLE_TABLE } from "../../../src/resharding/copy/table-sql.js";
-import { planCopy } from "../../../src/resharding/steps/copy-plan.js";
-import { copyRange } from "../../../src/resharding/steps/copy-range.js";
-import { verifyPass } from "../../../src/resharding/steps/verify.js";
-import { finalCompare } from "../../../src/resharding/steps/verify-final.js";
+import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
+import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
+import { WHOLE_TABLE } from "../../../src/resharding/copy/range-sql.js";
+import { finalCompare } from "../../../src/resharding/verify/final-compare.js";
 import { SideReader } from "../../../src/resharding/verify/sides-reader.js";
 import { compareTable } from "../../../src/resharding/verify/table-compare.js";
+import { verifyPass } from "../../../src/resharding/verify/verify-pass-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type CopyFixture, copyFixture, type FixtureOptions } from "../../support/copy-fixture.js";
 import { startDecodingLane } from "../../support/decoding-lane.js";
@@ -336,7 +336,7 @@ describe("R41: verification under traffic", () => {
       "UPDATE sluice.lane SET state = 'stopped' WHERE stream = 0",
     );
     await expect(verify(fixture)).rejects.toMatchObject({
-      code: "SLUICE_DRAIN_TIMED_OUT",
+      code: "SLUICE_MARKER_NOT_PASSED",
       message: expect.stringContaining("0 -> 1 (stopped)"),
     });
   });

@@ -7,7 +7,7 @@ import {
   type TaskClient,
   TaskUnknown,
   TemporalUnreachable,
-} from "../../../src/control/tasks.js";
+} from "../../../src/control/task-api.js";
 import type { Log } from "../../../src/observe/log.js";
 
 const QUIET: Log = {
@@ -65,7 +65,6 @@ function recorder(overrides: Partial<AdminHost> = {}) {
     status: async () => {
       throw new TaskUnknown("not here");
     },
-    connection: () => ({ kind: "up", sinceMs: 0 }),
     close: async () => {},
   };
   const host: AdminHost = {

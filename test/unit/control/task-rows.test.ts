@@ -1,6 +1,6 @@
 import type { WorkflowExecutionInfo } from "@temporalio/client";
 import { describe, expect, test } from "vitest";
-import { rowsOf } from "../../../src/control/task-rows.js";
+import { rowsOf } from "../../../src/control/temporal/task-rows.js";
 import type { TaskMemo } from "../../../src/resharding/model/tasks.js";
 
 const MEMO: TaskMemo = {

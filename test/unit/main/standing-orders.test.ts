@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { StandingOrders } from "../../../src/main/standing-orders.js";
+import { StandingOrders } from "../../../src/main/processes/standing-orders.js";
 import type { ToDataPlane } from "../../../src/proxy/channel.js";
 
 const hold = (token: string, database: string): ToDataPlane => ({

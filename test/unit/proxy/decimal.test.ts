@@ -8,7 +8,7 @@ import {
   encodeDecimal,
   formatDecimal,
   parseDecimal,
-} from "../../../src/proxy/scatter/decimal.js";
+} from "../../../src/proxy/sharded/scatter/decimal.js";
 
 const finite = fc
   .record({ unscaled: fc.bigInt(-(10n ** 40n), 10n ** 40n), scale: fc.nat(20) })

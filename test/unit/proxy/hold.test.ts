@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Hold, type HoldEffect, HoldMachine } from "../../../src/proxy/hold.js";
+import { type Hold, type HoldEffect, HoldMachine } from "../../../src/proxy/hold/hold.js";
 import { cases } from "../../support/cases.js";
 
 const hold = (token: string, options: Partial<Hold> = {}): Hold => ({

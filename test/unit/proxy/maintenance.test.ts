@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Maintenance } from "../../../src/proxy/maintenance.js";
+import { Maintenance } from "../../../src/proxy/hold/maintenance.js";
 
 const NAMES = ["prod", "other"];
 const NOTHING = { hold: [], release: [] };

@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { parseSnapshot } from "../../../src/core/snapshot.js";
-import { type CopiedRange, isInRange, RangeMap } from "../../../src/resharding/lanes/ranges.js";
+import {
+  type CopiedRange,
+  isInRange,
+  RangeMap,
+} from "../../../src/resharding/stream/lanes/copied-ranges.js";
 
 const range = (lower: string | null, upper: string | null, snapshot = "1:1:"): CopiedRange => ({
   lower,

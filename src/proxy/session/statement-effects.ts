@@ -1,0 +1,152 @@
+import { SQLSTATE, type SqlState } from "../../core/sqlstate.js";
+import { classify, type StatementKind, sessionTieOf, settingOf } from "../../sql/classify.js";
+
+/** What a query text does to its session, beyond its transaction. */
+export interface StatementEffects {
+  /** The one statement's kind; "several" where there are more. */
+  readonly kind: StatementKind | "several";
+  /** BEGIN, COMMIT or ROLLBACK without anything that a server would have to judge. */
+  readonly isPlainControl: boolean;
+  /** Why the session needs this very server connection from here on; null: it does not. */
+  readonly tie: string | null;
+  /** Settings that may have another value afterwards, in lower case. */
+  readonly settings: readonly string[];
+  /** Settings go back to their defaults: those named in `settings`, or all. */
+  readonly resets: "none" | "named" | "all";
+  /** Prepared statements and, with "all", everything else is thrown away. */
+  readonly discards: "none" | "statements" | "all";
+  readonly changesSchema: boolean;
+  /** LISTEN and the like, which mean nothing without a server of one's own. */
+  readonly needsSession: boolean;
+}
+
+export interface Refusal {
+  readonly sqlState: SqlState;
+  readonly message: string;
+  readonly hint: string;
+}
+
+const PLAIN: StatementEffects = {
+  kind: "select",
+  isPlainControl: false,
+  tie: null,
+  settings: [],
+  resets: "none",
+  discards: "none",
+  changesSchema: false,
+  needsSession: false,
+};
+
+// Traffic that cannot have an effect of ours is told by its first word and one search, without a walk.
+const ORDINARY = /^\s*(?:select|insert|update|delete|values)\b/i;
+const SUSPICIOUS = /;|set_config|advisory_lock|\binto\b.*\btemp|\btemp.*\binto\b/is;
+// `INSERT INTO` is no SELECT INTO.
+const SUSPICIOUS_INSERT = /;|set_config|advisory_lock/i;
+const PLAIN_CONTROL =
+  /^\s*(?:(?:begin|commit|end|rollback|abort)(?:\s+(?:work|transaction))?|start\s+transaction)\s*;?\s*$/i;
+const BEGIN_WITH_MODES =
+  /^\s*(?:begin(?:\s+(?:work|transaction))?|start\s+transaction)((?:[\s,]+(?:isolation\s+level\s+(?:serializable|repeatable\s+read|read\s+committed|read\s+uncommitted)|read\s+(?:only|write)|(?:not\s+)?deferrable))+)\s*;?\s*$/i;
+const SET_CONFIG = /\bset_config\s*\(\s*(?:'([\w.$]+)'\s*,)?/gi;
+const CHARACTERISTICS = [
+  "default_transaction_isolation",
+  "default_transaction_read_only",
+  "default_transaction_deferrable",
+];
+
+const cache = new Map<string, StatementEffects>();
+const CACHED_TEXTS = 2_000;
+const LONGEST_CACHED_TEXT = 1_000;
+
+/** Pure but for a cache of what is not ordinary. */
+export function effectsOf(sql: string): StatementEffects {
+  if (ORDINARY.test(sql)) {
+    const isInsert = /^\s*insert/i.test(sql);
+    if (!(isInsert ? SUSPICIOUS_INSERT : SUSPICIOUS).test(sql)) return PLAIN;
+  }
+  const known = cache.get(sql);
+  if (known) return known;
+  const effects = examine(sql);
+  if (sql.length <= LONGEST_CACHED_TEXT) {
+    if (cache.size >= CACHED_TEXTS) cache.clear();
+    cache.set(sql, effects);
+  }
+  return effects;
+}
+
+/** Transaction control, settings and the like: not for one shard's server to answer alone. */
+export function isOfSession(effects: StatementEffects | undefined): boolean {
+  switch (effects?.kind) {
+    case "begin":
+    case "commit":
+    case "rollback":
+    case "rollbackTo":
+    case "savepoint":
+    case "releaseSavepoint":
+    case "set":
+    case "setLocal":
+    case "setTransaction":
+    case "reset":
+    case "deallocate":
+    case "discard":
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** What is refused where servers are shared between clients; null: nothing. */
+export function refusalOf(effects: StatementEffects): Refusal | null {
+  if (!effects.needsSession) return null;
+  return {
+    sqlState: SQLSTATE.featureNotSupported,
+    message: "LISTEN needs a server connection of its own, which transaction pooling does not give",
+    hint: 'Set pooler_mode = "session" for this user or database, or connect to the server directly.',
+  };
+}
+
+function examine(sql: string): StatementEffects {
+  const statements = classify(sql);
+  const [first] = statements;
+  const kind = statements.length === 1 && first ? first.kind : "several";
+  const settings = new Set<string>();
+  let resets: StatementEffects["resets"] = "none";
+  let discards: StatementEffects["discards"] = "none";
+  let tie: string | null = sessionTieOf(sql);
+  let changesSchema = false;
+  let needsSession = false;
+  for (const { kind: each, start, end } of statements) {
+    const text = sql.slice(start, end);
+    if (each === "set" || each === "reset") {
+      const change = settingOf(text);
+      if (/^\s*(?:set|reset)\s+session\s+authorization/i.test(text)) tie = "session authorization";
+      else if (change?.name === "all") resets = "all";
+      else if (change) settings.add(change.name);
+      else for (const name of CHARACTERISTICS) settings.add(name);
+      if (change?.value === null && resets === "none") resets = "named";
+    } else if (each === "prepare") tie = "statement made by SQL's PREPARE";
+    else if (each === "listen") {
+      needsSession = true;
+      tie = "LISTEN";
+    } else if (each === "discard" || each === "deallocate") {
+      const words = text.toLowerCase().split(/\s+/);
+      if (each === "discard" && words.includes("all")) discards = "all";
+      else if (each === "deallocate" && words.includes("all")) discards = "statements";
+    } else if (each === "ddl") changesSchema = true;
+  }
+  for (const match of sql.matchAll(SET_CONFIG)) {
+    if (match[1]) settings.add(match[1].toLowerCase());
+    else tie ??= "set_config() with a computed name";
+  }
+  const isPlainControl =
+    kind !== "several" && (PLAIN_CONTROL.test(sql) || BEGIN_WITH_MODES.test(sql));
+  return {
+    kind,
+    isPlainControl,
+    tie,
+    settings: [...settings],
+    resets,
+    discards,
+    changesSchema,
+    needsSession,
+  };
+}

@@ -1,0 +1,142 @@
+import type { MergePlan } from "../../../router/route.js";
+import type { ColumnDescription } from "../../../wire/backend.js";
+import {
+  addDecimals,
+  decodeDecimal,
+  encodeDecimal,
+  formatDecimal,
+  parseDecimal,
+} from "./decimal.js";
+import { ScatterLimitExceeded, UnmergeableResult } from "./errors.js";
+import {
+  compareValues,
+  decoderOf,
+  FLOAT_OIDS,
+  groupKeyOf,
+  INTEGER_OIDS,
+  NUMERIC_OID,
+  SUM_OIDS,
+} from "./value.js";
+
+/** Rows of groups that are held at once, in bytes of their messages. */
+export const LARGEST_GROUPS_BYTES = 64 * 1024 * 1024;
+
+type Values = (Buffer | null)[];
+type Combine = (one: Buffer, other: Buffer) => Buffer;
+
+/** Makes one row of the shards' partial rows, per group. */
+export class Aggregation {
+  readonly #groupColumns: number;
+  readonly #groupKeys: readonly ((bytes: Buffer) => string)[];
+  readonly #combine: readonly Combine[];
+  readonly #groups = new Map<string, Values>();
+  #bytes = 0;
+
+  /** @throws UnmergeableResult for a type whose values we cannot combine as PostgreSQL does */
+  constructor(plan: MergePlan, columns: readonly ColumnDescription[]) {
+    this.#groupColumns = plan.groupColumns;
+    this.#groupKeys = columns.slice(0, plan.groupColumns).map((column) => groupKeyOf(column));
+    this.#combine = columns.slice(plan.groupColumns).map((column, index) => {
+      const aggregate = plan.aggregates?.[index];
+      if (aggregate === "min" || aggregate === "max") {
+        return extreme(column, aggregate === "min" ? -1 : 1, plan.isBytewise);
+      }
+      return adder(column);
+    });
+  }
+
+  /** @throws ScatterLimitExceeded */
+  add(values: Values): void {
+    const key = this.#keyOf(values);
+    const group = this.#groups.get(key);
+    if (group === undefined) {
+      this.#bytes += values.reduce((sum, value) => sum + (value?.length ?? 0), 64 + key.length);
+      if (this.#bytes > LARGEST_GROUPS_BYTES) {
+        throw new ScatterLimitExceeded("groups over several shards", LARGEST_GROUPS_BYTES);
+      }
+      this.#groups.set(key, values);
+      return;
+    }
+    for (const [index, combine] of this.#combine.entries()) {
+      const at = this.#groupColumns + index;
+      const one = group[at] ?? null;
+      const other = values[at] ?? null;
+      // NULL is what an aggregate over no rows gives: it adds nothing.
+      group[at] = one === null ? other : other === null ? one : combine(one, other);
+    }
+  }
+
+  rows(): IterableIterator<Values> {
+    return this.#groups.values();
+  }
+
+  #keyOf(values: Values): string {
+    let key = "";
+    for (const [index, keyOf] of this.#groupKeys.entries()) {
+      const value = values[index] ?? null;
+      const text = value === null ? "" : keyOf(value);
+      key += value === null ? "n" : `${text.length}:${text}`;
+    }
+    return key;
+  }
+}
+
+function extreme(column: ColumnDescription, wanted: -1 | 1, isBytewise: boolean): Combine {
+  const decode = decoderOf(column, isBytewise);
+  return (one, other) => {
+    const difference = compareValues(decode(other), decode(one));
+    return Math.sign(difference) === wanted ? other : one;
+  };
+}
+
+function adder(column: ColumnDescription): Combine {
+  const { typeId } = column;
+  const isBinary = column.format === 1;
+  if (INTEGER_OIDS.has(typeId)) return isBinary ? binaryIntegers(typeId) : textIntegers;
+  if (typeId === NUMERIC_OID) return isBinary ? binaryDecimals : textDecimals;
+  if (FLOAT_OIDS.has(typeId)) return isBinary ? binaryFloats : textFloats;
+  throw new UnmergeableResult(
+    `sums of column "${column.name}" (type OID ${typeId}) cannot be added up between shards`,
+    "Cast the sum to numeric, or name the sharding key.",
+  );
+}
+
+const textIntegers: Combine = (one, other) =>
+  Buffer.from(String(BigInt(one.toString("latin1")) + BigInt(other.toString("latin1"))));
+
+function binaryIntegers(typeId: number): Combine {
+  const size = typeId === SUM_OIDS.int8 ? 8 : typeId === SUM_OIDS.int4 ? 4 : 2;
+  const read = (bytes: Buffer) =>
+    size === 8 ? bytes.readBigInt64BE(0) : BigInt(bytes.readIntBE(0, size));
+  return (one, other) => {
+    const sum = read(one) + read(other);
+    if (BigInt.asIntN(size * 8, sum) !== sum) {
+      throw new UnmergeableResult("a count is out of its type's range", "Cast it to bigint.");
+    }
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigInt64BE(sum);
+    return bytes.subarray(8 - size);
+  };
+}
+
+const textDecimals: Combine = (one, other) => {
+  const left = parseDecimal(one.toString("latin1"));
+  const right = parseDecimal(other.toString("latin1"));
+  if (left === null || right === null) {
+    throw new UnmergeableResult("a numeric value cannot be read", "Name the sharding key.");
+  }
+  return Buffer.from(formatDecimal(addDecimals(left, right)));
+};
+
+const binaryDecimals: Combine = (one, other) =>
+  encodeDecimal(addDecimals(decodeDecimal(one), decodeDecimal(other)));
+
+const textFloats: Combine = (one, other) =>
+  Buffer.from(String(Number(one.toString("latin1")) + Number(other.toString("latin1"))));
+
+const binaryFloats: Combine = (one, other) => {
+  const bytes = Buffer.alloc(one.length);
+  if (one.length === 4) bytes.writeFloatBE(one.readFloatBE(0) + other.readFloatBE(0));
+  else bytes.writeDoubleBE(one.readDoubleBE(0) + other.readDoubleBE(0));
+  return bytes;
+};

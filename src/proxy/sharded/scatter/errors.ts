@@ -1,0 +1,46 @@
+import { type ErrorFields, SluiceError } from "../../../core/errors.js";
+import { SQLSTATE } from "../../../core/sqlstate.js";
+
+/** The shards' answers cannot be made into one; found out only when they came. */
+export class UnmergeableResult extends SluiceError {
+  readonly code = "SLUICE_RESULT_UNMERGEABLE";
+  readonly sqlState = SQLSTATE.featureNotSupported;
+  readonly recovery = "never";
+  constructor(reason: string, hint: string, fields: ErrorFields = {}) {
+    super(reason, { hint, ...fields });
+  }
+}
+
+/** A statement over several shards would need more memory here than it may. */
+export class ScatterLimitExceeded extends SluiceError {
+  readonly code = "SLUICE_SCATTER_LIMIT_EXCEEDED";
+  readonly sqlState = SQLSTATE.configurationLimitExceeded;
+  readonly recovery = "never";
+  constructor(what: string, limit: number) {
+    super(`${what} exceed ${limit} bytes`, {
+      hint: "Name the sharding key, or ask for fewer rows at once.",
+    });
+  }
+}
+
+/** Data of COPY FROM STDIN that cannot be dealt out to shards. */
+export class CopyDataUnroutable extends SluiceError {
+  readonly code = "SLUICE_COPY_DATA_UNROUTABLE";
+  readonly sqlState = SQLSTATE.badCopyFileFormat;
+  readonly recovery = "never";
+  constructor(reason: string, rowNumber: number, hint: string) {
+    super(`COPY row ${rowNumber}: ${reason}`, { hint });
+  }
+}
+
+/** A row left its shard and did not arrive on the other: the transaction must not commit. */
+export class RowNotMoved extends SluiceError {
+  readonly code = "SLUICE_ROW_NOT_MOVED";
+  readonly sqlState = SQLSTATE.triggeredDataChangeViolation;
+  readonly recovery = "never";
+  constructor() {
+    super("a row whose sharding key changes was not inserted on its new shard", {
+      hint: "A trigger or rule of the table suppresses the INSERT; move the row without it.",
+    });
+  }
+}

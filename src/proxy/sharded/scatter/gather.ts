@@ -1,0 +1,216 @@
+import type { ServerConnection } from "../../../backend/server-connection.js";
+import type { MergePlan } from "../../../router/route.js";
+import type { ShardId } from "../../../topology/topology.js";
+import { BACKEND, type ColumnDescription, decodeRowDescription } from "../../../wire/backend.js";
+import { encodeThrown } from "../../../wire/error-fields.js";
+import type { ScatterInput, ScatterOutcome } from "../execution.js";
+import { UnmergeableResult } from "./errors.js";
+import { AggregateMerge, type Merger, OrderedMerge, PassThrough } from "./mergers.js";
+import { Outlet } from "./outlet.js";
+import { type AnswerHandler, type ShardEnd, ShardStatement } from "./shard-statement.js";
+import { addTags } from "./tags.js";
+
+/** What one shard is sent. */
+export interface ShardWork {
+  readonly shard: ShardId;
+  readonly messages: Buffer;
+}
+
+export interface GatherPlan {
+  readonly merge: MergePlan;
+  readonly rows: "merged" | "first";
+  readonly count: "sum" | "first";
+  /**
+   * One shard after the other. For writes: statements that touch the same rows on several shards then meet
+   * on the first one, where PostgreSQL queues them; in parallel they could wait for each other for ever,
+   * which no server would see.
+   */
+  readonly isSequential: boolean;
+}
+
+/** Rows of one shard that wait for another's: past this it is not read from. */
+const LARGEST_QUEUE_BYTES = 256 * 1024;
+
+/** Sends a statement to several shards and gives the client one answer. */
+export class Gather {
+  readonly #input: ScatterInput;
+  readonly #plan: GatherPlan;
+  readonly #outlet: Outlet;
+  readonly #merger: Merger;
+  readonly #statements: (ShardStatement | null)[];
+  #columns: readonly ColumnDescription[] | null = null;
+  #isDescribed = false;
+  #copiesOut = false;
+  /** Ours or a server's, the first; then rows are dropped. */
+  #error: Buffer | null = null;
+
+  constructor(input: ScatterInput, plan: GatherPlan, inlets: number) {
+    this.#input = input;
+    this.#plan = plan;
+    this.#statements = Array.from({ length: inlets }, () => null);
+    this.#outlet = new Outlet(input.sink, () => this.#regulate());
+    this.#merger = mergerFor(plan.merge, this.#outlet, inlets);
+  }
+
+  async run(works: readonly ShardWork[]): Promise<ScatterOutcome> {
+    const ends = this.#plan.isSequential
+      ? await this.#oneByOne(works)
+      : await this.#together(works);
+    if (this.#error === null) await this.#finish();
+    if (this.#error !== null) return { kind: "failed", error: this.#error };
+    if (this.#copiesOut) this.#outlet.write(COPY_DONE);
+    this.#outlet.flush();
+    const tags = ends.map((end) => (end.kind === "complete" ? (end.tags.at(-1) ?? "") : ""));
+    const tag = this.#plan.count === "first" ? (tags[0] ?? "") : addTags(tags);
+    const { rowCount } = this.#merger;
+    return { kind: "complete", tag: rowCount === null ? tag : `SELECT ${rowCount}` };
+  }
+
+  async #oneByOne(works: readonly ShardWork[]): Promise<readonly ShardEnd[]> {
+    const ends: ShardEnd[] = [];
+    for (const [inlet, work] of works.entries()) {
+      const connection = await this.#acquire(work.shard);
+      if (connection === null) break;
+      ends.push(await this.#runOn(connection, inlet, work));
+      if (this.#error !== null) break;
+    }
+    return ends;
+  }
+
+  async #together(works: readonly ShardWork[]): Promise<readonly ShardEnd[]> {
+    // In the order of the shards, or two statements could each hold what the other waits for.
+    const connections: ServerConnection[] = [];
+    for (const { shard } of works) {
+      const connection = await this.#acquire(shard);
+      if (connection === null) return [];
+      connections.push(connection);
+    }
+    return await Promise.all(
+      works.map(async (work, inlet) => {
+        const connection = connections[inlet];
+        return connection === undefined ? NOTHING : await this.#runOn(connection, inlet, work);
+      }),
+    );
+  }
+
+  async #acquire(shard: ShardId): Promise<ServerConnection | null> {
+    try {
+      return await this.#input.servers.acquire(shard);
+    } catch (error) {
+      this.#fail(encodeThrown(error));
+      return null;
+    }
+  }
+
+  async #runOn(connection: ServerConnection, inlet: number, work: ShardWork): Promise<ShardEnd> {
+    const statement = new ShardStatement(connection, this.#handlerFor(inlet));
+    this.#statements[inlet] = statement;
+    const end = await statement.run(work.messages);
+    if (end.kind === "failed") this.#fail(end.error);
+    else this.#guard(() => this.#merger.ended(inlet));
+    this.#regulate();
+    return end;
+  }
+
+  #handlerFor(inlet: number): AnswerHandler {
+    const isSilent = this.#plan.rows === "first" && inlet > 0;
+    return {
+      description: (frame) => {
+        if (!isSilent) this.#guard(() => this.#describe(frame));
+      },
+      rows: (buffer, start, end) => {
+        if (isSilent || this.#error !== null) return;
+        this.#guard(() => this.#merger.rows(inlet, buffer, start, end));
+        this.#regulate();
+      },
+      notice: (frame) => {
+        if (isSilent) return;
+        this.#outlet.write(frame);
+        this.#outlet.flush();
+      },
+      copyIn: () => {},
+      drained: () => {},
+    };
+  }
+
+  #describe(frame: Buffer): void {
+    const { request } = this.#input;
+    const type = frame[0];
+    if (type === BACKEND.rowDescription) this.#compare(decodeRowDescription(frame));
+    if (this.#isDescribed && !(type === BACKEND.copyOutResponse && !this.#copiesOut)) return;
+    this.#isDescribed = true;
+    if (type === BACKEND.copyOutResponse) this.#copiesOut = true;
+    else if (!request.wantsDescription) return;
+    this.#outlet.write(frame);
+  }
+
+  /** Types of the application's own have other numbers on each shard; PostgreSQL's own have not. */
+  #compare(columns: readonly ColumnDescription[]): void {
+    const first = this.#columns;
+    if (first === null) {
+      this.#columns = columns;
+      this.#merger.begin(columns);
+      return;
+    }
+    const isSame =
+      first.length === columns.length &&
+      first.every(({ name, typeId, format }, index) => {
+        const other = columns[index];
+        const isOwnType = typeId >= FIRST_OWN_TYPE && (other?.typeId ?? 0) >= FIRST_OWN_TYPE;
+        return (
+          other?.name === name && (other.typeId === typeId || isOwnType) && other.format === format
+        );
+      });
+    if (!isSame) {
+      throw new UnmergeableResult(
+        "inconsistent row descriptions between shards",
+        "Bring the tables of all shards to one definition, or name the columns in the statement.",
+      );
+    }
+  }
+
+  /** Holds back the shards whose rows nobody can take now, and lets the others go on. */
+  #regulate(): void {
+    if (!this.#outlet.isBlocked) this.#guard(() => this.#merger.pump());
+    for (const [inlet, statement] of this.#statements.entries()) {
+      if (statement === null || statement.isDone) continue;
+      const isFull = this.#merger.waitingBytes(inlet) > LARGEST_QUEUE_BYTES;
+      const mustWait = this.#error === null && (this.#outlet.isBlocked || isFull);
+      if (mustWait) statement.connection.pause();
+      else statement.connection.resume();
+    }
+  }
+
+  async #finish(): Promise<void> {
+    try {
+      await this.#merger.finish();
+    } catch (error) {
+      this.#fail(encodeThrown(error));
+    }
+  }
+
+  #guard(work: () => void): void {
+    if (this.#error !== null) return;
+    try {
+      work();
+    } catch (error) {
+      this.#fail(encodeThrown(error));
+    }
+  }
+
+  #fail(error: Buffer): void {
+    this.#error ??= error;
+  }
+}
+
+const NOTHING: ShardEnd = { kind: "complete", tags: [] };
+/** FirstNormalObjectId. */
+const FIRST_OWN_TYPE = 16_384;
+const COPY_DONE = Buffer.from([BACKEND.copyDone, 0, 0, 0, 4]);
+
+function mergerFor(merge: MergePlan, outlet: Outlet, inlets: number): Merger {
+  if (merge.aggregates !== null) return new AggregateMerge(outlet, merge);
+  return merge.orderBy.length > 0
+    ? new OrderedMerge(outlet, merge, inlets)
+    : new PassThrough(outlet, merge);
+}

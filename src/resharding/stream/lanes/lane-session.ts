@@ -1,0 +1,213 @@
+import type { ServerAddress } from "../../../backend/address.js";
+import { connectSql, type SqlClient } from "../../../backend/sql-client.js";
+import { NotReady } from "../../../core/errors.js";
+import { LSN_ZERO, type Lsn, parseLsn } from "../../../core/lsn.js";
+import {
+  LaneRowExists,
+  LaneRowMissing,
+  LaneTaken,
+  ServerIdentityChanged,
+} from "../../../replication/errors.js";
+import { ensureOrigin, setupOrigin } from "../../../replication/origin.js";
+import type { ServerIdentity } from "../../../replication/walsender.js";
+import type { EngineContext } from "../../context.js";
+import type { MigrationRef, StreamNumber } from "../../model/migration.js";
+
+/** Which lane: one from-shard into one to-shard. */
+export interface LaneId {
+  readonly ref: MigrationRef;
+  readonly stream: StreamNumber;
+  readonly fromShard: number;
+  readonly toShard: number;
+}
+
+export type LaneState = "standby" | "applying";
+
+/** The one session that may write for a lane. Closing it gives the lane up. */
+export interface LaneSession {
+  readonly id: LaneId;
+  readonly client: SqlClient;
+  /** Everything before it is durable here. */
+  readonly positionLsn: Lsn;
+  readonly state: LaneState;
+  readonly slot: string;
+  readonly identity: ServerIdentity;
+  /** Transactions that commit from here on are in no copied range; null: not noted yet. */
+  readonly copiedLsn: Lsn | null;
+}
+
+const TAKEOVER_TIMEOUT_MS = 15_000;
+
+/**
+ * Performance, section 2: without these a plan for a large array may scan the table. `replica`: neither
+ * triggers, foreign keys nor the gate are for rows that have passed them where they come from.
+ */
+const LANE_SETTINGS = {
+  session_replication_role: "replica",
+  plan_cache_mode: "force_generic_plan",
+  enable_hashjoin: "off",
+  enable_mergejoin: "off",
+  enable_seqscan: "off",
+  enable_material: "off",
+  jit: "off",
+} as const;
+
+export function laneLockName(id: LaneId): string {
+  return `sluice.lane ${id.ref.id} ${id.stream} ${id.fromShard} ${id.toShard}`;
+}
+
+/**
+ * Held by each batch of a stream's lanes on one shard, so that settlement (R33) runs between two of them;
+ * shared by lanes that have no row in common.
+ */
+export function batchLockName(id: Pick<LaneId, "ref" | "stream" | "toShard">): string {
+  return `sluice.batch ${id.ref.id} ${id.stream} ${id.toShard}`;
+}
+
+/**
+ * R16: takes a lane over. A predecessor, frozen or merely slow, is ended on the server and waited for; then
+ * the lane's advisory lock is ours for as long as the session lives, and the position is what the origin
+ * says, never what anybody remembers.
+ * @throws LaneTaken when the predecessor does not go; NotReady when the stream does not exist;
+ *   LaneRowMissing or LaneRowExists when the lane was stopped and nobody has dealt with it
+ */
+export async function openLane(
+  context: EngineContext,
+  address: ServerAddress,
+  id: LaneId,
+): Promise<LaneSession> {
+  const client = await connectSql(address, {
+    applicationName: `sluice lane ${id.stream} ${id.fromShard} ${id.toShard}`,
+    signal: context.signal,
+    settings: LANE_SETTINGS,
+  });
+  try {
+    await takeLock(context, client, id);
+    const row = await registerLane(context, client, id);
+    refuseStopped(row, id);
+    await ensureOrigin(client, row.origin);
+    const originLsn = await takeOrigin(context, client, row.origin);
+    const startLsn = row.start_lsn === null ? LSN_ZERO : parseLsn(row.start_lsn);
+    const hasBegun = originLsn >= startLsn;
+    return {
+      id,
+      client,
+      positionLsn: hasBegun ? originLsn : startLsn,
+      state: row.state === "standby" ? "standby" : "applying",
+      slot: row.slot,
+      identity: { systemIdentifier: row.system_identifier, timeline: row.timeline },
+      copiedLsn: row.copied_lsn === null ? null : parseLsn(row.copied_lsn),
+    };
+  } catch (error) {
+    await client[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function takeLock(context: EngineContext, client: SqlClient, id: LaneId): Promise<void> {
+  const deadlineAtMs = Date.now() + TAKEOVER_TIMEOUT_MS;
+  for (;;) {
+    context.signal.throwIfAborted();
+    const { rows } = await client.query<{ got: boolean }>(
+      "SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS got",
+      [laneLockName(id)],
+    );
+    if (rows[0]?.got === true) return;
+    if (Date.now() >= deadlineAtMs)
+      throw new LaneTaken(
+        `lane ${id.fromShard} -> ${id.toShard} is held by ${await describeHolder(client, id)}`,
+        {
+          hint: "The session was told to end and has not: is its server stuck?",
+        },
+      );
+    await endLaneSessions(client, id);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** A 64-bit advisory key is shown as two halves. */
+const HOLDERS = `
+  FROM pg_locks l CROSS JOIN (SELECT hashtextextended($1, 0) AS key) k
+  WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND l.pid <> pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.classid::bigint = ((k.key >> 32) & 4294967295) AND l.objid::bigint = (k.key & 4294967295)`;
+
+/** Ends whoever holds the lane, on the server: its process may be frozen and never answer. */
+export async function endLaneSessions(client: SqlClient, id: LaneId): Promise<void> {
+  await client.query(`SELECT pg_terminate_backend(l.pid) ${HOLDERS}`, [laneLockName(id)]);
+}
+
+async function describeHolder(client: SqlClient, id: LaneId): Promise<string> {
+  const { rows } = await client.query<{ pid: number }>(`SELECT l.pid ${HOLDERS}`, [
+    laneLockName(id),
+  ]);
+  return rows.map((row) => `pid ${row.pid}`).join(", ") || "nobody any more";
+}
+
+interface LaneRow {
+  readonly slot: string;
+  readonly origin: string;
+  readonly system_identifier: string;
+  readonly timeline: number;
+  readonly state: "standby" | "applying" | "stopped";
+  readonly start_lsn: string | null;
+  readonly copied_lsn: string | null;
+  readonly stopped_code: string | null;
+  readonly stopped_reason: string | null;
+}
+
+async function registerLane(
+  context: EngineContext,
+  client: SqlClient,
+  id: LaneId,
+): Promise<LaneRow> {
+  const { rows } = await client.query<LaneRow>(
+    `UPDATE sluice.lane
+     SET backend_pid = pg_backend_pid(), incarnation = $5, updated_at = clock_timestamp(),
+         backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
+     WHERE migration = $1 AND stream = $2 AND from_shard = $3 AND to_shard = $4
+     RETURNING slot, origin, system_identifier, timeline, state, start_lsn::text, copied_lsn::text,
+               stopped_code, stopped_reason`,
+    [id.ref.id, id.stream, id.fromShard, id.toShard, context.incarnation],
+  );
+  const row = rows[0];
+  if (!row)
+    throw new NotReady(`stream ${id.stream} of migration ${id.ref.id} is not there (any more)`, {
+      detail: `no lane ${id.fromShard} -> ${id.toShard}`,
+    });
+  return row;
+}
+
+function refuseStopped(row: LaneRow, id: LaneId): void {
+  if (row.state !== "stopped") return;
+  const message = `lane ${id.fromShard} -> ${id.toShard} is stopped: ${row.stopped_reason ?? ""}`;
+  const options = {
+    hint: "Nothing was skipped. Abort the migration; or repair the row, set sluice.lane.state to 'applying' and retry the step.",
+  };
+  if (row.stopped_code === "SLUICE_LANE_ROW_EXISTS") throw new LaneRowExists(message, options);
+  throw new LaneRowMissing(message, options);
+}
+
+/** The lock is ours, so whoever has the origin still is on its way out. */
+async function takeOrigin(context: EngineContext, client: SqlClient, origin: string): Promise<Lsn> {
+  const deadlineAtMs = Date.now() + TAKEOVER_TIMEOUT_MS;
+  for (;;) {
+    context.signal.throwIfAborted();
+    const lsn = await setupOrigin(client, origin);
+    if (lsn !== null) return lsn;
+    if (Date.now() >= deadlineAtMs)
+      throw new LaneTaken(`replication origin "${origin}" is held by another session`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** R18. @throws ServerIdentityChanged */
+export function refuseOtherServer(server: string, lane: LaneSession, is: ServerIdentity): void {
+  const was = lane.identity;
+  if (was.systemIdentifier === is.systemIdentifier && was.timeline === is.timeline) return;
+  throw new ServerIdentityChanged(server, describeIdentity(was), describeIdentity(is));
+}
+
+function describeIdentity(identity: ServerIdentity): string {
+  return `${identity.systemIdentifier} timeline ${identity.timeline}`;
+}

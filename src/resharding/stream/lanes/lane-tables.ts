@@ -1,0 +1,89 @@
+import type { SqlClient } from "../../../backend/sql-client.js";
+import type { AppliedTable } from "../../../replication/apply/applied-table.js";
+import { StreamUnsupportedChange } from "../../../replication/errors.js";
+import type { TablePlan } from "../../model/migration.js";
+import type { ColumnShape } from "./change-router.js";
+
+interface CatalogColumn {
+  readonly name: string;
+  readonly type_oid: number;
+  readonly type_modifier: number;
+  readonly type: string;
+  readonly is_always_identity: boolean;
+}
+
+/** Columns of a table in the order of the plan. @throws StreamUnsupportedChange when one is missing */
+async function readColumns(client: SqlClient, plan: TablePlan): Promise<readonly CatalogColumn[]> {
+  const { rows } = await client.query<CatalogColumn>(
+    `SELECT attname AS name, atttypid::bigint::text AS type_oid, atttypmod AS type_modifier,
+            format_type(atttypid, atttypmod) AS type, attidentity = 'a' AS is_always_identity
+     FROM pg_attribute
+     WHERE attrelid = to_regclass(format('%I.%I', $1::text, $2::text)) AND attnum > 0 AND NOT attisdropped`,
+    [plan.schema, plan.name],
+  );
+  const byName = new Map(rows.map((row) => [row.name, { ...row, type_oid: Number(row.type_oid) }]));
+  return plan.columns.map((column) => {
+    const found = byName.get(column.name);
+    if (found) return found;
+    throw new StreamUnsupportedChange(
+      `table ${plan.schema}.${plan.name} has no column "${column.name}" (any more)`,
+      { hint: "Undo the change, or abort the migration and start again." },
+    );
+  });
+}
+
+/**
+ * What the stream must say of the table; it names types by numbers, which differ from server to server.
+ * @throws StreamUnsupportedChange when a type is not the planned one
+ */
+export async function readShape(
+  client: SqlClient,
+  plan: TablePlan,
+): Promise<readonly ColumnShape[]> {
+  const columns = await readColumns(client, plan);
+  for (const [index, column] of columns.entries()) {
+    const planned = plan.columns[index]?.type;
+    if (column.type === planned) continue;
+    throw new StreamUnsupportedChange(
+      `column "${column.name}" of ${plan.schema}.${plan.name} is ${column.type}, planned was ${planned ?? ""}`,
+      { hint: "Undo the change, or abort the migration and start again." },
+    );
+  }
+  return columns.map((column) => ({
+    name: column.name,
+    typeOid: column.type_oid,
+    typeModifier: column.type_modifier,
+  }));
+}
+
+/** The table as the lanes of one shard write it. */
+export async function readAppliedTable(client: SqlClient, plan: TablePlan): Promise<AppliedTable> {
+  const columns = await readColumns(client, plan);
+  const indexOf = (name: string) => plan.columns.findIndex((column) => column.name === name);
+  const keyColumns = plan.keyColumns?.map(indexOf) ?? null;
+  return {
+    schema: plan.schema,
+    name: plan.name,
+    columns: plan.columns,
+    keyColumns,
+    matchColumns:
+      keyColumns === null ? identityColumns(plan) : withShardingColumn(plan, keyColumns),
+    isFoldable: keyColumns !== null && !plan.otherUnique,
+    alwaysIdentity: new Set(
+      columns.flatMap((column, index) => (column.is_always_identity ? [index] : [])),
+    ),
+  };
+}
+
+function identityColumns(plan: TablePlan): readonly number[] {
+  return plan.columns.flatMap((column, index) => (column.inIdentity ? [index] : []));
+}
+
+/**
+ * R33: with the sharding column in the WHERE a change touches a row only if it, as it stands, belongs to the
+ * shard that the change comes from. The identity holds that column (R9), so every change names it.
+ */
+function withShardingColumn(plan: TablePlan, key: readonly number[]): readonly number[] {
+  const column = plan.columns.findIndex((one) => one.name === plan.shardingColumn);
+  return column < 0 || key.includes(column) ? key : [...key, column];
+}

@@ -1,0 +1,92 @@
+import type { SqlClient } from "../../backend/sql-client.js";
+import { assert } from "../../core/assert.js";
+import type { EngineContext } from "../context.js";
+import { connectEngine, openSides, type Sides, shardAddress } from "../control/sides.js";
+import { readChunks } from "../copy/chunk-store.js";
+import { toCopyFailed } from "../copy/copy-failed.js";
+import { type KeyRange, tableLabel, WHOLE_TABLE } from "../copy/range-sql.js";
+import type { VerifyResult } from "../model/activities.js";
+import {
+  type MigrationRef,
+  otherSide,
+  type StreamNumber,
+  streamFrom,
+  type TablePlan,
+} from "../model/migration.js";
+import { openLaneWatch } from "../stream/lane-watch.js";
+import { markerPasser } from "./marker-passer.js";
+import { writeReceipts } from "./receipts.js";
+import { SideReader } from "./sides-reader.js";
+import { compareTable } from "./table-compare.js";
+
+/**
+ * Compares what the from-side of a stream has with what is on the other side, shard by shard as the router
+ * places the rows (R40), while applications write (R41). Writes a receipt per table and shard to shard 0 of
+ * the from-side.
+ *
+ * Second run, or one beside the first: reads only; receipts of the same pass are replaced as a whole.
+ * @returns clean, or what is not; keys that do not differ but were written all the time are not clean either
+ * @throws MarkerNotPassed when the lanes do not get on, CopyFailed, SnapshotOnStandby, ServerUnreachable
+ */
+export async function verifyPass(
+  context: EngineContext,
+  input: { readonly ref: MigrationRef; readonly stream: StreamNumber; readonly pass: number },
+): Promise<VerifyResult> {
+  const { ref, stream, pass } = input;
+  const sides = await openSides(context, ref);
+  const fromSide = sides[streamFrom(stream)];
+  await using from = await SideReader.open(context, fromSide.shards);
+  await using to = await SideReader.open(context, sides[otherSide(streamFrom(stream))].shards);
+  await using control = await connectEngine(context, shardAddress(fromSide, 0), "verify");
+  await using watch = await openLaneWatch(context, { ref, stream });
+  const passMarker = markerPasser(context, { ref, stream }, { from: from.clients, watch });
+  // Without it the first comparison would find the whole lag, and read every key of it again.
+  await passMarker();
+  const differences: string[] = [];
+  let rowCount = 0;
+  for (const table of sides.spec.tables) {
+    const startedAt = await serverNow(control);
+    try {
+      const ranges = await rangesOf(context, { ref, sides, table });
+      const comparison = await compareTable(context, {
+        sides: { from, to },
+        table,
+        ranges,
+        passMarker,
+      });
+      differences.push(
+        ...(await writeReceipts(control, { ref, stream, pass, table, startedAt, comparison })),
+      );
+      const counted =
+        table.kind === "omnisharded" ? comparison.expected.slice(0, 1) : comparison.expected;
+      rowCount += counted.reduce((sum, total) => sum + total.rowCount, 0);
+    } catch (error) {
+      context.signal.throwIfAborted();
+      throw toCopyFailed(error, `${tableLabel(table)} (verification)`);
+    }
+  }
+  return { isClean: differences.length === 0, rowCount, differences };
+}
+
+/** The copy's cuts serve both directions: any complete set of ranges would do. */
+async function rangesOf(
+  context: EngineContext,
+  input: { readonly ref: MigrationRef; readonly sides: Sides; readonly table: TablePlan },
+): Promise<readonly KeyRange[]> {
+  const { ref, sides, table } = input;
+  await using client = await connectEngine(
+    context,
+    shardAddress(sides.destination, 0),
+    "verify ranges",
+  );
+  const chunks = await readChunks(client, ref, { table, sourceShard: 0 });
+  return chunks.length > 0 ? chunks : [WHOLE_TABLE];
+}
+
+/** The database's clock, as policies compare a receipt's age with it. */
+async function serverNow(client: SqlClient): Promise<Date> {
+  const result = await client.query<{ now: Date }>("SELECT clock_timestamp() AS now");
+  const [row] = result.rows;
+  assert(row, "the clock answers");
+  return row.now;
+}
