@@ -1,6 +1,6 @@
 import { createServer } from "node:net";
 import pg from "pg";
-import { SHOW_COLUMNS } from "../../../src/admin/columns.js";
+import { SHOW_TABLES } from "../../../src/admin/columns.js";
 import type {
   Config,
   DatabaseConfig,
@@ -167,7 +167,7 @@ export async function startProxy(config: Config): Promise<TestProxy> {
       return client;
     },
     clientRows: () => {
-      const names = SHOW_COLUMNS.clients.map(({ name }) => name);
+      const names = SHOW_TABLES.clients.columns.map(({ name }) => name);
       const rows = plane.show("clients");
       return rows.map((row) => Object.fromEntries(names.map((name, at) => [name, row[at]])));
     },
