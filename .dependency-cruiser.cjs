@@ -75,6 +75,16 @@ const floors = {
       ["ends"],
     ],
   },
+  workflows: {
+    reason:
+      "a family starts those whose work is a part of its own, and knows of the others a signature in model/workflows.ts",
+    order: [["task"], ["cutover"], ["replicate"], ["reshard"]],
+  },
+  "src/proxy": {
+    reason:
+      "sessions choose between two executors, which know neither sessions nor each other: both stand on the contract, the lending and the statements in execution/, and that on clients, databases and holds, which know nothing of statements",
+    order: [["client", "databases", "hold"], ["execution"], ["single", "sharded"], ["session"]],
+  },
 };
 const floorRules = Object.entries(floors).flatMap(([room, { reason, order }]) =>
   order.flatMap((names, index) =>
@@ -95,11 +105,27 @@ const floorRules = Object.entries(floors).flatMap(([room, { reason, order }]) =>
 module.exports = {
   forbidden: [
     ...floorRules,
+    {
+      ...forbid(
+        "scatter-knows-no-session",
+        { path: "^src/proxy/sharded/scatter/" },
+        { path: "^src/proxy/", pathNot: "^src/proxy/sharded/scatter/" },
+      ),
+      comment: "one statement over several servers is a job of its own, tested without a session",
+    },
+    {
+      ...forbid(
+        "data-plane-on-top",
+        { path: "^src/proxy/[^/]+/" },
+        { path: "^src/proxy/(data-plane|show)[.]ts$" },
+      ),
+      comment: "the data plane puts the rooms of the proxy together; none of them leads back to it",
+    },
     forbid(
       "no-cycles",
       {},
-      { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } },
-      "two files that need each other are one idea, or a third one is missing below them",
+      { circular: true },
+      "two files that need each other, be it for types, are one idea, or a third one is missing below them",
     ),
     ...Object.entries(rooms).map(([room, allowed]) =>
       forbid(
@@ -124,6 +150,14 @@ module.exports = {
       { path: "@temporalio/" },
       "everything else must work, and be tested, without Temporal",
     ),
+    {
+      ...forbid(
+        "pg-at-the-door",
+        { pathNot: "^(test|src/(backend/sql-client|replication/walsender)[.]ts$)" },
+        { path: "node_modules/pg/", dependencyTypesNot: ["type-only"] },
+      ),
+      comment: "R56: errors of pg hold values; behind the door they are SqlError",
+    },
     forbid(
       "workflows-are-pure",
       { path: "^workflows/" },

@@ -10,8 +10,6 @@ export interface NodeDeps extends ActivityDeps {
 export function createNodeActivities(deps: NodeDeps): NodeActivities {
   return {
     /** Second run: an armed node arms again, which only lengthens the arming. */
-    armNode: activityOf(deps, (_context, order: ArmOrder) =>
-      deps.arm(order),
-    ),
+    armNode: activityOf(deps, (_context, order: ArmOrder) => deps.arm(order)),
   };
 }

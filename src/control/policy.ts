@@ -1,6 +1,6 @@
 import type { Config } from "../config/model.js";
 import type { EnginePolicy } from "../resharding/context.js";
-import type { TaskPolicy } from "../resharding/model/tasks.js";
+import type { TaskPolicy } from "../resharding/model/policy.js";
 
 const SWITCH_RETRY_MS = 1_000;
 /** How stale SHOW TASKS may be while a migration waits; shorter questions fill the history. */

@@ -29,7 +29,7 @@ const LIMIT_MS = 20_000;
 describe("workflows of today go on from histories recorded before", () => {
   test("there are histories of every kind of workflow", () => {
     const kinds = new Set(files.map((name) => name.split("-")[0]));
-    expect([...kinds].sort()).toEqual(["copy", "cutover", "replicate", "reshard"]);
+    expect([...kinds].sort()).toEqual(["copy", "cutover", "replicate", "reshard", "schemaSync"]);
   });
 
   test.each(files)(

@@ -10,11 +10,8 @@ import {
   WorkflowUpdateFailedError,
 } from "@temporalio/client";
 import {
-  cutoverSignal,
-  cutoverUpdate,
-  finalizeSignal,
-  finalizeUpdate,
   type Order,
+  orderMessages,
   searchAttributes,
   statusQuery,
   TASK_MEMO,
@@ -240,8 +237,10 @@ async function cutover(
   const handle = client.workflow.getHandle(workflowId);
   await order(calls, {
     update: () =>
-      handle.executeUpdate<string, [Order]>(cutoverUpdate.name, { args: [{ reason: "CUTOVER" }] }),
-    signal: () => handle.signal(cutoverSignal, { reason: "CUTOVER" }),
+      handle.executeUpdate<string, [Order]>(orderMessages.cutover.update.name, {
+        args: [{ reason: "CUTOVER" }],
+      }),
+    signal: () => handle.signal(orderMessages.cutover.signal, { reason: "CUTOVER" }),
   });
   return { taskId: task.id, workflowId };
 }
@@ -261,10 +260,10 @@ async function stop(
   if (memoOf(task.execution)?.isReverse === true)
     await order(calls, {
       update: () =>
-        handle.executeUpdate<string, [Order]>(finalizeUpdate.name, {
+        handle.executeUpdate<string, [Order]>(orderMessages.finalize.update.name, {
           args: [{ reason: "STOP_TASK" }],
         }),
-      signal: () => handle.signal(finalizeSignal, { reason: "STOP_TASK" }),
+      signal: () => handle.signal(orderMessages.finalize.signal, { reason: "STOP_TASK" }),
     });
   else await calls.run(() => handle.cancel());
   return "OK";

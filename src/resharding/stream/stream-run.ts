@@ -1,7 +1,9 @@
 import { describeAddress } from "../../backend/address.js";
 import { ServerConnectionLost } from "../../backend/errors.js";
-import { isConnectionLost, type SqlClient } from "../../backend/sql-client.js";
+import type { SqlClient } from "../../backend/sql-client.js";
 import { formatLsn, LSN_ZERO, type Lsn, parseLsn } from "../../core/lsn.js";
+import { isConnectionLost } from "../../core/sql-error.js";
+import { tell } from "../../core/tell.js";
 import { LaneTaken, SlotLost, StreamUnsupportedChange } from "../../replication/errors.js";
 import { decodePgoutput } from "../../replication/pgoutput.js";
 import { freeSlot, readSlot } from "../../replication/slot.js";
@@ -336,7 +338,7 @@ export class StreamRun {
       if (this.#lanes.some((lane) => lane.isStandby)) continue;
       // A failure leaves the keys aside, and counted; the stream itself goes on.
       await settleAside(this.#context, this.#input).catch((error: unknown) =>
-        this.#context.log.warn("keys set aside are not settled yet", { error: String(error) }),
+        this.#context.log.warn("keys set aside are not settled yet", { error: tell(error) }),
       );
     }
   }

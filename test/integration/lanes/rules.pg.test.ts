@@ -104,8 +104,11 @@ it("R17: a missing row stops the lane with evidence, and its successor", async (
   const status = await streamStatus(fixture.context(), { ref: fixture.ref, stream: 0 });
   expect(status.blocker).toMatchObject({
     code: "SLUICE_LANE_ROW_MISSING",
-    message: expect.stringMatching(/update in public\.item.*id = 7/),
+    message: expect.stringMatching(/update in public\.item: .* not there; see SHOW EVIDENCE$/),
   });
+  // Which row it is, is told by the database alone (R56).
+  const [lane] = await fixture.sql("destination", 0, "SELECT evidence FROM sluice.lane");
+  expect(lane).toEqual({ evidence: "update: id = 7" });
   // Nothing of the batch was kept.
   expect(await fixture.sql("destination", 0, "SELECT 1 FROM item WHERE v = 1")).toEqual([]);
   await using successor = startStream(fixture, 0);
