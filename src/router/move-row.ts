@@ -1,6 +1,6 @@
 import type { Node, UpdateStmt } from "libpg-query";
 import { quoteIdentifier, quoteQualified } from "../core/identifier.js";
-import { type ShardId, shardId } from "../topology/topology.js";
+import { shardId } from "../topology/topology.js";
 import { ANY, type Analysis, type Plan } from "./analysis.js";
 import { outerWords, type Span, splitByComma, textOf } from "./clauses.js";
 import { NULL_KEY, type StatementValues, shardOfValue, UNKNOWN } from "./key-value.js";
