@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { describe, expect, it } from "vitest";
 import { TemporalUnreachable } from "../../../src/control/task-api.js";
-import { silenceOf } from "../../../src/control/temporal/calls.js";
+import { silenceOf } from "../../../src/control/temporal/deadline-calls.js";
 import { connectTasks } from "../../../src/control/temporal/task-client.js";
 import { createLog } from "../../../src/observe/log.js";
 import { freePort } from "../../support/postgres.js";
