@@ -11,6 +11,8 @@ const CHECKS = [
   ["tsc", ["--noEmit", "-p", "."]],
   ["depcruise", ["--config", ".dependency-cruiser.cjs", ...rooms]],
   ["knip", ["--no-progress"]],
+  // What only tests use, unless it says so: dead code of the product.
+  ["knip", ["--no-progress", "--production", "--tags=-testonly"]],
   ["biome", ["check", "--error-on-warnings", "."]],
 ];
 const SIDE_BY_SIDE = 2;

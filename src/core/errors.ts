@@ -60,6 +60,7 @@ export const ERROR_CODES = [
   "SLUICE_TASK_UNKNOWN",
   "SLUICE_TASK_EXISTS",
   "SLUICE_NODE_NOT_ARMED",
+  "SLUICE_STANDBY_NOT_READING",
   "SLUICE_SERVER_UNREACHABLE",
   "SLUICE_SERVER_REFUSED",
   "SLUICE_SERVER_CONNECTION_LOST",
@@ -74,9 +75,6 @@ export const ERROR_CODES = [
   "SLUICE_COPY_DATA_UNROUTABLE",
   "SLUICE_ROW_NOT_MOVED",
 ] as const;
-
-/** Meant several things, or were never thrown. Kept so that nobody gives them a meaning again. */
-export const RETIRED_CODES = ["SLUICE_SESSION_REFUSED", "SLUICE_VERIFY_DIFFERENT"] as const;
 
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
