@@ -9,7 +9,7 @@ import {
   readTableCopies,
 } from "../resharding/control/status.js";
 import { SHOW_TABLES } from "./columns.js";
-import type { Command, ShowName } from "./command.js";
+import type { Command } from "./command.js";
 import { formatBytes, formatCount, formatElapsed, formatTime } from "./format.js";
 import type { AdminHost } from "./host.js";
 import { configRows } from "./settings.js";
