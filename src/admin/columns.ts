@@ -5,7 +5,7 @@ import type { ShowName } from "./command.js";
 /**
  * What every SHOW returns, in order. Names, order and types are PgDog's where it has the command, as clients
  * read columns by position and drivers by type: ids are bigint, other numbers numeric, flags bool, times text;
- * in the tables of a migration every number is bigint. Ours alone: cutover, nodes, maintenance.
+ * in the tables of a migration every number is bigint. Ours alone: cutover, nodes, maintenance, evidence.
  */
 export const SHOW_TABLES = {
   tasks: adminTable({
@@ -109,4 +109,16 @@ export const SHOW_TABLES = {
     ban_time_left: "numeric",
   }),
   instance_id: adminTable({ instance_id: "text" }),
+  evidence: adminTable({
+    migration: "text",
+    server: "text",
+    step: "text",
+    scope: "text",
+    schema: "text",
+    table: "text",
+    code: "text",
+    reason: "text",
+    noted_at: "text",
+    evidence: "text",
+  }),
 } as const satisfies Readonly<Record<ShowName, AdminTable<ColumnTypes>>>;

@@ -1,6 +1,7 @@
-import type { TaskRow } from "../control/task-api.js";
+import { type TaskRow, workflowIdOf } from "../control/task-api.js";
 import { assertNever } from "../core/assert.js";
 import type { AdminResult, AdminRow } from "../proxy/channel.js";
+import { readEvidence } from "../resharding/control/evidence.js";
 import {
   readNodes,
   readReplicationSlots,
@@ -8,7 +9,7 @@ import {
   readTableCopies,
 } from "../resharding/control/status.js";
 import { SHOW_TABLES } from "./columns.js";
-import type { Command, ShowName } from "./command.js";
+import type { Command } from "./command.js";
 import { formatBytes, formatCount, formatElapsed, formatTime } from "./format.js";
 import type { AdminHost } from "./host.js";
 import { configRows } from "./settings.js";
@@ -25,7 +26,7 @@ export async function show(
   host: AdminHost,
   command: Extract<Command, { kind: "show" }>,
 ): Promise<AdminResult> {
-  const { rows, notices } = await rowsOf(host, command.what);
+  const { rows, notices } = await rowsOf(host, command);
   const all = SHOW_TABLES[command.what].columns;
   const picked = pickColumns(
     command,
@@ -54,7 +55,10 @@ function pickColumns(
   return names.flatMap((name, index) => (isWanted(name) ? [index] : []));
 }
 
-async function rowsOf(host: AdminHost, what: ShowName): Promise<Shown> {
+async function rowsOf(
+  host: AdminHost,
+  { what, taskId }: Extract<Command, { kind: "show" }>,
+): Promise<Shown> {
   switch (what) {
     case "tasks":
       return { rows: (await host.tasks.list()).map(taskRow) };
@@ -94,6 +98,8 @@ async function rowsOf(host: AdminHost, what: ShowName): Promise<Shown> {
       return { rows: [] };
     case "instance_id":
       return { rows: [SHOW_TABLES.instance_id.row({ instance_id: host.incarnation })] };
+    case "evidence":
+      return await evidence(host, taskId ?? null);
     default:
       return assertNever(what, "SHOW");
   }
@@ -207,6 +213,29 @@ async function nodes(host: AdminHost): Promise<Shown> {
         saved_epoch: node.savedEpoch,
         last_seen: formatTime(node.lastSeen),
         last_seen_ms: Math.round(node.lastSeenMs),
+      }),
+    ),
+  };
+}
+
+/** The one SHOW with text of rows (R56); without a task it needs no Temporal. */
+async function evidence(host: AdminHost, taskId: number | null): Promise<Shown> {
+  const workflowId = taskId === null ? null : await workflowIdOf(host.tasks, taskId);
+  const { rows, unreachable } = await readEvidence(allPrimaries(host.config()), workflowId);
+  return {
+    ...noticesFor(unreachable),
+    rows: rows.map((row) =>
+      SHOW_TABLES.evidence.row({
+        migration: row.migration,
+        server: row.server,
+        step: row.step,
+        scope: row.scope,
+        schema: row.schema,
+        table: row.table,
+        code: row.code,
+        reason: row.reason,
+        noted_at: row.notedAt === null ? null : formatTime(row.notedAt),
+        evidence: row.evidence,
       }),
     ),
   };

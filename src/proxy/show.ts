@@ -2,14 +2,15 @@ import type { ServerConnection } from "../backend/server-connection.js";
 import type { ServerPool } from "../backend/server-pool.js";
 import type { ShardId } from "../topology/topology.js";
 import type { AdminRow } from "./channel.js";
-import type { Cluster } from "./clusters/cluster.js";
+import type { ServedDatabase } from "./databases/served-database.js";
 import type { Session } from "./session/session.js";
 import { PLANE_TABLES, STATS, type Stat } from "./show-columns.js";
 
 /** Rows of SHOW CLIENTS, POOLS, SERVERS and STATS. */
 export function showClients(sessions: readonly Session[]): readonly AdminRow[] {
   return sessions.map((session) => {
-    const { client, state, counters } = session;
+    const { client, state } = session;
+    const { counters } = state;
     return PLANE_TABLES.clients.row({
       id: session.id,
       user: state.userName,
@@ -24,8 +25,8 @@ export function showClients(sessions: readonly Session[]): readonly AdminRow[] {
       transactions: counters.transactions,
       transactions_2pc: counters.twoPhaseTransactions,
       wait_time: counters.waitMs,
-      query_time: counters.queryMs,
-      transaction_time: counters.queryMs,
+      query_time: Math.round(counters.queryMs),
+      transaction_time: Math.round(counters.transactionMs),
       bytes_received: client.bytesReceived,
       bytes_sent: client.bytesSent,
       errors: counters.errors,
@@ -38,26 +39,26 @@ export function showClients(sessions: readonly Session[]): readonly AdminRow[] {
 
 interface PoolEntry {
   readonly id: number;
-  readonly cluster: Cluster;
+  readonly served: ServedDatabase;
   readonly user: string;
   readonly shard: ShardId;
   readonly pool: ServerPool;
 }
 
-function poolsOf(clusters: readonly Cluster[]): readonly PoolEntry[] {
-  return clusters.flatMap((cluster) =>
-    cluster.pools.map((entry) => ({ ...entry, id: entry.pool.id, cluster })),
+function poolsOf(databases: readonly ServedDatabase[]): readonly PoolEntry[] {
+  return databases.flatMap((served) =>
+    served.pools.map((entry) => ({ ...entry, id: entry.pool.id, served })),
   );
 }
 
-export function showPools(clusters: readonly Cluster[]): readonly AdminRow[] {
-  return poolsOf(clusters).map(({ id, cluster, user, shard, pool }) => {
-    const account = cluster.database.users.get(user);
+export function showPools(databases: readonly ServedDatabase[]): readonly AdminRow[] {
+  return poolsOf(databases).map(({ id, served, user, shard, pool }) => {
+    const account = served.database.users.get(user);
     const idleInTransaction = pool.busy.filter((server) => server.isIdleInTransaction).length;
     const waitMs = pool.longestWaitMs;
     return PLANE_TABLES.pools.row({
       id,
-      database: cluster.database.name,
+      database: served.database.name,
       user,
       addr: pool.options.address.host,
       port: pool.options.address.port,
@@ -84,13 +85,13 @@ export function showPools(clusters: readonly Cluster[]): readonly AdminRow[] {
   });
 }
 
-export function showServers(clusters: readonly Cluster[]): readonly AdminRow[] {
-  return poolsOf(clusters).flatMap(({ id, cluster, user, pool }) => {
+export function showServers(databases: readonly ServedDatabase[]): readonly AdminRow[] {
+  return poolsOf(databases).flatMap(({ id, served, user, pool }) => {
     const busy = new Set(pool.busy);
     return pool.connections.map((server) =>
       PLANE_TABLES.servers.row({
         pool_id: id,
-        database: cluster.database.name,
+        database: served.database.name,
         user,
         addr: server.address.host,
         port: server.address.port,
@@ -122,8 +123,8 @@ function stateOf(server: ServerConnection, busy: ReadonlySet<ServerConnection>):
 }
 
 /** total_... and avg_...: what is not counted (yet) is 0. */
-export function showStats(clusters: readonly Cluster[]): readonly AdminRow[] {
-  return poolsOf(clusters).map(({ cluster, user, shard, pool }) => {
+export function showStats(databases: readonly ServedDatabase[]): readonly AdminRow[] {
+  return poolsOf(databases).map(({ served, user, shard, pool }) => {
     const { checkouts, waitMs, errors, cleaned, connects, received, sent } = pool.totals;
     const counted: Readonly<Partial<Record<Stat, number>>> = {
       xact_count: checkouts,
@@ -138,7 +139,7 @@ export function showStats(clusters: readonly Cluster[]): readonly AdminRow[] {
     };
     const { host, port } = pool.options.address;
     return PLANE_TABLES.stats.row({
-      database: cluster.database.name,
+      database: served.database.name,
       user,
       addr: host,
       port,

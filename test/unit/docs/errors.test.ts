@@ -20,7 +20,7 @@ const sections = new Map(
 const RETIRED_CODES = ["SLUICE_SESSION_REFUSED", "SLUICE_VERIFY_DIFFERENT"];
 
 /** No class: a workflow ends with it. */
-const OF_WORKFLOWS = ["SLUICE_PREFLIGHT_FAILED"];
+const OF_WORKFLOWS = ["SLUICE_PREFLIGHT_FAILED", "SLUICE_STANDBY_NOT_READING"];
 
 const RECOVERY: Readonly<Record<string, string>> = {
   retry: "time alone helps",
