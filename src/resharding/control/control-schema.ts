@@ -62,7 +62,6 @@ const STATEMENTS: readonly string[] = [
     publication text NOT NULL,
     side text NOT NULL CHECK (side IN ('source', 'destination')),
     shard integer NOT NULL,
-    generation integer NOT NULL DEFAULT 1,
     spec jsonb NOT NULL,
     state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'aborted', 'finalized')),
     created_at timestamptz NOT NULL DEFAULT now())`,
@@ -193,7 +192,8 @@ const STATEMENTS: readonly string[] = [
     table_name text NOT NULL,
     digest text NOT NULL,
     PRIMARY KEY (migration, stream, schema_name, table_name))`,
-  // Written before the thing is made; abort, finalize and the sweeper remove what is listed.
+  // For people: what of a migration is on this server. Written before the thing is made, struck off when it is
+  // removed; the code itself finds things by their names.
   `CREATE TABLE IF NOT EXISTS sluice.resource (
     migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
     kind text NOT NULL CHECK (kind IN ('slot', 'publication', 'origin', 'gate', 'trigger')),
