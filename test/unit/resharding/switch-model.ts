@@ -108,6 +108,7 @@ interface Node {
 
 interface Resolver {
   readonly step:
+    | "away"
     | "idle"
     | "settle"
     | "look"
@@ -150,7 +151,13 @@ const NODE: Node = {
   adopted: 0,
 };
 
-export function start(nodeCount: number): State {
+/** How many there are besides the two coordinators: all together would be too many states to walk. */
+export interface Cast {
+  readonly nodes: 0 | 1 | 2;
+  readonly resolvers: 1 | 2;
+}
+
+export function start({ nodes, resolvers }: Cast): State {
   return {
     decision: ["none", "none"],
     isForeign: [false, false],
@@ -160,9 +167,9 @@ export function start(nodeCount: number): State {
     witness: [false, false],
     coordinator: [0, 0],
     dirty: [false, false],
-    resolver: [IDLE, IDLE],
+    resolver: [IDLE, resolvers === 2 ? IDLE : { ...IDLE, step: "away" }],
     home: [false, false],
-    nodes: Array.from({ length: nodeCount }, () => NODE),
+    nodes: Array.from({ length: nodes }, () => NODE),
   };
 }
 
@@ -188,29 +195,36 @@ export function successors(state: State, rules: Rules): readonly State[] {
   ].map((next) => noteWrites(next, rules));
 }
 
+const bits = (two: Pair<boolean>) => (two[0] ? 1 : 0) + (two[1] ? 2 : 0);
+
+/** Parts are shared between states, so each is written down once. */
+function written<T extends object>(write: (part: T) => string): (part: T) => string {
+  const known = new WeakMap<T, string>();
+  return (part) => {
+    const text = known.get(part) ?? write(part);
+    known.set(part, text);
+    return text;
+  };
+}
+const gateKey = written<GateRow>(
+  (gate) => `${gate.epoch}${gate.token}${gate.isOpen ? "o" : "c"}${gate.openedEpochs.join("")}`,
+);
+const nodeKey = written<Node>(
+  (node) => `${node.seen ?? ""}${bits(node.holds)}${bits(node.answered)}${node.adopted}`,
+);
+const resolverKey = written<Resolver>(
+  (one) => `${one.step}${one.attempt}${one.token}${one.sawWitness ? 1 : 0}`,
+);
+
 /** What tells two states apart. Nodes are interchangeable. */
 export function keyOfState(state: State): string {
-  const pair = (two: Pair<boolean>) => (two[0] ? 1 : 0) + (two[1] ? 2 : 0);
-  const gate = (one: GateRow) =>
-    `${one.epoch}${one.token}${one.isOpen ? "o" : "c"}${one.openedEpochs.join("")}`;
-  const nodes = state.nodes
-    .map((node) => `${node.seen ?? ""}${pair(node.holds)}${pair(node.answered)}${node.adopted}`)
-    .sort();
-  const resolvers = state.resolver.map(
-    (one) => `${one.step}${one.attempt}${one.token}${one.sawWitness ? 1 : 0}`,
+  const { decision, coordinator, resolver, isForeign, witness, dirty, home } = state;
+  const nodes = state.nodes.map(nodeKey).sort().join();
+  const flags = [isForeign, witness, dirty, home].map(bits).join("");
+  return (
+    `${decision} ${coordinator} ${resolverKey(resolver[0])} ${resolverKey(resolver[1])} ${nodes} ` +
+    `${gateKey(state.source)} ${gateKey(state.destination)} ${flags}${state.failedOver ? 1 : 0}`
   );
-  return [
-    ...state.decision,
-    ...state.coordinator,
-    ...resolvers,
-    ...nodes,
-    gate(state.source),
-    gate(state.destination),
-    pair(state.isForeign) + (state.failedOver ? 4 : 0),
-    pair(state.witness),
-    pair(state.dirty),
-    pair(state.home),
-  ].join(" ");
 }
 
 /** The application writes the source whenever it may; what comes after a marker is not in the stream's drain. */
@@ -253,8 +267,17 @@ function orDead(state: State, attempt: Attempt, rules: Rules): number {
   return ["readBoard", "storeWitness", "open", "done"].includes(step) ? place : -1;
 }
 
-/** What the servers say of each attempt, put together as a node and a board do it. */
+const heard = new Map<string, readonly ModelDecision[]>();
+
+/** What the servers say of each attempt, put together as a node and a board do it; pure, so asked once. */
 function told(state: State): readonly ModelDecision[] {
+  const key = `${state.decision} ${state.witness} ${state.destination.openedEpochs}`;
+  const known = heard.get(key) ?? furthest(state);
+  heard.set(key, known);
+  return known;
+}
+
+function furthest(state: State): readonly ModelDecision[] {
   const copies = ATTEMPTS.flatMap((attempt) => {
     const isOpened = state.destination.openedEpochs.includes(epochOf(attempt));
     const copy: DecisionState = isOpened ? "opened" : "committed";
@@ -374,6 +397,8 @@ function stepResolver(state: State, index: Attempt, rules: Rules): readonly Stat
     [side]: rules.moveGate(state[side], move) ?? state[side],
   });
   switch (resolver.step) {
+    case "away":
+      return [];
     case "idle":
       return ATTEMPTS.filter((one) => decision[one] !== "none").flatMap((one) =>
         to({
