@@ -235,7 +235,9 @@ function noteWrites(state: State, rules: Rules): State {
   return { ...state, dirty: [isDirty(0), isDirty(1)] };
 }
 
+/** Only bystanders ask for it; the coordinator's resolver aborts what it finds, in time or not. */
 function timePasses(state: State, attempt: Attempt, rules: Rules): readonly State[] {
+  if (state.resolver[1].step === "away") return [];
   const next = rules.nextState(state.decision[attempt], "timePasses");
   if (typeof next !== "string" || next === state.decision[attempt]) return [];
   return [{ ...state, decision: at(state.decision, attempt, next) }];
