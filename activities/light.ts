@@ -1,10 +1,8 @@
 import { Context } from "@temporalio/activity";
 import type { EngineContext } from "../src/resharding/context.js";
-import {
-  abortMigration,
-  beginMigration,
-  finalizeMigration,
-} from "../src/resharding/ends/migration-ends.js";
+import { abortMigration } from "../src/resharding/ends/abort-step.js";
+import { beginMigration } from "../src/resharding/ends/begin-step.js";
+import { finalizeMigration } from "../src/resharding/ends/finalize-step.js";
 import type {
   LaneStatus,
   LightActivities,
@@ -12,9 +10,11 @@ import type {
   StreamStatus,
 } from "../src/resharding/model/activities.js";
 import type { MigrationRef, StreamNumber } from "../src/resharding/model/migration.js";
-import type { TaskPolicy } from "../src/resharding/model/tasks.js";
+import type { TaskPolicy } from "../src/resharding/model/policy.js";
 import { preflight } from "../src/resharding/preflight/preflight-step.js";
-import { createStream, dropStream, streamStatus } from "../src/resharding/stream/stream-steps.js";
+import { createStream } from "../src/resharding/stream/create-stream-step.js";
+import { dropStream } from "../src/resharding/stream/drop-stream-step.js";
+import { streamStatus } from "../src/resharding/stream/stream-status.js";
 import { installGates } from "../src/resharding/switch/install-gates-step.js";
 import { listNodes } from "../src/resharding/switch/nodes.js";
 import { prepareDecision } from "../src/resharding/switch/prepare-decision-step.js";

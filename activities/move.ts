@@ -3,7 +3,7 @@ import { copyRange } from "../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../src/resharding/copy/plan-copy-step.js";
 import type { MoveActivities, StreamEnd } from "../src/resharding/model/activities.js";
 import { syncSchema } from "../src/resharding/schema/sync-schema-step.js";
-import { runStream } from "../src/resharding/stream/stream-steps.js";
+import { runStream } from "../src/resharding/stream/run-stream-step.js";
 import { verifyPass } from "../src/resharding/verify/verify-pass-step.js";
 import { type ActivityDeps, activityOf, stopReason } from "./context.js";
 

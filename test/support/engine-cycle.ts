@@ -1,12 +1,15 @@
+import { join } from "node:path";
 import type { EngineContext } from "../../src/resharding/context.js";
 import { copyRange } from "../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../src/resharding/copy/plan-copy-step.js";
-import { beginMigration } from "../../src/resharding/ends/migration-ends.js";
+import { beginMigration } from "../../src/resharding/ends/begin-step.js";
 import type { SwitchReport } from "../../src/resharding/model/activities.js";
 import type { MigrationRef, Side } from "../../src/resharding/model/migration.js";
 import { preflight } from "../../src/resharding/preflight/preflight-step.js";
 import { syncSchema } from "../../src/resharding/schema/sync-schema-step.js";
-import { createStream, runStream, streamStatus } from "../../src/resharding/stream/stream-steps.js";
+import { createStream } from "../../src/resharding/stream/create-stream-step.js";
+import { runStream } from "../../src/resharding/stream/run-stream-step.js";
+import { streamStatus } from "../../src/resharding/stream/stream-status.js";
 import { installGates } from "../../src/resharding/switch/install-gates-step.js";
 import { prepareDecision } from "../../src/resharding/switch/prepare-decision-step.js";
 import { readiness } from "../../src/resharding/switch/readiness-step.js";
@@ -51,7 +54,7 @@ export class EngineCycle {
   }
 
   context(overrides: Partial<EngineContext> = {}): EngineContext {
-    const { server, source, shards, column = "tenant_id", pauseCapMs = 8_000 } = this.#options;
+    const { server, source, shards, column = "tenant_id" } = this.#options;
     return {
       cluster: (name) => ({
         name,
@@ -62,17 +65,14 @@ export class EngineCycle {
       }),
       policy: {
         copyFormat: "binary",
-        parallelCopies: 2,
         copyRangeRows: 1_000,
-        pauseCapMs,
         pauseBudgetMs: 5_000,
         trafficStopThresholdBytes: 1_000_000,
         openTransactions: "wait",
-        silentNode: "abort",
         verifyMaxAgeMs: 60_000,
         acceptUniqueWithoutShardingKey: false,
         leftBehind: [],
-        pgDumpPath: "pg_dump",
+        pgDumpPath: join(server.binDir, "pg_dump"),
       },
       log: silentLog,
       signal: new AbortController().signal,
@@ -149,7 +149,7 @@ export class EngineCycle {
     await advanceSequences(this.context(), { ref, serving });
     const attempt = async () => {
       const context = this.context();
-      const capMs = context.policy.pauseCapMs;
+      const capMs = this.#options.pauseCapMs ?? 8_000;
       const decision = await prepareDecision(context, { ref, stream, serving, capMs });
       const report = await switchTraffic(context, { ref, decision, nodes: [] });
       const result = await resolve(context, { ref, decision, as: "coordinator" });

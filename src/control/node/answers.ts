@@ -1,6 +1,6 @@
 import type { AdminValue } from "../../proxy/channel.js";
 import type { EngineContext } from "../../resharding/context.js";
-import { unfence } from "../../resharding/ends/migration-ends.js";
+import { unfence } from "../../resharding/ends/unfence.js";
 import type { Decision } from "../../resharding/switch/decision.js";
 import { resolve } from "../../resharding/switch/resolve-step.js";
 import { type EffectiveConfig, type KnownMigration, namesOf } from "./effective-config.js";

@@ -78,7 +78,7 @@ async function askSide(
 /** undefined_table or invalid_schema_name: this server has never seen a migration. */
 export function isMissingControlSchema(error: unknown): boolean {
   const state = sqlStateOf(error);
-  return state === "42P01" || state === "3F000";
+  return state === SQLSTATE.undefinedTable || state === SQLSTATE.invalidSchemaName;
 }
 
 /** @throws RangeError when the cluster has no such shard */

@@ -300,9 +300,7 @@ async function onEach<T>(
   return { rows: results.flat(), unreachable };
 }
 
-const INVALID_SCHEMA_NAME = "3F000";
-
 function isSchemaAbsent(error: unknown): boolean {
   const state = sqlStateOf(error);
-  return state === SQLSTATE.undefinedTable || state === INVALID_SCHEMA_NAME;
+  return state === SQLSTATE.undefinedTable || state === SQLSTATE.invalidSchemaName;
 }

@@ -10,7 +10,7 @@ import {
   streamFrom,
 } from "../model/migration.js";
 import { countPendingStatements } from "../schema/sync-schema-step.js";
-import { streamStatus } from "../stream/stream-steps.js";
+import { streamStatus } from "../stream/stream-status.js";
 import { type Board, readBoard } from "./board.js";
 import { findChanged, TablesChanged } from "./fingerprint.js";
 import { findStrangers, TablesAdded } from "./gate.js";

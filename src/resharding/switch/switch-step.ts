@@ -53,6 +53,19 @@ export class DrainTimedOut extends SluiceError {
   }
 }
 
+/** Keys that a lane set aside could not be settled within the pause (R33). */
+export class KeysUnsettled extends SluiceError {
+  readonly code = "SLUICE_KEYS_UNSETTLED";
+  readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
+  readonly recovery = "retry";
+  constructor(keyCount: number, options: ErrorFields = {}) {
+    super(`${keyCount} keys are on more than one shard still`, {
+      hint: "Their last changes move a row between shards; the switch was undone and is tried again.",
+      ...options,
+    });
+  }
+}
+
 /** Sessions that are opened before the pause begins, as each would cost a few milliseconds inside it. */
 interface Sessions extends AsyncDisposable {
   readonly control: SqlClient;
@@ -341,7 +354,7 @@ async function untilDrained(
   if ((await countAside(work)) === 0) return;
   await settleAside(context, { ref: work.ref, stream: work.decision.stream });
   const left = await countAside(work);
-  if (left > 0) throw new DrainTimedOut(`${left} keys are on more than one shard`);
+  if (left > 0) throw new KeysUnsettled(left);
 }
 
 async function countAside(work: PreparedSwitch): Promise<number> {

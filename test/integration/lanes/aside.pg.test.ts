@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { connectEngine } from "../../../src/resharding/control/sides.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { emitMarker } from "../../../src/resharding/stream/lane-watch.js";
 import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
-import { createStream, streamStatus } from "../../../src/resharding/stream/stream-steps.js";
+import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";

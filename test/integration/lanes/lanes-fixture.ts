@@ -10,8 +10,9 @@ import type {
   TablePlan,
 } from "../../../src/resharding/model/migration.js";
 import { emitMarker, waitLanesPast } from "../../../src/resharding/stream/lane-watch.js";
+import { runStream } from "../../../src/resharding/stream/run-stream-step.js";
 import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
-import { runStream, streamStatus } from "../../../src/resharding/stream/stream-steps.js";
+import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { engineContext } from "../../support/engine.js";
 import type { PostgresServer } from "../../support/postgres.js";
 import { until } from "../../support/until.js";

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
-import { createStream } from "../../../src/resharding/stream/stream-steps.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";
 import { lanesFixture, rowsOf, settled, startStream } from "./lanes-fixture.js";

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { createStream, streamStatus } from "../../../src/resharding/stream/stream-steps.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
+import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import {
   drain,

@@ -1,9 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import {
-  createStream,
-  dropStream,
-  streamStatus,
-} from "../../../src/resharding/stream/stream-steps.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
+import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
+import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { drain, lanesFixture, startStream } from "./lanes-fixture.js";
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { openLane } from "../../../src/resharding/stream/lanes/lane-session.js";
-import { createStream } from "../../../src/resharding/stream/stream-steps.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";
 import {

@@ -3,15 +3,14 @@ import { connectSql, type SqlClient } from "../../../src/backend/sql-client.js";
 import type { EngineContext } from "../../../src/resharding/context.js";
 import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
-import {
-  abortMigration,
-  beginMigration,
-  finalizeMigration,
-} from "../../../src/resharding/ends/migration-ends.js";
+import { abortMigration } from "../../../src/resharding/ends/abort-step.js";
+import { beginMigration } from "../../../src/resharding/ends/begin-step.js";
+import { finalizeMigration } from "../../../src/resharding/ends/finalize-step.js";
 import type { MigrationRef, Side } from "../../../src/resharding/model/migration.js";
 import { preflight } from "../../../src/resharding/preflight/preflight-step.js";
 import { syncSchema } from "../../../src/resharding/schema/sync-schema-step.js";
-import { createStream, dropStream } from "../../../src/resharding/stream/stream-steps.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
+import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
 import { installGates } from "../../../src/resharding/switch/install-gates-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { EngineCycle } from "../../support/engine-cycle.js";

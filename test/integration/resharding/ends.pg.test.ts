@@ -1,12 +1,9 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connectEngine, openSides } from "../../../src/resharding/control/sides.js";
-import {
-  beginMigration,
-  finalizeMigration,
-  MigrationExists,
-  unfence,
-} from "../../../src/resharding/ends/migration-ends.js";
-import { dropStream } from "../../../src/resharding/stream/stream-steps.js";
+import { beginMigration, MigrationExists } from "../../../src/resharding/ends/begin-step.js";
+import { finalizeMigration } from "../../../src/resharding/ends/finalize-step.js";
+import { unfence } from "../../../src/resharding/ends/unfence.js";
+import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
 import { readiness } from "../../../src/resharding/switch/readiness-step.js";
 import { checkSequences } from "../../../src/resharding/switch/sequences.js";
 import { shardOfText } from "../../../src/topology/hash.js";

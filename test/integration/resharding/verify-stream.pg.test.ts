@@ -2,11 +2,9 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
 import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
-import {
-  createStream,
-  dropStream,
-  runStream,
-} from "../../../src/resharding/stream/stream-steps.js";
+import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
+import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
+import { runStream } from "../../../src/resharding/stream/run-stream-step.js";
 import { finalCompare } from "../../../src/resharding/verify/final-compare.js";
 import { verifyPass } from "../../../src/resharding/verify/verify-pass-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";

@@ -1,0 +1,89 @@
+import { sqlStateOf } from "../../backend/sql-client.js";
+import { type ErrorFields, SluiceError } from "../../core/errors.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
+import type { Cluster, EngineContext } from "../context.js";
+import { ensureControlSchema } from "../control/control-schema.js";
+import { connectEngine, shardAddress } from "../control/sides.js";
+import type { MigrationRef, MigrationSpec, Side } from "../model/migration.js";
+import { noteFingerprints } from "../switch/fingerprint.js";
+
+/** The tables belong to another migration that is not over. */
+export class MigrationExists extends SluiceError {
+  readonly code = "SLUICE_MIGRATION_EXISTS";
+  readonly sqlState = SQLSTATE.objectInUse;
+  readonly recovery = "operator";
+  constructor(where: string, options: ErrorFields = {}) {
+    super(`tables of this publication belong to another migration on ${where}`, {
+      hint: "SHOW TASKS names it; finalize it with STOP_TASK of its reverse task, or abort it.",
+      ...options,
+    });
+  }
+}
+
+/**
+ * Control schema, migration row and the locks on the moving tables, on every shard of both sides. The lock is
+ * PostgreSQL's primary key on (schema, table), so it holds over nodes, namespaces and Temporal servers.
+ * Second run: the rows are there and are ours. Dies between two shards: `abortMigration` finds what is there.
+ * @throws MigrationExists when another live migration has one of the tables
+ */
+export async function beginMigration(
+  context: EngineContext,
+  input: { readonly ref: MigrationRef; readonly spec: MigrationSpec },
+): Promise<void> {
+  const clusters = {
+    source: context.cluster(input.ref.source),
+    destination: context.cluster(input.ref.destination),
+  };
+  for (const side of ["source", "destination"] as const) {
+    for (let shard = 0; shard < clusters[side].shards.length; shard++) {
+      await beginOnShard(context, { ...input, side, shard, cluster: clusters[side] });
+    }
+  }
+}
+
+interface BeginInput {
+  readonly ref: MigrationRef;
+  readonly spec: MigrationSpec;
+  readonly side: Side;
+  readonly shard: number;
+  readonly cluster: Cluster;
+}
+
+async function beginOnShard(context: EngineContext, input: BeginInput): Promise<void> {
+  const { ref, spec } = input;
+  const address = shardAddress(input.cluster, input.shard);
+  await using client = await connectEngine(context, address, "begin");
+  await ensureControlSchema(client);
+  await client.query("BEGIN");
+  await client.query(
+    `INSERT INTO sluice.migration (id, source, destination, publication, side, shard, spec)
+     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`,
+    [
+      ref.id,
+      ref.source,
+      ref.destination,
+      ref.publication,
+      input.side,
+      input.shard,
+      JSON.stringify(spec),
+    ],
+  );
+  try {
+    await client.query(
+      `INSERT INTO sluice.moving_table (migration, schema_name, table_name)
+       SELECT $1, t.* FROM unnest($2::text[], $3::text[]) AS t
+        WHERE NOT EXISTS (SELECT FROM sluice.moving_table m
+                           WHERE m.migration = $1 AND (m.schema_name, m.table_name) = t.*)`,
+      [ref.id, spec.tables.map((table) => table.schema), spec.tables.map((table) => table.name)],
+    );
+  } catch (cause) {
+    if (sqlStateOf(cause) !== SQLSTATE.uniqueViolation) throw cause;
+    await client.query("ROLLBACK");
+    throw new MigrationExists(`${input.side} shard ${input.shard}`, { cause });
+  }
+  if (input.side === "source") {
+    // Before the schema is read: what changes from here on is not on the other side.
+    await noteFingerprints(client, { ref, stream: 0, tables: spec.tables });
+  }
+  await client.query("COMMIT");
+}

@@ -1,0 +1,92 @@
+import type { SqlClient } from "../../backend/sql-client.js";
+import { formatLsn, type Lsn } from "../../core/lsn.js";
+import {
+  ensurePublication,
+  ensureSlot,
+  readIdentity,
+  waitForSlotEdge,
+} from "../../replication/slot.js";
+import type { EngineContext } from "../context.js";
+import { noteResource } from "../control/resource.js";
+import { connectEngine, openSides, type Sides } from "../control/sides.js";
+import { names, otherSide, streamFrom } from "../model/migration.js";
+import type { StreamInput } from "./lane-watch.js";
+
+export interface CreateStreamInput extends StreamInput {
+  /** For the slots together, and again for R2's wait, in ms. */
+  readonly timeoutMs?: number;
+}
+
+const CREATE_TIMEOUT_MS = 60_000;
+const LOCK_TIMEOUT_MS = 5_000;
+
+/**
+ * Publication and slot on each shard of the from-side, lane rows on each shard of the other one, and the wait
+ * of R2. When it returns, what commits from now on is in the stream, and a snapshot taken from now on sees all
+ * the rest. Streams after the first are in standby until their start marker (R34).
+ *
+ * A second run, or one beside it, takes what is there by its name.
+ * @throws SlotCreationTimedOut, SlotEdgeTimedOut naming whom it waits for; SlotLost, ServerUnreachable
+ */
+export async function createStream(
+  context: EngineContext,
+  input: CreateStreamInput,
+): Promise<void> {
+  const sides = await openSides(context, input.ref);
+  const from = sides[streamFrom(input.stream)].shards;
+  const waiting = { timeoutMs: input.timeoutMs ?? CREATE_TIMEOUT_MS, signal: context.signal };
+  await Promise.all(
+    from.map(async (address, fromShard) => {
+      await using client = await connectEngine(context, address, "create stream", {
+        lockTimeoutMs: LOCK_TIMEOUT_MS,
+      });
+      const slot = names.slot(input.ref, input.stream, fromShard);
+      const publication = names.publication(input.ref);
+      await noteResource(client, input.ref, { kind: "publication", name: publication });
+      await noteResource(client, input.ref, { kind: "slot", name: slot });
+      await ensurePublication(client, publication, sides.spec.tables);
+      await context.announce("stream.afterPublication");
+      const startLsn = await ensureSlot(address, slot, waiting);
+      await context.announce("stream.afterSlot");
+      await createLanes(context, { ...input, sides, client, fromShard, startLsn });
+    }),
+  );
+  await Promise.all(from.map((address) => waitForSlotEdge(address, waiting)));
+}
+
+async function createLanes(
+  context: EngineContext,
+  input: CreateStreamInput & {
+    readonly sides: Sides;
+    readonly client: SqlClient;
+    readonly fromShard: number;
+    readonly startLsn: Lsn;
+  },
+): Promise<void> {
+  const { ref, stream, fromShard } = input;
+  const identity = await readIdentity(input.client);
+  const isFirst = stream === 0;
+  const to = input.sides[otherSide(streamFrom(stream))].shards;
+  for (const [toShard, address] of to.entries()) {
+    await using client = await connectEngine(context, address, "create lane");
+    const origin = names.origin(ref, stream, fromShard, toShard);
+    await noteResource(client, ref, { kind: "origin", name: origin });
+    await client.query(
+      `INSERT INTO sluice.lane (migration, stream, from_shard, to_shard, slot, origin,
+         system_identifier, timeline, state, start_lsn)
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
+      [
+        ref.id,
+        stream,
+        fromShard,
+        toShard,
+        names.slot(ref, stream, fromShard),
+        origin,
+        identity.systemIdentifier,
+        identity.timeline,
+        isFirst ? "applying" : "standby",
+        isFirst ? formatLsn(input.startLsn) : null,
+      ],
+    );
+  }
+}

@@ -1,0 +1,121 @@
+import type { ServerAddress } from "../../backend/address.js";
+import type { SqlClient } from "../../backend/sql-client.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
+import { LaneTaken } from "../../replication/errors.js";
+import { dropOrigin } from "../../replication/origin.js";
+import { dropPublication, dropSlot, freeSlot } from "../../replication/slot.js";
+import type { EngineContext } from "../context.js";
+import { forgetResource } from "../control/resource.js";
+import { connectEngine, isMissingControlSchema, openSides } from "../control/sides.js";
+import { names, otherSide, streamFrom } from "../model/migration.js";
+import type { StreamInput } from "./lane-watch.js";
+import { endLaneSessions } from "./lanes/lane-session.js";
+import { settleOriginName } from "./settle-aside.js";
+
+const LOCK_TIMEOUT_MS = 5_000;
+const DROP_TIMEOUT_MS = 15_000;
+
+/**
+ * Ends the stream's lanes and walsenders, drops its slots, its origins and lane rows, and the publication
+ * where no other stream of the migration reads from it. What is not there is not missed, so a second run, or
+ * one after half a creation, is harmless. A runner that is still alive fails at its next commit.
+ * @throws LaneTaken when a session does not end
+ */
+export async function dropStream(context: EngineContext, input: StreamInput): Promise<void> {
+  const sides = await openSides(context, input.ref);
+  const from = sides[streamFrom(input.stream)].shards;
+  const to = sides[otherSide(streamFrom(input.stream))].shards;
+  // Lanes first: without lane rows no runner can begin anew.
+  await Promise.all(
+    to.map((address, toShard) =>
+      dropLanes(context, { ...input, address, toShard, fromShards: from.length }),
+    ),
+  );
+  await Promise.all(
+    from.map((address, fromShard) => dropSource(context, { ...input, address, fromShard })),
+  );
+}
+
+async function dropLanes(
+  context: EngineContext,
+  input: StreamInput & {
+    readonly address: ServerAddress;
+    readonly toShard: number;
+    readonly fromShards: number;
+  },
+): Promise<void> {
+  const { ref, stream, toShard } = input;
+  await using client = await connectEngine(context, input.address, "drop lane");
+  const origins = [settleOriginName(ref, stream, toShard)];
+  try {
+    await client.query("DELETE FROM sluice.aside WHERE migration = $1 AND stream = $2", [
+      ref.id,
+      stream,
+    ]);
+    for (let fromShard = 0; fromShard < input.fromShards; fromShard++) {
+      await endLaneSessions(client, { ref, stream, fromShard, toShard });
+      origins.push(names.origin(ref, stream, fromShard, toShard));
+    }
+    await client.query("DELETE FROM sluice.lane WHERE migration = $1 AND stream = $2", [
+      ref.id,
+      stream,
+    ]);
+  } catch (error) {
+    if (!isMissingControlSchema(error)) throw error;
+    return;
+  }
+  for (const origin of origins) {
+    await untilDropped(context, client, origin);
+    await forgetResource(client, ref, origin);
+  }
+}
+
+/** The session was told to end; it lets the origin go when it has. */
+async function untilDropped(
+  context: EngineContext,
+  client: SqlClient,
+  origin: string,
+): Promise<void> {
+  const deadlineAtMs = Date.now() + DROP_TIMEOUT_MS;
+  for (;;) {
+    context.signal.throwIfAborted();
+    try {
+      await dropOrigin(client, origin);
+      return;
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === SQLSTATE.objectInUse))
+        throw error;
+      if (Date.now() >= deadlineAtMs)
+        throw new LaneTaken(`replication origin "${origin}" is in use and cannot be dropped`, {
+          cause: error,
+        });
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+async function dropSource(
+  context: EngineContext,
+  input: StreamInput & { readonly address: ServerAddress; readonly fromShard: number },
+): Promise<void> {
+  const { ref, stream, fromShard } = input;
+  await using client = await connectEngine(context, input.address, "drop slot", {
+    lockTimeoutMs: LOCK_TIMEOUT_MS,
+  });
+  const slot = names.slot(ref, stream, fromShard);
+  if (!(await freeSlot(client, slot, DROP_TIMEOUT_MS)))
+    throw new LaneTaken(`replication slot "${slot}" is in use and cannot be dropped`);
+  await dropSlot(client, slot);
+  const others = await client.query(
+    "SELECT 1 FROM pg_replication_slots WHERE starts_with(slot_name, $1) AND database = current_database()",
+    [`sluice_${ref.id}_`],
+  );
+  const publication = names.publication(ref);
+  if (others.rows.length === 0) await dropPublication(client, publication);
+  try {
+    await forgetResource(client, ref, slot);
+    if (others.rows.length === 0) await forgetResource(client, ref, publication);
+  } catch (error) {
+    if (!isMissingControlSchema(error)) throw error;
+  }
+}

@@ -1,0 +1,95 @@
+import type { ServerAddress } from "../../backend/address.js";
+import { ERROR_CODES } from "../../core/errors.js";
+import { type Lsn, parseLsn } from "../../core/lsn.js";
+import type { EngineContext } from "../context.js";
+import { connectEngine, openSides } from "../control/sides.js";
+import type { LaneStatus, StreamStatus } from "../model/activities.js";
+import { type Blocker, otherSide, streamFrom } from "../model/migration.js";
+import type { StreamInput } from "./lane-watch.js";
+
+/**
+ * What the lanes have to do still, and why one does not go on. Reads only.
+ * @throws MigrationUnknown, ServerUnreachable
+ */
+export async function streamStatus(
+  context: EngineContext,
+  input: StreamInput,
+): Promise<StreamStatus> {
+  const sides = await openSides(context, input.ref);
+  const from = sides[streamFrom(input.stream)].shards;
+  const to = sides[otherSide(streamFrom(input.stream))].shards;
+  // Lanes before the WAL's end: the other way round a busy stream could look done.
+  const rows = (await Promise.all(to.map((address) => readLanes(context, address, input)))).flat();
+  const ends = await Promise.all(from.map((address) => readWalEnd(context, address)));
+  const lanes: LaneStatus[] = [];
+  let lagBytes: number | null = 0;
+  for (const [fromShard, end] of ends.entries())
+    for (const toShard of to.keys()) {
+      const row = rows.find((one) => one.from_shard === fromShard && one.to_shard === toShard);
+      lanes.push(laneStatus(row, fromShard, toShard));
+      // A stream in standby wants nothing of what it has not seen: it has no lag.
+      const applied = row?.state === "standby" ? null : (row?.applied_lsn ?? null);
+      if (applied === null || lagBytes === null) lagBytes = null;
+      else lagBytes = Math.max(lagBytes, Number(end - parseLsn(applied)));
+    }
+  const stopped = rows.find((row) => row.state === "stopped");
+  return {
+    stream: input.stream,
+    lanes,
+    lagBytes,
+    asideKeys: rows.reduce((sum, row) => sum + (row.from_shard === 0 ? row.aside_keys : 0), 0),
+    blocker: stopped ? stoppedBlocker(stopped) : null,
+  };
+}
+
+interface LaneRow {
+  readonly from_shard: number;
+  readonly to_shard: number;
+  readonly state: "standby" | "applying" | "stopped";
+  readonly applied_lsn: string | null;
+  readonly change_count: string;
+  readonly stopped_code: string | null;
+  readonly stopped_reason: string | null;
+  readonly aside_keys: number;
+}
+
+async function readLanes(
+  context: EngineContext,
+  address: ServerAddress,
+  input: StreamInput,
+): Promise<readonly LaneRow[]> {
+  await using client = await connectEngine(context, address, "stream status");
+  const { rows } = await client.query<LaneRow>(
+    `SELECT from_shard, to_shard, state, change_count, stopped_code, stopped_reason,
+            greatest(applied_lsn, start_lsn)::text AS applied_lsn,
+            (SELECT count(*)::integer FROM sluice.aside a
+             WHERE a.migration = $1 AND a.stream = $2 AND settled_at IS NULL) AS aside_keys
+     FROM sluice.lane WHERE migration = $1 AND stream = $2`,
+    [input.ref.id, input.stream],
+  );
+  return rows;
+}
+
+async function readWalEnd(context: EngineContext, address: ServerAddress): Promise<Lsn> {
+  await using client = await connectEngine(context, address, "stream status");
+  const { rows } = await client.query<{ lsn: string }>(
+    "SELECT pg_current_wal_insert_lsn()::text AS lsn",
+  );
+  return parseLsn(rows[0]?.lsn ?? "");
+}
+
+function laneStatus(row: LaneRow | undefined, fromShard: number, toShard: number): LaneStatus {
+  return {
+    fromShard,
+    toShard,
+    state: row?.state ?? "missing",
+    appliedLsn: row?.applied_lsn ?? "0/0",
+    changeCount: Number(row?.change_count ?? 0),
+  };
+}
+
+function stoppedBlocker(row: LaneRow): Blocker {
+  const code = ERROR_CODES.find((one) => one === row.stopped_code) ?? "WAITING";
+  const lane = `lane ${row.from_shard} -> ${row.to_shard}`;
+  return { code, message: `${lane} is stopped: ${row.stopped_reason ?? ""}` };
+}
