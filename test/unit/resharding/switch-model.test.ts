@@ -4,18 +4,15 @@ import { moveGate } from "../../../src/resharding/model/gate-moves.js";
 import { nextState, resolverMove } from "../../../src/resharding/model/protocol.js";
 import {
   broken,
-  type Cast,
   comesToRest,
-  keyOfState,
   type ModelFollow,
   PROGRAM,
   RULES,
   type Rules,
-  type State,
   type Step,
-  start,
   successors,
 } from "./switch-model.js";
+import { type Cast, keyOfState, type State, start } from "./switch-state.js";
 
 interface Found {
   readonly states: number;
