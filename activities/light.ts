@@ -4,11 +4,11 @@ import { abortMigration } from "../src/resharding/ends/abort-step.js";
 import { beginMigration } from "../src/resharding/ends/begin-step.js";
 import { finalizeMigration } from "../src/resharding/ends/finalize-step.js";
 import type {
-  LaneStatus,
   LightActivities,
   ReadinessResult,
   StreamStatus,
 } from "../src/resharding/model/activities.js";
+import { isStandbyReading } from "../src/resharding/model/cutover-plan.js";
 import type { MigrationRef, StreamNumber } from "../src/resharding/model/migration.js";
 import type { TaskPolicy } from "../src/resharding/model/policy.js";
 import { preflight } from "../src/resharding/preflight/preflight-step.js";
@@ -78,7 +78,7 @@ interface LongQuestion {
 async function awaitStandby(context: EngineContext, input: LongQuestion): Promise<StreamStatus> {
   return await askUntil(context, input, {
     ask: () => streamStatus(context, input),
-    isEnough: ({ lanes }) => lanes.length > 0 && lanes.every(isReading),
+    isEnough: isStandbyReading,
   });
 }
 
@@ -106,13 +106,4 @@ async function askUntil<T>(
     await new Promise((wake) => setTimeout(wake, LOOK_MS));
     context.signal.throwIfAborted();
   }
-}
-
-/**
- * "applying" too: an attempt that was undone after its start markers leaves its lanes so. Nothing can come of
- * it before the next one: that side's gate is closed, and what our own sessions write carries an origin of
- * ours, which these lanes drop (R34).
- */
-function isReading({ state }: LaneStatus): boolean {
-  return state === "standby" || state === "applying";
 }

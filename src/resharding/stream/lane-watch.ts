@@ -132,12 +132,3 @@ async function poll(
     pollMs = Math.min(pollMs * 1.5, SLOWEST_POLL_MS);
   }
 }
-
-/** `openLaneWatch` for one wait. */
-export async function waitLanesPast(
-  context: EngineContext,
-  input: StreamInput & { readonly lsns: readonly Lsn[]; readonly timeoutMs: number },
-): Promise<WaitOutcome> {
-  await using watch = await openLaneWatch(context, input);
-  return await watch.waitPast(input.lsns, input.timeoutMs);
-}

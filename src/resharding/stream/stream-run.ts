@@ -1,7 +1,9 @@
 import { describeAddress } from "../../backend/address.js";
 import { ServerConnectionLost } from "../../backend/errors.js";
-import { isConnectionLost, type SqlClient } from "../../backend/sql-client.js";
+import type { SqlClient } from "../../backend/sql-client.js";
 import { formatLsn, LSN_ZERO, type Lsn, parseLsn } from "../../core/lsn.js";
+import { isConnectionLost } from "../../core/sql-error.js";
+import { tell } from "../../core/tell.js";
 import { LaneTaken, SlotLost, StreamUnsupportedChange } from "../../replication/errors.js";
 import { decodePgoutput } from "../../replication/pgoutput.js";
 import { freeSlot, readSlot } from "../../replication/slot.js";
@@ -76,7 +78,8 @@ export class StreamRun {
     this.#opened.push(source);
     await this.#takeSlot(source);
     const tables = await this.#readTables(sides);
-    const judgeUntilLsn = await this.#noteCopied(source);
+    const startedAtLsn = await readInsertLsn(source);
+    const judgeUntilLsn = await this.#noteCopied(startedAtLsn);
     const walsender = await Walsender.connect(fromAddress, "sluice stream");
     this.#opened.push(walsender);
     const identity = await walsender.identify();
@@ -86,7 +89,14 @@ export class StreamRun {
     const router = await this.#router(sides, source, walsender);
     const lanes = this.#sessions.map((session, index) => {
       const own = tables[index] ?? [];
-      return this.#lane(walsender, { session, index, source, judgeUntilLsn, tables: own });
+      return this.#lane(walsender, {
+        session,
+        index,
+        source,
+        startedAtLsn,
+        judgeUntilLsn,
+        tables: own,
+      });
     });
     this.#context.log.info("stream begins", {
       stream,
@@ -165,13 +175,9 @@ export class StreamRun {
    * R1: a transaction that commits after this position cannot be visible in a snapshot that was taken before.
    * Noted once, after all ranges are there: a stream that lives for weeks need not compare ids any more (R4).
    */
-  async #noteCopied(source: SqlClient): Promise<Lsn> {
+  async #noteCopied(now: Lsn): Promise<Lsn> {
     const { ref, stream, fromShard } = this.#input;
     if (stream !== 0) return LSN_ZERO;
-    const { rows } = await source.query<{ lsn: string }>(
-      "SELECT pg_current_wal_insert_lsn()::text AS lsn",
-    );
-    const now = parseLsn(rows[0]?.lsn ?? "");
     let latest = LSN_ZERO;
     for (const session of this.#sessions) {
       const noted = session.copiedLsn ?? now;
@@ -210,6 +216,7 @@ export class StreamRun {
       readonly session: LaneSession;
       readonly index: number;
       readonly source: SqlClient;
+      readonly startedAtLsn: Lsn;
       readonly judgeUntilLsn: Lsn;
       readonly tables: readonly LaneTable[];
     },
@@ -219,12 +226,13 @@ export class StreamRun {
       session: work.session,
       queue: state?.queue ?? new LaneQueue(),
       tables: work.tables,
+      startedAtLsn: work.startedAtLsn,
       judgeUntilLsn: work.judgeUntilLsn,
       fetchRow: async (table, row) => {
         const found = work.tables[table];
         const key = found ? keyOf(found.applied, row) : null;
-        if (!found || key === null) return null;
-        return (await readRows(work.source, found.plan, [key]))[0] ?? null;
+        const [now] = found && key ? await readRows(work.source, found.plan, [key]) : [];
+        return { row: now ?? null, asOfLsn: await readInsertLsn(work.source) };
       },
       onDurable: (lsn) => {
         if (state) state.durableLsn = lsn;
@@ -336,7 +344,7 @@ export class StreamRun {
       if (this.#lanes.some((lane) => lane.isStandby)) continue;
       // A failure leaves the keys aside, and counted; the stream itself goes on.
       await settleAside(this.#context, this.#input).catch((error: unknown) =>
-        this.#context.log.warn("keys set aside are not settled yet", { error: String(error) }),
+        this.#context.log.warn("keys set aside are not settled yet", { error: tell(error) }),
       );
     }
   }
@@ -366,4 +374,12 @@ async function delay(ms: number, signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", done, { once: true });
   });
   signal.throwIfAborted();
+}
+
+/** A commit that anybody has seen before is in front of it. */
+async function readInsertLsn(source: SqlClient): Promise<Lsn> {
+  const { rows } = await source.query<{ lsn: string }>(
+    "SELECT pg_current_wal_insert_lsn()::text AS lsn",
+  );
+  return parseLsn(rows[0]?.lsn ?? "");
 }

@@ -91,5 +91,6 @@ function laneStatus(row: LaneRow | undefined, fromShard: number, toShard: number
 function stoppedBlocker(row: LaneRow): Blocker {
   const code = ERROR_CODES.find((one) => one === row.stopped_code) ?? "WAITING";
   const lane = `lane ${row.from_shard} -> ${row.to_shard}`;
-  return { code, message: `${lane} is stopped: ${row.stopped_reason ?? ""}` };
+  // R56: the row itself stays in the database; the command reads it there.
+  return { code, message: `${lane} is stopped: ${row.stopped_reason ?? ""}; see SHOW EVIDENCE` };
 }

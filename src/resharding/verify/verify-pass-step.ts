@@ -1,6 +1,8 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import type { EngineContext } from "../context.js";
+import { upgradeControlSchema } from "../control/control-schema.js";
+import { type EvidencePlace, keepEvidence } from "../control/evidence.js";
 import { connectEngine, openSides, type Sides, shardAddress } from "../control/sides.js";
 import { readChunks } from "../copy/chunk-store.js";
 import { toCopyFailed } from "../copy/copy-failed.js";
@@ -38,6 +40,7 @@ export async function verifyPass(
   await using from = await SideReader.open(context, fromSide.shards);
   await using to = await SideReader.open(context, sides[otherSide(streamFrom(stream))].shards);
   await using control = await connectEngine(context, shardAddress(fromSide, 0), "verify");
+  await upgradeControlSchema(control);
   await using watch = await openLaneWatch(context, { ref, stream });
   const passMarker = markerPasser(context, { ref, stream }, { from: from.clients, watch });
   // Without it the first comparison would find the whole lag, and read every key of it again.
@@ -62,7 +65,11 @@ export async function verifyPass(
       rowCount += counted.reduce((sum, total) => sum + total.rowCount, 0);
     } catch (error) {
       context.signal.throwIfAborted();
-      throw toCopyFailed(error, `${tableLabel(table)} (verification)`);
+      const failed = toCopyFailed(error, `${tableLabel(table)} (verification)`);
+      const scope = `${tableLabel(table)}, stream ${stream}`;
+      const place: EvidencePlace = { ref, step: "verify", scope, table };
+      await keepEvidence(shardAddress(fromSide, 0), place, failed);
+      throw failed;
     }
   }
   return { isClean: differences.length === 0, rowCount, differences };

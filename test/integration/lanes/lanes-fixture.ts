@@ -9,7 +9,7 @@ import type {
   StreamNumber,
   TablePlan,
 } from "../../../src/resharding/model/migration.js";
-import { emitMarker, waitLanesPast } from "../../../src/resharding/stream/lane-watch.js";
+import { emitMarker, openLaneWatch } from "../../../src/resharding/stream/lane-watch.js";
 import { runStream } from "../../../src/resharding/stream/run-stream-step.js";
 import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
 import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
@@ -214,8 +214,8 @@ export async function drain(fixture: LanesFixture, stream: StreamNumber): Promis
     await using client = await connectEngine(context, address, "test");
     lsns.push(await emitMarker(client, { migration: fixture.ref.id, kind: "drain", token: "t" }));
   }
-  const wait = { ref: fixture.ref, stream, lsns, timeoutMs: 20_000 };
-  const outcome = await waitLanesPast(context, wait);
+  await using watch = await openLaneWatch(context, { ref: fixture.ref, stream });
+  const outcome = await watch.waitPast(lsns, 20_000);
   if (outcome.kind === "past") return;
   const status = await streamStatus(context, { ref: fixture.ref, stream });
   throw new Error(`lanes did not drain: ${outcome.kind}, ${JSON.stringify(status)}`);

@@ -13,8 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { configHash } from "../../../src/config/config-hash.js";
 import { userCredentials } from "../../../src/config/credentials.js";
-import { configHash } from "../../../src/config/hash.js";
 import type { Config } from "../../../src/config/model.js";
 import { type ConfigPaths, readConfig } from "../../../src/config/read-config.js";
 import { saveConfig } from "../../../src/config/save.js";
@@ -67,6 +67,21 @@ describe("cutover_save_config", () => {
       "users.bak.toml",
       "users.toml",
     ]);
+  });
+
+  it("pins a physical name with its own entry, before the comment of the next", () => {
+    write(PGDOG.replace('host = "10.0.0.1"\n\n', 'host = "10.0.0.1"\n\n# the new ones\n'), USERS);
+    save(swapDatabases(readConfig(paths), ...NAMES));
+    expect(text("pgdog.toml")).toContain(
+      'host = "10.0.0.1"\ndatabase_name = "prod"\n\n# the new ones\n[[databases]]',
+    );
+  });
+
+  it("keeps the ends of lines", () => {
+    write(PGDOG.replaceAll("\n", "\r\n"), USERS.replaceAll("\n", "\r\n"));
+    save(swapDatabases(readConfig(paths), ...NAMES));
+    for (const name of ["pgdog.toml", "users.toml"])
+      expect(text(name).replaceAll("\r\n", "")).not.toMatch(/[\r\n]/);
   });
 
   it("decides by what the files say: a second run changes nothing", () => {

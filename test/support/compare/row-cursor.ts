@@ -1,11 +1,11 @@
-import type { ServerAddress } from "../../backend/address.js";
-import type { SqlClient } from "../../backend/sql-client.js";
-import { quoteIdentifier } from "../../core/identifier.js";
-import type { EngineContext } from "../context.js";
-import { tableName } from "../copy/range-sql.js";
-import { openSnapshot } from "../copy/snapshot.js";
-import type { TablePlan } from "../model/migration.js";
-import { placeOf } from "./row-sql.js";
+import type { ServerAddress } from "../../../src/backend/address.js";
+import type { SqlClient } from "../../../src/backend/sql-client.js";
+import { quoteIdentifier } from "../../../src/core/identifier.js";
+import type { EngineContext } from "../../../src/resharding/context.js";
+import { tableName } from "../../../src/resharding/copy/range-sql.js";
+import { openSnapshot } from "../../../src/resharding/copy/snapshot.js";
+import type { TablePlan } from "../../../src/resharding/model/migration.js";
+import { placeOf } from "../../../src/resharding/verify/row-sql.js";
 
 /** A row as text, in the order of `sort`. */
 export interface TextRow {
