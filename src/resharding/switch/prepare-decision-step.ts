@@ -8,13 +8,13 @@ import { refusalOf, stateOf } from "../model/protocol.js";
 import { connectControl, readBoard } from "./board.js";
 import { planDecision, readDecision, readIdentity } from "./decision.js";
 import { noteFingerprints } from "./fingerprint.js";
-import { assignGate, turnGate } from "./gate.js";
+import { assignGate } from "./gate.js";
 import { installGates } from "./install-gates-step.js";
 
 /**
  * Inserts the next epoch as `planned` in the control database and gives every gate to its token. Refuses when
  * the side to leave does not serve (a reset workflow is harmless then, R43), when a shard is silent, or while
- * an earlier attempt is not final.
+ * an earlier attempt is not final; and again in the statement that inserts, for a run that was frozen in between.
  * Second run: another `planned` row with a later epoch; `planned` rows have no effect, and this run aborts
  * those before it, so that their holder can prepare nothing.
  * @throws NotReady with the reason
@@ -36,7 +36,8 @@ export async function prepareDecision(
   const { serving, stream, capMs } = input;
   const { openTransactions } = context.policy;
   const row = { epoch, token, serving, stream, capMs, openTransactions, ...identity };
-  await planDecision(control, input.ref, row);
+  if (!(await planDecision(control, input.ref, row, board.epoch)))
+    throw new NotReady(`epoch ${epoch} ${refusalOf("planned", "plan")}`);
   await context.announce("cutover.afterPlanned");
   const handle: DecisionHandle = { epoch, token, serving, stream };
   await assignGates(context, sides, { ref: input.ref, handle });
@@ -74,11 +75,11 @@ async function assignGates(
   const work = (["source", "destination"] as const).flatMap((side) =>
     sides[side].shards.map(async (address) => {
       await using client = await connectEngine(context, address, "gate", { lockTimeoutMs: 500 });
-      if (!(await assignGate(client, key))) {
+      const serves = side !== input.handle.serving;
+      if (!(await assignGate(client, key, serves ? "open" : "as it is"))) {
         throw new NotReady(`a gate of the ${side} side belongs to a later epoch or is missing`);
       }
-      if (side !== input.handle.serving) await turnGate(client, key, "open");
-      else {
+      if (!serves) {
         // From the switch on this side is read by the next stream.
         const stream = input.handle.stream + 1;
         await noteFingerprints(client, { ref: input.ref, stream, tables: sides.spec.tables });
