@@ -1,24 +1,17 @@
 import { Context } from "@temporalio/activity";
-import type { EngineContext } from "../src/resharding/context.js";
 import { abortMigration } from "../src/resharding/ends/abort-step.js";
 import { beginMigration } from "../src/resharding/ends/begin-step.js";
 import { finalizeMigration } from "../src/resharding/ends/finalize-step.js";
-import type {
-  LaneStatus,
-  LightActivities,
-  ReadinessResult,
-  StreamStatus,
-} from "../src/resharding/model/activities.js";
-import type { MigrationRef, StreamNumber } from "../src/resharding/model/migration.js";
+import type { LightActivities } from "../src/resharding/model/activities.js";
 import type { TaskPolicy } from "../src/resharding/model/tasks.js";
 import { preflight } from "../src/resharding/preflight/preflight-step.js";
 import { createStream } from "../src/resharding/stream/create-stream-step.js";
 import { dropStream } from "../src/resharding/stream/drop-stream-step.js";
-import { streamStatus } from "../src/resharding/stream/stream-status.js";
+import { awaitStandby, streamStatus } from "../src/resharding/stream/stream-status.js";
 import { installGates } from "../src/resharding/switch/install-gates-step.js";
 import { listNodes } from "../src/resharding/switch/nodes.js";
 import { prepareDecision } from "../src/resharding/switch/prepare-decision-step.js";
-import { readiness } from "../src/resharding/switch/readiness-step.js";
+import { awaitReadiness } from "../src/resharding/switch/readiness-step.js";
 import { resolve } from "../src/resharding/switch/resolve-step.js";
 import { advanceSequences } from "../src/resharding/switch/sequences.js";
 import { switchTraffic } from "../src/resharding/switch/switch-step.js";
@@ -29,9 +22,6 @@ export interface LightDeps extends ActivityDeps {
   readonly allocateTaskId: (requestId: string) => Promise<number>;
   readonly taskPolicy: () => TaskPolicy;
 }
-
-/** How often a long question looks again. */
-const LOOK_MS = 500;
 
 /**
  * Activities of the control process: short ones, and the switch. Second runs are the steps' own care; each
@@ -66,53 +56,4 @@ export function createLightActivities(deps: LightDeps): LightActivities {
 function requestIdOfThisActivity(): string {
   const { workflowExecution, activityId } = Context.current().info;
   return `${workflowExecution?.runId ?? ""}/${activityId}`;
-}
-
-interface LongQuestion {
-  readonly ref: MigrationRef;
-  readonly stream: StreamNumber;
-  readonly waitMs: number;
-}
-
-/** Second run: it reads only. */
-async function awaitStandby(context: EngineContext, input: LongQuestion): Promise<StreamStatus> {
-  return await askUntil(context, input, {
-    ask: () => streamStatus(context, input),
-    isEnough: ({ lanes }) => lanes.length > 0 && lanes.every(isReading),
-  });
-}
-
-/** Second run: it reads only. */
-async function awaitReadiness(
-  context: EngineContext,
-  input: LongQuestion,
-): Promise<ReadinessResult> {
-  return await askUntil(context, input, {
-    ask: () => readiness(context, input),
-    isEnough: ({ isReady }) => isReady,
-  });
-}
-
-async function askUntil<T>(
-  context: EngineContext,
-  { waitMs }: LongQuestion,
-  question: { readonly ask: () => Promise<T>; readonly isEnough: (answer: T) => boolean },
-): Promise<T> {
-  const deadline = performance.now() + waitMs;
-  for (;;) {
-    const answer = await question.ask();
-    if (question.isEnough(answer) || performance.now() + LOOK_MS > deadline) return answer;
-    // Polling: what makes it ready happens in several databases and nodes, and none of them tells us.
-    await new Promise((wake) => setTimeout(wake, LOOK_MS));
-    context.signal.throwIfAborted();
-  }
-}
-
-/**
- * "applying" too: an attempt that was undone after its start markers leaves its lanes so. Nothing can come of
- * it before the next one: that side's gate is closed, and what our own sessions write carries an origin of
- * ours, which these lanes drop (R34).
- */
-function isReading({ state }: LaneStatus): boolean {
-  return state === "standby" || state === "applying";
 }

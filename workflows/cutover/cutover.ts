@@ -15,6 +15,7 @@ import type {
   ResolveResult,
   SwitchReport,
 } from "../../src/resharding/model/activities.js";
+import { isReading } from "../../src/resharding/model/lane-state.js";
 import { otherSide, streamFrom } from "../../src/resharding/model/migration.js";
 import {
   type CutoverInput,
@@ -93,9 +94,7 @@ async function ensureStandby(input: CutoverInput): Promise<void> {
     stream: next,
     waitMs: STANDBY_WAIT_MS,
   });
-  // "applying": an earlier attempt was undone after its start markers; the lanes read on all the same.
-  const isReading = (state: string) => state === "standby" || state === "applying";
-  if (status.lanes.length > 0 && status.lanes.every((lane) => isReading(lane.state))) return;
+  if (status.lanes.length > 0 && status.lanes.every(isReading)) return;
   throw new Error(
     `the way back is not ready after ${STANDBY_WAIT_MS} ms: ${status.blocker?.message ?? "a lane has not begun"}`,
   );

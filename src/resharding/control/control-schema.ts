@@ -1,4 +1,13 @@
-import type { SqlClient } from "../../backend/sql-client.js";
+import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
+
+const INVALID_SCHEMA_NAME = "3F000";
+
+/** This server has never seen a migration. */
+export function isMissingControlSchema(error: unknown): boolean {
+  const state = sqlStateOf(error);
+  return state === SQLSTATE.undefinedTable || state === INVALID_SCHEMA_NAME;
+}
 
 /**
  * The `sluice` schema: the durable truth of migrations, on every shard of both sides (design, section 4).

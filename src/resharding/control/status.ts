@@ -1,6 +1,6 @@
 import { describeAddress, type ServerAddress } from "../../backend/address.js";
-import { connectSql, type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
-import { SQLSTATE } from "../../core/sqlstate.js";
+import { connectSql, type SqlClient } from "../../backend/sql-client.js";
+import { isMissingControlSchema } from "./control-schema.js";
 
 /** What people see of running migrations, read from the databases: no process remembers any of it. */
 export interface Status<T> {
@@ -289,7 +289,7 @@ async function onEach<T>(
         });
         return (await read(client, address)).rows;
       } catch (error) {
-        if (isSchemaAbsent(error)) return [];
+        if (isMissingControlSchema(error)) return [];
         unreachable.push(
           `${describeAddress(address)}: ${error instanceof Error ? error.message : String(error)}`,
         );
@@ -298,11 +298,4 @@ async function onEach<T>(
     }),
   );
   return { rows: results.flat(), unreachable };
-}
-
-const INVALID_SCHEMA_NAME = "3F000";
-
-function isSchemaAbsent(error: unknown): boolean {
-  const state = sqlStateOf(error);
-  return state === SQLSTATE.undefinedTable || state === INVALID_SCHEMA_NAME;
 }

@@ -1,7 +1,7 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import type { EngineContext } from "../context.js";
-import { openSides, type Sides, shardAddress } from "../control/sides.js";
+import { openSides, type SessionUse, type Sides, shardAddress } from "../control/sides.js";
 import type { CopyRangeInput, CopyRangeResult } from "../model/activities.js";
 import type { TablePlan } from "../model/migration.js";
 import { type Chunk, isDone, markCopied, readChunk } from "./chunk-store.js";
@@ -9,8 +9,9 @@ import { CopyFailed, toCopyFailed } from "./copy-failed.js";
 import { takeRangeLock } from "./range-lock.js";
 import { rangeCondition, shardOfRow, tableLabel, tableName, tableOf } from "./range-sql.js";
 import { type ShardShare, streamRange } from "./range-writer.js";
-import { connectShards } from "./shard-clients.js";
 import { openSnapshot } from "./snapshot.js";
+
+const COPY: SessionUse = { purpose: "copy" };
 
 /**
  * Copies one range of one source shard to every destination shard, from one snapshot (R8).
@@ -28,7 +29,7 @@ export async function copyRange(
   context: EngineContext,
   input: CopyRangeInput,
 ): Promise<CopyRangeResult> {
-  const sides = await openSides(context, input.ref);
+  await using sides = await openSides(context, input.ref);
   const table = tableOf(sides.spec, input.schema, input.table);
   try {
     const result = await copyOrFindDone(context, { ...input, sides, plan: table });
@@ -48,17 +49,18 @@ interface RangeJob extends CopyRangeInput {
 
 async function copyOrFindDone(context: EngineContext, job: RangeJob): Promise<CopyRangeResult> {
   const { sides, plan } = job;
-  await using destination = await connectShards(context, sides.destination.shards, "copy");
+  const destination = await sides.sessions("destination", COPY);
   const chunks: Chunk[] = [];
-  for (const client of destination.all) chunks.push(await beginOnShard(context, client, job));
+  for (const client of destination) chunks.push(await beginOnShard(context, client, job));
   if (isDone(chunks)) return summary(plan, chunks);
-  for (const client of destination.all) await refuseBesideLanes(client, job);
+  for (const client of destination) await refuseBesideLanes(client, job);
   const [range] = chunks;
   assert(range, "the destination has a shard");
   const address = shardAddress(sides.source, job.sourceShard);
-  await using source = await openSnapshot(context, address, { table: plan, purpose: "copy" });
+  const reader = await sides.session("source", job.sourceShard, COPY);
+  const source = await openSnapshot(reader, { address, table: plan });
   await context.announce("copy.afterSnapshot");
-  for (const [shard, client] of destination.all.entries())
+  for (const [shard, client] of destination.entries())
     if (chunks[shard]?.snapshot) await deleteRange(client, job, range);
   const shares = await streamRange(context, {
     table: plan,
@@ -66,15 +68,15 @@ async function copyOrFindDone(context: EngineContext, job: RangeJob): Promise<Co
     source,
     sourceShard: job.sourceShard,
     sourceShardCount: sides.spec.source.shardCount,
-    destination: destination.all,
+    destination,
   });
-  for (const [shard, client] of destination.all.entries()) {
+  for (const [shard, client] of destination.entries()) {
     const share = shares[shard];
     assert(share, "every shard has a share");
     await markCopied(client, job, { ...share, snapshot: source.snapshot });
   }
   await context.announce("copy.beforeCommit");
-  await commitAll(context, destination.all);
+  await commitAll(context, destination);
   return summary(plan, shares);
 }
 

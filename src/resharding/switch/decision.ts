@@ -36,12 +36,6 @@ export interface DecisionTimings {
   readonly steps?: StepTimings;
 }
 
-/** Who a server is: a restored or promoted one differs in one of the two. */
-export interface ServerIdentity {
-  readonly systemIdentifier: string;
-  readonly timeline: number;
-}
-
 /** The control database is not the server that it was, or the row is gone, and no witness answers yet. */
 export class DecisionLost extends SluiceError {
   readonly code = "SLUICE_DECISION_LOST";
@@ -85,21 +79,6 @@ export async function readDecisions(
     [ref.id],
   );
   return result.rows;
-}
-
-/**
- * What IDENTIFY_SYSTEM says, without a replication connection. The timeline is read from the WAL file's name,
- * as pg_control still shows the old one between a promotion and its checkpoint.
- */
-export async function readIdentity(client: SqlClient): Promise<ServerIdentity> {
-  const result = await client.query<ServerIdentity>(
-    `SELECT system_identifier::text AS "systemIdentifier",
-            ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer AS timeline
-       FROM pg_control_system()`,
-  );
-  const row = result.rows[0];
-  if (!row) throw new RangeError("pg_control_system() returned no row");
-  return row;
 }
 
 /** What a compare-and-set names. */

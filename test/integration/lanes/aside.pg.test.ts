@@ -2,7 +2,6 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { connectEngine } from "../../../src/resharding/control/sides.js";
 import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { emitMarker } from "../../../src/resharding/stream/lane-watch.js";
-import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
 import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
@@ -13,6 +12,7 @@ import {
   lanesFixture,
   rowsOf,
   settled,
+  settleNow,
   startStream,
 } from "./lanes-fixture.js";
 
@@ -142,7 +142,7 @@ it("R33: a key on two shards stays aside and is named", async () => {
   await drain(fixture, 1);
   await fixture.sql("destination", 1, `INSERT INTO doc VALUES (1, ${tenantOf(1)}, 'there')`);
   await drain(fixture, 1);
-  const result = await settleAside(fixture.context(), { ref: fixture.ref, stream: 1 });
+  const result = await settleNow(fixture, 1);
   expect(result.conflicts.join()).toMatch(/public\.doc is on 2 shards/);
   expect((await streamStatus(fixture.context(), { ref: fixture.ref, stream: 1 })).asideKeys).toBe(
     1,
