@@ -15,7 +15,7 @@ import { awaitReadiness } from "../src/resharding/switch/readiness-step.js";
 import { resolve } from "../src/resharding/switch/resolve-step.js";
 import { advanceSequences } from "../src/resharding/switch/sequences.js";
 import { switchTraffic } from "../src/resharding/switch/switch-step.js";
-import { type ActivityDeps, activityOf } from "./context.js";
+import { type ActivityDeps, activityOf, type StepsOf } from "./context.js";
 
 export interface LightDeps extends ActivityDeps {
   /** The same integer for the same request id. */
@@ -23,32 +23,51 @@ export interface LightDeps extends ActivityDeps {
   readonly taskPolicy: () => TaskPolicy;
 }
 
-/**
- * Activities of the control process: short ones, and the switch. Second runs are the steps' own care; each
- * says in its docstring why one is harmless.
- */
-export function createLightActivities(deps: LightDeps): LightActivities {
+/** What the activities of the control process do; each step's docstring says why a second run is harmless. */
+export function lightSteps(deps: LightDeps): StepsOf<LightActivities> {
   return {
-    allocateTaskId: activityOf(deps, () => deps.allocateTaskId(requestIdOfThisActivity())),
-    readPolicy: activityOf(deps, async () => deps.taskPolicy()),
-    preflight: activityOf(deps, preflight),
-    beginMigration: activityOf(deps, beginMigration),
-    createStream: activityOf(deps, createStream),
-    dropStream: activityOf(deps, dropStream),
-    installGates: activityOf(deps, installGates),
-    streamStatus: activityOf(deps, streamStatus),
-    awaitStandby: activityOf(deps, awaitStandby),
-    readiness: activityOf(deps, awaitReadiness),
-    prepareDecision: activityOf(deps, prepareDecision),
-    listNodes: activityOf(deps, listNodes),
-    advanceSequences: activityOf(deps, advanceSequences),
-    switchTraffic: activityOf(deps, switchTraffic),
+    allocateTaskId: () => deps.allocateTaskId(requestIdOfThisActivity()),
+    readPolicy: async () => deps.taskPolicy(),
+    preflight,
+    beginMigration,
+    createStream,
+    dropStream,
+    installGates,
+    streamStatus,
+    awaitStandby,
+    readiness: awaitReadiness,
+    prepareDecision,
+    listNodes,
+    advanceSequences,
+    switchTraffic,
     // The workflow calls it when its switch activity has ended, or will find its token rotated.
-    resolve: activityOf(deps, (context, input: Parameters<LightActivities["resolve"]>[0]) =>
-      resolve(context, { ...input, as: "coordinator" }),
-    ),
-    abortMigration: activityOf(deps, abortMigration),
-    finalizeMigration: activityOf(deps, finalizeMigration),
+    resolve: (context, input) => resolve(context, { ...input, as: "coordinator" }),
+    abortMigration,
+    finalizeMigration,
+  };
+}
+
+/** Activities of the control process: short ones, and the switch. */
+export function createLightActivities(deps: LightDeps): LightActivities {
+  const steps = lightSteps(deps);
+  return {
+    allocateTaskId: activityOf(deps, steps.allocateTaskId),
+    readPolicy: activityOf(deps, steps.readPolicy),
+    preflight: activityOf(deps, steps.preflight),
+    beginMigration: activityOf(deps, steps.beginMigration),
+    createStream: activityOf(deps, steps.createStream),
+    dropStream: activityOf(deps, steps.dropStream),
+    installGates: activityOf(deps, steps.installGates),
+    streamStatus: activityOf(deps, steps.streamStatus),
+    awaitStandby: activityOf(deps, steps.awaitStandby),
+    readiness: activityOf(deps, steps.readiness),
+    prepareDecision: activityOf(deps, steps.prepareDecision),
+    listNodes: activityOf(deps, steps.listNodes),
+    advanceSequences: activityOf(deps, steps.advanceSequences),
+    switchTraffic: activityOf(deps, steps.switchTraffic),
+    resolve: activityOf(deps, steps.resolve),
+    abortMigration: activityOf(deps, steps.abortMigration),
+    finalizeMigration: activityOf(deps, steps.finalizeMigration),
   };
 }
 
