@@ -3,6 +3,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    // Slow matrices: `npm run test:full`.
+    exclude: ["test/**/*.full.test.ts"],
     pool: "forks",
     // One more than the cores: many tests wait for a heartbeat, a restart or an fsync.
     maxWorkers: 3,

@@ -1,9 +1,7 @@
 import { ApplicationFailure } from "@temporalio/activity";
 import { type Recovery, SluiceError } from "../src/core/errors.js";
+import { isTransientState } from "../src/core/transient.js";
 
-/** SQLSTATE classes and codes that time alone may heal. */
-const PASSING_CLASSES = ["08", "40", "53", "57", "58"];
-const PASSING_STATES = ["55006", "55P03"];
 const PASSING_SYSTEM_ERRORS = ["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH"];
 
 /** A failure that nobody planned is repeated this often before it waits for a person. */
@@ -59,6 +57,5 @@ function codeOf(error: unknown): string | null {
 }
 
 function isPassing(code: string): boolean {
-  if (PASSING_STATES.includes(code) || PASSING_SYSTEM_ERRORS.includes(code)) return true;
-  return code.length === 5 && PASSING_CLASSES.includes(code.slice(0, 2));
+  return isTransientState(code) || PASSING_SYSTEM_ERRORS.includes(code);
 }

@@ -3,7 +3,7 @@ import { abortMigration } from "../src/resharding/ends/abort-step.js";
 import { beginMigration } from "../src/resharding/ends/begin-step.js";
 import { finalizeMigration } from "../src/resharding/ends/finalize-step.js";
 import type { LightActivities } from "../src/resharding/model/activities.js";
-import type { TaskPolicy } from "../src/resharding/model/tasks.js";
+import type { TaskPolicy } from "../src/resharding/model/policy.js";
 import { preflight } from "../src/resharding/preflight/preflight-step.js";
 import { createStream } from "../src/resharding/stream/create-stream-step.js";
 import { dropStream } from "../src/resharding/stream/drop-stream-step.js";

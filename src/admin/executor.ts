@@ -7,19 +7,18 @@ import type { AdminHost } from "./host.js";
 import { changeOf } from "./settings.js";
 import { show } from "./show.js";
 import { checkReplicate, checkTask } from "./task-check.js";
-import { AdminSyntaxError } from "./tokens.js";
 import { PARSER_POSTGRES_VERSION } from "./version.js";
 
 /** A command of PgDog that this version does not have. */
 class CommandUnsupported extends SluiceError {
-  readonly code = "SLUICE_NOT_READY";
+  readonly code = "SLUICE_COMMAND_UNSUPPORTED";
   readonly sqlState = SQLSTATE.featureNotSupported;
   readonly recovery = "never";
 }
 
 /** UNFENCE without its confirmation. */
 class ConfirmationMissing extends SluiceError {
-  readonly code = "SLUICE_NOT_READY";
+  readonly code = "SLUICE_CONFIRMATION_MISSING";
   readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
   readonly recovery = "operator";
   constructor(database: string, fields: ErrorFields = {}) {
@@ -147,8 +146,6 @@ export class AdminExecutor {
   }
 
   #failure(error: unknown): AdminResult {
-    if (error instanceof AdminSyntaxError)
-      return failure(SQLSTATE.protocolViolation, error.message, error);
     if (error instanceof SluiceError) return failure(error.sqlState, error.message, error);
     const message = error instanceof Error ? error.message : String(error);
     this.#host.log.error("admin command failed", { error: message });

@@ -1,17 +1,26 @@
 import { GENERAL_KEYS, type GeneralKeyName } from "../config/general-keys.js";
 import type { Config, GeneralConfig } from "../config/model.js";
 import { type ErrorFields, SluiceError } from "../core/errors.js";
-import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import { SQLSTATE } from "../core/sqlstate.js";
 import { formatDuration } from "./format.js";
 
-/** SET of a name that does not exist, or of a value that does not fit. */
-export class SettingInvalid extends SluiceError {
-  readonly code = "SLUICE_CONFIG_INVALID";
-  readonly sqlState: SqlState;
+/** SET of a name that cannot be set. */
+export class SettingUnknown extends SluiceError {
+  readonly code = "SLUICE_SETTING_UNKNOWN";
+  readonly sqlState = SQLSTATE.undefinedObject;
   readonly recovery = "never";
-  constructor(message: string, sqlState: SqlState, fields: ErrorFields = {}) {
-    super(message, fields);
-    this.sqlState = sqlState;
+  constructor(name: string, fields: ErrorFields = {}) {
+    super(`unrecognized configuration parameter "${name}"`, fields);
+  }
+}
+
+/** SET of a value that does not fit. */
+export class SettingInvalid extends SluiceError {
+  readonly code = "SLUICE_SETTING_INVALID";
+  readonly sqlState = SQLSTATE.invalidParameterValue;
+  readonly recovery = "never";
+  constructor(name: string, value: string, wanted: string) {
+    super(`invalid value for parameter "${name}": "${value}"`, { hint: `Wanted: ${wanted}.` });
   }
 }
 
@@ -32,14 +41,11 @@ const FIELDS: Readonly<Partial<Record<GeneralKeyName, GeneralField>>> = {
   client_login_timeout: "clientLoginTimeoutMs",
   shutdown_timeout: "shutdownTimeoutMs",
   cutover_traffic_stop_threshold: "cutoverTrafficStopThresholdBytes",
-  cutover_replication_lag_threshold: "cutoverReplicationLagThresholdBytes",
-  cutover_last_transaction_delay: "cutoverLastTransactionDelayMs",
-  cutover_timeout: "cutoverTimeoutMs",
-  cutover_timeout_action: "cutoverTimeoutAction",
   cutover_save_config: "cutoverSaveConfig",
   resharding_copy_format: "reshardingCopyFormat",
   resharding_parallel_copies: "reshardingParallelCopies",
   two_phase_commit: "twoPhaseCommit",
+  log_level: "logLevel",
 };
 
 /** What SET takes (PgDog's list, without what stands in [rewrite]). */
@@ -98,7 +104,7 @@ export interface SettingChange {
 
 /**
  * @returns the change that `SET name TO value` asks for
- * @throws SettingInvalid 42704 for an unknown name, 22023 for a value that does not fit
+ * @throws SettingUnknown | SettingInvalid
  */
 export function changeOf(name: string, value: string): SettingChange {
   if (SESSION_SETTINGS.has(name)) return { edit: null, notice: null };
@@ -106,11 +112,9 @@ export function changeOf(name: string, value: string): SettingChange {
   if (rewrite !== null) return rewrite;
   const key = [...SETTABLE].find((settable) => settable === name);
   if (key === undefined)
-    throw new SettingInvalid(
-      `unrecognized configuration parameter "${name}"`,
-      SQLSTATE.undefinedObject,
-      { hint: `SET takes: ${[...SETTABLE].join(", ")}. Others: change the file and RELOAD.` },
-    );
+    throw new SettingUnknown(name, {
+      hint: `SET takes: ${[...SETTABLE].join(", ")}. Others: change the file and RELOAD.`,
+    });
   const parsed = parseValue(key, value);
   const field = FIELDS[key];
   const edit = (config: Config): Config => ({
@@ -151,13 +155,15 @@ function parseValue(key: GeneralKeyName, value: string): string | number | boole
     case "boolean": {
       const isOn = ["on", "true", "yes", "1", "t"].includes(value.toLowerCase());
       if (!isOn && !["off", "false", "no", "0", "f"].includes(value.toLowerCase()))
-        throw misfit(key, value, "on or off");
+        throw new SettingInvalid(key, value, "on or off");
       return isOn;
     }
     default: {
-      if (!/^\d{1,15}$/u.test(value)) throw misfit(key, value, "a whole number (durations in ms)");
+      if (!/^\d{1,15}$/u.test(value))
+        throw new SettingInvalid(key, value, "a whole number (durations in ms)");
       const number = Number(value);
-      if (key === "default_pool_size" && number < 1) throw misfit(key, value, "at least 1");
+      if (key === "default_pool_size" && number < 1)
+        throw new SettingInvalid(key, value, "at least 1");
       return number;
     }
   }
@@ -165,16 +171,8 @@ function parseValue(key: GeneralKeyName, value: string): string | number | boole
 
 function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
   const found = allowed.find((candidate) => candidate === value.toLowerCase());
-  if (found === undefined) throw misfit(name, value, `one of ${allowed.join(", ")}`);
+  if (found === undefined) throw new SettingInvalid(name, value, `one of ${allowed.join(", ")}`);
   return found;
-}
-
-function misfit(name: string, value: string, wanted: string): SettingInvalid {
-  return new SettingInvalid(
-    `invalid value for parameter "${name}": "${value}"`,
-    SQLSTATE.invalidParameterValue,
-    { hint: `Wanted: ${wanted}.` },
-  );
 }
 
 const SECRET = /(?:password|secret|apiKey)$/iu;

@@ -22,7 +22,7 @@ export class PublicationUnknown extends SluiceError {
 
 /** Source and destination are one database. */
 export class SameDatabase extends SluiceError {
-  readonly code = "SLUICE_PREFLIGHT_FAILED";
+  readonly code = "SLUICE_SAME_DATABASE";
   readonly sqlState = SQLSTATE.invalidParameterValue;
   readonly recovery = "never";
   constructor(database: string, fields: ErrorFields = {}) {
@@ -31,8 +31,8 @@ export class SameDatabase extends SluiceError {
 }
 
 /** The schema owner's login, as the server answered it. */
-class LoginRefused extends SluiceError {
-  readonly code = "SLUICE_SERVER_REFUSED";
+class SchemaOwnerRefused extends SluiceError {
+  readonly code = "SLUICE_SCHEMA_OWNER_REFUSED";
   readonly sqlState: SqlState;
   readonly recovery = "operator";
   constructor(server: ServerAddress, { cause, sqlState }: { cause: unknown; sqlState: SqlState }) {
@@ -82,8 +82,7 @@ async function connectCheck(server: ServerAddress): Promise<SqlClient> {
     const cause = error instanceof Error ? error.cause : undefined;
     const state = sqlStateOf(cause);
     // Class 28: the server is there and says no.
-    if (state?.startsWith("28"))
-      throw new LoginRefused(server, { cause, sqlState: state as SqlState });
+    if (state?.startsWith("28")) throw new SchemaOwnerRefused(server, { cause, sqlState: state });
     throw error;
   }
 }

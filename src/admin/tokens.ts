@@ -1,3 +1,6 @@
+import { SluiceError } from "../core/errors.js";
+import { SQLSTATE } from "../core/sqlstate.js";
+
 /** A word of an admin command, in the case it was written in. */
 export interface Token {
   readonly text: string;
@@ -5,15 +8,13 @@ export interface Token {
   readonly isQuoted: boolean;
 }
 
-/** A statement that is not in the language of the admin database (08P01). */
-export class AdminSyntaxError extends Error {
-  override readonly name = "AdminSyntaxError";
-  readonly detail: string;
-  readonly hint: string;
+/** A statement that is not in the language of the admin database. PgDog answers with this SQLSTATE, too. */
+export class AdminSyntaxError extends SluiceError {
+  readonly code = "SLUICE_ADMIN_SYNTAX_ERROR";
+  readonly sqlState = SQLSTATE.protocolViolation;
+  readonly recovery = "never";
   constructor(detail: string, hint: string) {
-    super("syntax error in admin command");
-    this.detail = detail;
-    this.hint = hint;
+    super("syntax error in admin command", { detail, hint });
   }
 }
 

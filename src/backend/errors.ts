@@ -1,5 +1,5 @@
 import { type ErrorFields, SluiceError } from "../core/errors.js";
-import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import { parseSqlState, SQLSTATE, type SqlState } from "../core/sqlstate.js";
 import type { ErrorResponseFields } from "../wire/error-fields.js";
 
 /** A server's own refusal of a connection, with its SQLSTATE. */
@@ -12,7 +12,7 @@ export class ServerRefused extends SluiceError {
     super(`server ${server} refuses: ${fields.get("M") ?? "no message"}`, {
       hint: fields.get("H") ?? "Compare the server's user and password with users.toml.",
     });
-    this.sqlState = (fields.get("C") as SqlState | undefined) ?? SQLSTATE.serverRejectedConnection;
+    this.sqlState = parseSqlState(fields.get("C")) ?? SQLSTATE.serverRejectedConnection;
     this.fields = fields;
   }
 }
@@ -44,7 +44,7 @@ export class CheckoutTimedOut extends SluiceError {
 
 /** The pool's server is no longer part of the database. Nothing was sent: ask the pool that took its place. */
 export class PoolRetired extends SluiceError {
-  readonly code = "SLUICE_SERVER_UNREACHABLE";
+  readonly code = "SLUICE_POOL_RETIRED";
   readonly sqlState = SQLSTATE.connectionFailure;
   readonly recovery = "retry";
   constructor(server: string) {

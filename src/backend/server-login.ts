@@ -1,3 +1,4 @@
+import { SQLSTATE } from "../core/sqlstate.js";
 import {
   AUTHENTICATION,
   BACKEND,
@@ -100,7 +101,7 @@ export class ServerLogin {
     throw new ServerRefused(
       describeAddress(this.#address),
       new Map([
-        ["C", "28P01"],
+        ["C", SQLSTATE.invalidPassword],
         ["M", message],
       ]),
     );

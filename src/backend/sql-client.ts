@@ -1,6 +1,7 @@
 import { setMaxListeners } from "node:events";
 import pg from "pg";
 import { ServerUnreachable } from "../core/errors.js";
+import { parseSqlState, type SqlState } from "../core/sqlstate.js";
 import { describeAddress, type ServerAddress } from "./address.js";
 
 /** A connection for our own statements (not for client traffic), `await using` closes it. */
@@ -109,8 +110,8 @@ function messageOf(cause: unknown): string {
 }
 
 /** SQLSTATE of an error that PostgreSQL sent, else null. */
-export function sqlStateOf(error: unknown): string | null {
-  return error instanceof pg.DatabaseError ? (error.code ?? null) : null;
+export function sqlStateOf(error: unknown): SqlState | null {
+  return error instanceof pg.DatabaseError ? parseSqlState(error.code) : null;
 }
 
 const LOST_MESSAGES = [

@@ -29,3 +29,13 @@ export function schemaAdminOf(config: Config, database: string): UserConfig | nu
   const users = config.users.filter((user) => user.database === database);
   return users.find((user) => user.schemaAdmin) ?? users[0] ?? null;
 }
+
+/**
+ * What we prove to this server in our own work: the schema admin's, else the server's own where the database
+ * has no user; null where there is nobody.
+ */
+export function ownerCredentials(config: Config, database: DatabaseConfig): Credentials | null {
+  const admin = schemaAdminOf(config, database.name);
+  if (admin) return serverCredentials(database, admin);
+  return database.user === null ? null : { user: database.user, password: database.password };
+}

@@ -6,9 +6,9 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 
-/** SLUICE_LOG_LEVEL, else `configured`. Unknown levels count as "info": a typing error must not stop a proxy. */
+/** SLUICE_LOG_LEVEL unless empty, else `configured`. Unknown levels count as "info": a typing error must not stop a proxy. */
 export function logLevel(env: Environment, configured = "info"): string {
-  const level = (env.SLUICE_LOG_LEVEL ?? configured).toLowerCase();
+  const level = (env.SLUICE_LOG_LEVEL || configured).toLowerCase();
   return LOG_LEVELS.includes(level) ? level : "info";
 }
 

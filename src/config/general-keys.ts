@@ -8,7 +8,10 @@ export interface GeneralKey {
   readonly initial: string | number | boolean | null;
   readonly min?: number;
   readonly max?: number;
-  /** What Sluice does with it; null: accepted, and without effect so far. */
+  /**
+   * What Sluice does with it; null: accepted, and without effect so far. A key with an effect has a field of its
+   * own in GeneralConfig, and that field a reader (test/unit/docs/effects.test.ts).
+   */
   readonly effect: string | null;
 }
 
@@ -40,7 +43,6 @@ const choice = (values: readonly string[], effect?: string): GeneralKey => ({
 const PORT = { min: 1, max: 65_535 };
 export const POOLER_MODES = ["transaction", "session", "statement"] as const;
 export const AUTH_TYPES = ["scram", "md5", "plain", "trust"] as const;
-export const TIMEOUT_ACTIONS = ["abort", "cutover"] as const;
 export const COPY_FORMATS = ["binary", "text"] as const;
 
 export const GENERAL_KEYS = {
@@ -99,19 +101,13 @@ export const GENERAL_KEYS = {
   prepared_statements_ttl: integer(null),
   prepared_statements_ttl_jitter: integer(30_000),
 
-  cutover_timeout: integer(30_000, {
-    effect: "ms from the hold until cutover_timeout_action is taken",
-  }),
-  cutover_timeout_action: choice(TIMEOUT_ACTIONS, "what happens then; both lose nothing"),
+  cutover_timeout: integer(30_000),
+  cutover_timeout_action: choice(["abort", "cutover"]),
   cutover_traffic_stop_threshold: integer(1_000_000, {
     effect: "bytes: the hold begins at or below this lag",
   }),
-  cutover_replication_lag_threshold: integer(0, {
-    effect: "bytes; never a reason to switch with undelivered WAL",
-  }),
-  cutover_last_transaction_delay: integer(1_000, {
-    effect: "ms; never a reason to switch with undelivered WAL",
-  }),
+  cutover_replication_lag_threshold: integer(0),
+  cutover_last_transaction_delay: integer(1_000),
   cutover_save_config: boolean(false, "every node writes the swapped files after a switch"),
   resharding_copy_format: choice(COPY_FORMATS, "format of COPY; text where types differ"),
   resharding_parallel_copies: integer(1, { min: 1, effect: "ranges copied side by side" }),

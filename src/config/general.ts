@@ -6,7 +6,6 @@ import {
   type GeneralKey,
   type GeneralKeyName,
   POOLER_MODES,
-  TIMEOUT_ACTIONS,
 } from "./general-keys.js";
 import type { GeneralConfig } from "./model.js";
 import { MAX_INTEGER, type TableReader } from "./table-reader.js";
@@ -111,14 +110,11 @@ function toModel(values: Map<string, Value>): GeneralConfig {
     clientLoginTimeoutMs: number("client_login_timeout"),
     shutdownTimeoutMs: number("shutdown_timeout"),
     cutoverTrafficStopThresholdBytes: number("cutover_traffic_stop_threshold"),
-    cutoverReplicationLagThresholdBytes: number("cutover_replication_lag_threshold"),
-    cutoverLastTransactionDelayMs: number("cutover_last_transaction_delay"),
-    cutoverTimeoutMs: number("cutover_timeout"),
-    cutoverTimeoutAction: choice("cutover_timeout_action", TIMEOUT_ACTIONS),
     cutoverSaveConfig: boolean("cutover_save_config"),
     reshardingCopyFormat: choice("resharding_copy_format", COPY_FORMATS),
     reshardingParallelCopies: number("resharding_parallel_copies"),
     twoPhaseCommit: boolean("two_phase_commit"),
+    logLevel: String(take("log_level")),
     others: Object.fromEntries(values),
   };
 }

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { schemaAdminOf, serverCredentials } from "./credentials.js";
+import { ownerCredentials } from "./credentials.js";
 import type { Config } from "./model.js";
 
 /**
@@ -12,8 +12,7 @@ export function configHash(config: Config): string {
   const agreed = {
     databases: config.databases
       .map((one) => {
-        const admin = schemaAdminOf(config, one.name);
-        const user = admin === null ? null : serverCredentials(one, admin).user;
+        const user = ownerCredentials(config, one)?.user ?? null;
         return [one.name, one.shard, one.role, one.host, one.port, one.databaseName, user];
       })
       .map((one) => JSON.stringify(one))

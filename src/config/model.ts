@@ -22,14 +22,12 @@ export interface GeneralConfig {
   readonly clientLoginTimeoutMs: number;
   readonly shutdownTimeoutMs: number;
   readonly cutoverTrafficStopThresholdBytes: number;
-  readonly cutoverReplicationLagThresholdBytes: number;
-  readonly cutoverLastTransactionDelayMs: number;
-  readonly cutoverTimeoutMs: number;
-  readonly cutoverTimeoutAction: "abort" | "cutover";
   readonly cutoverSaveConfig: boolean;
   readonly reshardingCopyFormat: "binary" | "text";
   readonly reshardingParallelCopies: number;
   readonly twoPhaseCommit: boolean;
+  /** SLUICE_LOG_LEVEL goes first: `logLevel`. */
+  readonly logLevel: string;
   /** Keys of [general] that are read and accepted but mean nothing here yet, shown by SHOW CONFIG. */
   readonly others: Readonly<Record<string, string | number | boolean>>;
 }

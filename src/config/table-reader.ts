@@ -1,5 +1,5 @@
+import { closestMatch } from "leven";
 import { ConfigInvalid } from "./errors.js";
-import { nearest } from "./nearest.js";
 import type { TomlFile } from "./toml-file.js";
 
 /** Numbers above are no timer of Node's and no size of ours; PgDog's "off" is above. */
@@ -182,4 +182,10 @@ function notTable(file: TomlFile, place: TablePlace): ConfigInvalid {
     { file: file.path, line, key: place.section },
     `must be written as ${header}`,
   );
+}
+
+/** The candidate that was probably meant, or null when none is near. */
+function nearest(word: string, candidates: readonly string[]): string | null {
+  const maxDistance = Math.max(1, Math.floor(word.length / 3));
+  return closestMatch(word, candidates, { maxDistance }) ?? null;
 }

@@ -1,12 +1,12 @@
-import { schemaAdminOf, serverCredentials } from "../config/credentials.js";
+import { ownerCredentials } from "../config/credentials.js";
 import type { Config, DatabaseConfig } from "../config/model.js";
 import { DatabaseUnknown, type ErrorFields, SluiceError } from "../core/errors.js";
 import { SQLSTATE } from "../core/sqlstate.js";
-import type { Cluster, EnginePolicy } from "../resharding/context.js";
+import type { Cluster } from "../resharding/context.js";
 
 /** Nobody is named who may do DDL, COPY and replication there. */
 export class SchemaOwnerMissing extends SluiceError {
-  readonly code = "SLUICE_CONFIG_INVALID";
+  readonly code = "SLUICE_SCHEMA_OWNER_MISSING";
   readonly sqlState = SQLSTATE.configFileError;
   readonly recovery = "operator";
   constructor(database: string, options: ErrorFields = {}) {
@@ -35,35 +35,12 @@ export function clusterOf(config: Config, name: string): Cluster {
 }
 
 function addressOf(config: Config, database: DatabaseConfig): Cluster["shards"][number] {
-  const admin = schemaAdminOf(config, database.name);
-  if (!admin && database.user === null) throw new SchemaOwnerMissing(database.name);
-  const credentials = admin
-    ? serverCredentials(database, admin)
-    : { user: database.user ?? "", password: database.password };
+  const credentials = ownerCredentials(config, database);
+  if (!credentials) throw new SchemaOwnerMissing(database.name);
   return {
     host: database.host,
     port: database.port,
     database: database.databaseName,
-    user: credentials.user,
-    password: credentials.password,
-  };
-}
-
-/** What the engine obeys, from pgdog.toml and sluice.toml. */
-export function enginePolicyOf(config: Config): EnginePolicy {
-  const { general, sluice } = config;
-  return {
-    copyFormat: general.reshardingCopyFormat,
-    parallelCopies: general.reshardingParallelCopies,
-    copyRangeRows: sluice.copyRangeRows,
-    pauseCapMs: sluice.pauseCapMs,
-    pauseBudgetMs: sluice.pauseBudgetMs,
-    trafficStopThresholdBytes: general.cutoverTrafficStopThresholdBytes,
-    openTransactions: sluice.openTransactions,
-    silentNode: sluice.silentNode,
-    verifyMaxAgeMs: sluice.verifyMaxAgeMs,
-    acceptUniqueWithoutShardingKey: sluice.acceptUniqueWithoutShardingKey,
-    leftBehind: sluice.leftBehind,
-    pgDumpPath: config.pgDumpPath,
+    ...credentials,
   };
 }

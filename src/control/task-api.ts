@@ -30,8 +30,6 @@ export interface TaskClient {
   stop(taskId: number): Promise<"OK" | "task not found">;
   /** One line for people about every running task: phase, what it waits for, CLI lines. */
   status(taskId: number): Promise<TaskDetails>;
-  /** Is Temporal answering, and since when is it (not)? Never waits. */
-  readonly connection: () => ConnectionState;
   close(): Promise<void>;
 }
 
@@ -106,11 +104,6 @@ export interface TaskDetails {
   } | null;
 }
 
-export type ConnectionState =
-  | { readonly kind: "up"; readonly sinceMs: number }
-  | { readonly kind: "connecting"; readonly sinceMs: number }
-  | { readonly kind: "down"; readonly sinceMs: number; readonly reason: string };
-
 /** Temporal did not answer in time. Nothing of what was asked may be assumed done or not done. */
 export class TemporalUnreachable extends SluiceError {
   readonly code = "SLUICE_TEMPORAL_UNREACHABLE";
@@ -136,7 +129,7 @@ export class TaskUnknown extends SluiceError {
 
 /** The same two databases are being resharded already. */
 export class TaskExists extends SluiceError {
-  readonly code = "SLUICE_MIGRATION_EXISTS";
+  readonly code = "SLUICE_TASK_EXISTS";
   readonly sqlState = SQLSTATE.duplicateObject;
   readonly recovery = "operator";
   constructor(workflowId: string, options: ErrorFields = {}) {

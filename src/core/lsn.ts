@@ -1,3 +1,4 @@
+import { assert } from "./assert.js";
 import type { Brand } from "./brand.js";
 
 /**
@@ -8,7 +9,15 @@ import type { Brand } from "./brand.js";
 export type Lsn = Brand<bigint, "Lsn">;
 export type LsnText = Brand<string, "LsnText">;
 
-export const LSN_ZERO = 0n as Lsn;
+const END = 1n << 64n;
+
+/** @throws InvariantBroken when it is no unsigned number of 64 bits */
+export function toLsn(bytes: bigint): Lsn {
+  assert(bytes >= 0n && bytes < END, "a WAL position is an unsigned number of 64 bits");
+  return bytes as Lsn;
+}
+
+export const LSN_ZERO = toLsn(0n);
 
 const LSN_TEXT = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/;
 
@@ -16,11 +25,11 @@ const LSN_TEXT = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/;
 export function parseLsn(text: string): Lsn {
   const match = LSN_TEXT.exec(text);
   if (!match) throw new RangeError(`not a WAL position: "${text}"`);
-  return ((BigInt(`0x${match[1]}`) << 32n) | BigInt(`0x${match[2]}`)) as Lsn;
+  return toLsn((BigInt(`0x${match[1]}`) << 32n) | BigInt(`0x${match[2]}`));
 }
 
-export function formatLsn(lsn: Lsn): LsnText {
-  const high = (lsn >> 32n).toString(16).toUpperCase();
-  const low = (lsn & 0xffffffffn).toString(16).toUpperCase();
+export function formatLsn(position: Lsn): LsnText {
+  const high = (position >> 32n).toString(16).toUpperCase();
+  const low = (position & 0xffffffffn).toString(16).toUpperCase();
   return `${high}/${low}` as LsnText;
 }

@@ -1,16 +1,25 @@
+import { assert } from "./assert.js";
 import type { Brand } from "./brand.js";
 
 export type SqlState = Brand<string, "SqlState">;
 
-const state = (code: string) => code as SqlState;
+/** What a server, or a driver, gave as an error's code; null where that is no SQLSTATE. */
+export function parseSqlState(code: string | undefined): SqlState | null {
+  return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? (code as SqlState) : null;
+}
+
+function state(code: string): SqlState {
+  const parsed = parseSqlState(code);
+  assert(parsed, `"${code}" is no SQLSTATE`);
+  return parsed;
+}
 
 /**
- * SQLSTATEs that we send, under PostgreSQL's condition names.
+ * SQLSTATEs that we send or act on, under PostgreSQL's condition names.
  * @see https://www.postgresql.org/docs/current/errcodes-appendix.html
  */
 export const SQLSTATE = {
-  connectionException: state("08000"),
-  connectionDoesNotExist: state("08003"),
+  successfulCompletion: state("00000"),
   connectionFailure: state("08006"),
   serverRejectedConnection: state("08004"),
   protocolViolation: state("08P01"),
@@ -18,12 +27,12 @@ export const SQLSTATE = {
   nullValueNotAllowed: state("22004"),
   cardinalityViolation: state("21000"),
   invalidParameterValue: state("22023"),
-  invalidTextRepresentation: state("22P02"),
+  invalidBinaryRepresentation: state("22P03"),
   badCopyFileFormat: state("22P04"),
+  foreignKeyViolation: state("23503"),
+  uniqueViolation: state("23505"),
+  exclusionViolation: state("23P01"),
   triggeredDataChangeViolation: state("27000"),
-  invalidTransactionState: state("25000"),
-  activeSqlTransaction: state("25001"),
-  readOnlySqlTransaction: state("25006"),
   noActiveSqlTransaction: state("25P01"),
   inFailedSqlTransaction: state("25P02"),
   invalidSqlStatementName: state("26000"),
@@ -31,25 +40,31 @@ export const SQLSTATE = {
   invalidAuthorizationSpecification: state("28000"),
   invalidPassword: state("28P01"),
   invalidCatalogName: state("3D000"),
+  invalidSchemaName: state("3F000"),
   serializationFailure: state("40001"),
   statementCompletionUnknown: state("40003"),
+  deadlockDetected: state("40P01"),
   syntaxError: state("42601"),
   insufficientPrivilege: state("42501"),
   undefinedObject: state("42704"),
   undefinedTable: state("42P01"),
-  undefinedColumn: state("42703"),
+  duplicateColumn: state("42701"),
+  duplicateFunction: state("42723"),
   duplicateObject: state("42710"),
   duplicatePreparedStatement: state("42P05"),
+  duplicateSchema: state("42P06"),
+  duplicateTable: state("42P07"),
+  invalidForeignKey: state("42830"),
+  invalidTableDefinition: state("42P16"),
+  wrongObjectType: state("42809"),
   tooManyConnections: state("53300"),
   configurationLimitExceeded: state("53400"),
-  programLimitExceeded: state("54000"),
   objectNotInPrerequisiteState: state("55000"),
   objectInUse: state("55006"),
   lockNotAvailable: state("55P03"),
   queryCanceled: state("57014"),
   adminShutdown: state("57P01"),
   cannotConnectNow: state("57P03"),
-  idleSessionTimeout: state("57P05"),
   systemError: state("58000"),
   configFileError: state("F0000"),
   internalError: state("XX000"),

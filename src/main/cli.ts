@@ -33,8 +33,12 @@ withFiles(program.command("configcheck"))
   .description("read all files and say what is wrong with them")
   .action((options: FileOptions) =>
     act(async () => {
-      const { checkConfig } = await import("./cli/config-check.js");
-      return checkConfig(pathsOf(options));
+      const { readConfig } = await import("../config/read-config.js");
+      const { warnings, databases, users } = readConfig(pathsOf(options));
+      for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`);
+      const names = [...new Set(databases.map((database) => database.name))].join(", ");
+      process.stdout.write(`configuration is valid: databases ${names}; ${users.length} users\n`);
+      return 0;
     }),
   );
 

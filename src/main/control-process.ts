@@ -2,12 +2,14 @@ import { fileURLToPath } from "node:url";
 import { Client, Connection } from "@temporalio/client";
 import { createLightActivities } from "../../activities/light.js";
 import { createNodeActivities } from "../../activities/node.js";
-import { taskPolicyOf } from "../control/task-policy.js";
+import { taskPolicyOf } from "../control/policy.js";
 import { connectionOptions } from "../control/temporal/connection.js";
 import { allocateTaskId } from "../control/temporal/task-ids.js";
+import { type ErrorFields, SluiceError } from "../core/errors.js";
+import { SQLSTATE } from "../core/sqlstate.js";
+import type { NodeActivities } from "../resharding/model/activities.js";
 import { queues } from "../resharding/model/tasks.js";
-import { armOverChannel } from "./processes/arm-calls.js";
-import { runWorkerProcess } from "./processes/worker-host.js";
+import { runWorkerProcess, type WorkerHost } from "./processes/worker-host.js";
 
 /** Made by `npm run build`, beside this file's folder, with the same SDK. */
 const WORKFLOW_BUNDLE = fileURLToPath(new URL("../../workflows.bundle.js", import.meta.url));
@@ -15,6 +17,19 @@ const WORKFLOW_BUNDLE = fileURLToPath(new URL("../../workflows.bundle.js", impor
 const LIGHT_AT_ONCE = 100;
 const NODE_AT_ONCE = 10;
 const ALLOCATE_TIMEOUT_MS = 10_000;
+
+/** The node is there but could not load what comes after the switch. The attempt is undone, or the node fenced. */
+class NodeNotArmed extends SluiceError {
+  readonly code = "SLUICE_NODE_NOT_ARMED";
+  readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
+  readonly recovery = "operator";
+  constructor(nodeId: string, reason: string, options: ErrorFields = {}) {
+    super(`node ${nodeId} did not arm: ${reason}`, {
+      hint: "See that node's log and SHOW CUTOVER there.",
+      ...options,
+    });
+  }
+}
 
 /** Entry point: workflows, short activities and the switch, and what concerns this node alone. */
 runWorkerProcess("control", (host) => {
@@ -29,7 +44,7 @@ runWorkerProcess("control", (host) => {
         allocateTaskId(client, requestId),
       ),
   });
-  const node = createNodeActivities({ ...host.deps, arm: armOverChannel(host) });
+  const node = createNodeActivities({ ...host.deps, arm: armBy(host) });
   return [
     {
       taskQueue: queues.light,
@@ -45,3 +60,15 @@ runWorkerProcess("control", (host) => {
     },
   ];
 });
+
+/** Nobody waits for ever, as the activity has a timeout and the process ends with the channel. */
+function armBy({ ask, node: { nodeId } }: WorkerHost): NodeActivities["armNode"] {
+  return async (order) => {
+    try {
+      await ask.arm(order);
+    } catch (error) {
+      throw new NodeNotArmed(nodeId, error instanceof Error ? error.message : String(error));
+    }
+    return { nodeId };
+  };
+}

@@ -3,22 +3,23 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { hostname } from "node:os";
 import { AdminExecutor } from "../admin/executor.js";
+import type { AdminHost } from "../admin/host.js";
+import { logLevel } from "../config/environment.js";
 import type { Config } from "../config/model.js";
 import { type ConfigPaths, readConfig } from "../config/read-config.js";
 import { NodeAgent } from "../control/node/node-agent.js";
 import type { TaskClient } from "../control/task-api.js";
-import type { Log } from "../observe/log.js";
-import { connectPromptTasks } from "./cli/prompt-tasks.js";
-import { NodeHost } from "./node-host.js";
+import { connectTasks } from "../control/temporal/task-client.js";
+import type { ProcessLog } from "../observe/log.js";
 import { DataPlaneProcesses } from "./processes/data-plane-processes.js";
-import type { FromWorker, NodeIdentity, ToWorker } from "./processes/worker-channel.js";
+import type { NodeIdentity, ToWorker } from "./processes/worker-channel.js";
 import { WorkerProcesses } from "./processes/worker-processes.js";
 
 const LISTEN_BACKLOG = 4_096;
 
 export interface SupervisorOptions {
   readonly paths: ConfigPaths;
-  readonly log: Log;
+  readonly log: ProcessLog;
 }
 
 /**
@@ -27,11 +28,12 @@ export interface SupervisorOptions {
  */
 export class Supervisor {
   readonly #paths: ConfigPaths;
-  readonly #log: Log;
+  readonly #log: ProcessLog;
   readonly #planes: DataPlaneProcesses;
   readonly #agent: NodeAgent;
   readonly #workers: WorkerProcesses;
   readonly #tasks: TaskClient;
+  readonly #admin: AdminExecutor;
   readonly #server: Server;
   readonly #identity: NodeIdentity;
   /** As the files say, with what SET changed; names as in the files. */
@@ -45,6 +47,7 @@ export class Supervisor {
     this.#paths = options.paths;
     this.#log = options.log;
     this.#files = readConfig(options.paths);
+    this.#log.setLevel(logLevel(process.env, this.#files.general.logLevel));
     for (const warning of this.#files.warnings) this.#log.warn(warning);
     const { general, sluice } = this.#files;
     this.#identity = {
@@ -55,6 +58,7 @@ export class Supervisor {
     this.#planes = new DataPlaneProcesses({
       count: Math.max(1, general.workers),
       log: this.#log,
+      admin: async (user, sql) => await this.#admin.execute(user, sql),
     });
     this.#agent = new NodeAgent({
       files: this.#files,
@@ -63,7 +67,7 @@ export class Supervisor {
       paths: options.paths,
       ...this.#identity,
     });
-    this.#tasks = connectPromptTasks({
+    this.#tasks = connectTasks({
       temporal: sluice.temporal,
       timeoutMs: sluice.adminApiTimeoutMs,
       log: this.#log.child({ part: "tasks" }),
@@ -72,8 +76,9 @@ export class Supervisor {
       movers: sluice.movers,
       log: this.#log,
       greeting: () => this.#workerConfig(),
-      onMessage: (message, reply) => this.#onWorkerMessage(message, reply),
+      node: { arm: async (order) => await this.#agent.arm(order) },
     });
+    this.#admin = new AdminExecutor(this.#adminHost());
     this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#planes.attach(socket));
     this.stopped = new Promise((resolve) => {
       this.#notifyStopped = resolve;
@@ -89,7 +94,6 @@ export class Supervisor {
     const { host, port } = this.#files.general;
     // R32: nobody may be accepted before the gates and decisions have been asked which side serves.
     await this.#agent.boot();
-    this.#forwardAdmin();
     await this.#planes.start();
     this.#server.listen({ host, port, backlog: LISTEN_BACKLOG });
     await once(this.#server, "listening");
@@ -142,43 +146,35 @@ export class Supervisor {
       this.#log.warn("host, port and workers change at the next start");
     await this.#agent.reload(files);
     this.#files = files;
-  }
-
-  #forwardAdmin(): void {
-    const executor = new AdminExecutor(
-      new NodeHost({
-        log: this.#log.child({ part: "admin" }),
-        identity: this.#identity,
-        planes: this.#planes,
-        agent: this.#agent,
-        tasks: this.#tasks,
-        reload: async () => await this.reload(),
-        change: async (edit) => await this.#adopt(edit(this.#files)),
-        shutdown: () => void this.shutdown(),
-      }),
-    );
-    this.#planes.subscribe({
-      message: (plane, message) => {
-        if (message.kind !== "adminQuery") return;
-        void executor.execute(message.user, message.sql).then((result) => {
-          this.#planes.sendTo(plane, { kind: "adminResult", id: message.id, result });
-        });
-      },
-      left: () => {},
-    });
+    this.#log.setLevel(logLevel(process.env, next.logLevel));
   }
 
   #workerConfig(): ToWorker {
     return { kind: "config", config: this.#agent.effectiveConfig.config, node: this.#identity };
   }
 
-  #onWorkerMessage(message: FromWorker, reply: (answer: ToWorker) => void): void {
-    if (message.kind !== "arm") return;
-    const { id, order } = message;
-    this.#agent.arm(order).then(
-      () => reply({ kind: "armed", id, error: null }),
-      (error: unknown) =>
-        reply({ kind: "armed", id, error: error instanceof Error ? error.message : String(error) }),
-    );
+  /** What the admin database may do to this node. */
+  #adminHost(): AdminHost {
+    const planes = this.#planes;
+    const agent = this.#agent;
+    return {
+      log: this.#log.child({ part: "admin" }),
+      tasks: this.#tasks,
+      nodeId: this.#identity.nodeId,
+      incarnation: this.#identity.incarnation,
+      config: () => agent.effectiveConfig.config,
+      gather: async (what) => await planes.gather(what),
+      maintenance: (isOn, database) => planes.broadcast({ kind: "maintenance", isOn, database }),
+      maintenanceFlags: () => planes.maintenanceFlags,
+      pause: ({ isPaused, user, database }) =>
+        planes.broadcast({ kind: "pause", isPaused, user, database }),
+      reload: async () => await this.reload(),
+      change: async (edit) => await this.#adopt(edit(this.#files)),
+      reconnect: () => planes.broadcast({ kind: "reconnect" }),
+      shutdown: () => void this.shutdown(),
+      showCutover: async () => await agent.showCutover(),
+      resolveCutover: async (database) => await agent.resolveCutover(database),
+      unfence: async (database) => await agent.unfence(database),
+    };
   }
 }

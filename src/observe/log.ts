@@ -11,20 +11,41 @@ export interface Log {
   child(fields: LogFields): Log;
 }
 
-/** JSON lines on standard error, so that standard output stays the command's. Level: SLUICE_LOG_LEVEL. */
-export function createLog(fields: LogFields, level: string): Log {
-  const logger = pino({ level, base: null }, pino.destination({ dest: 2, sync: true }));
-  return wrap(logger.child(fields));
+/** The log of a process: its level follows the configuration, which is read later than the log is made. */
+export interface ProcessLog extends Log {
+  /** Of this log and of all its children. @param level one of pino's */
+  setLevel(level: string): void;
+}
+
+/** JSON lines on standard error, so that standard output stays the command's. */
+export function createLog(fields: LogFields, level: string): ProcessLog {
+  // pino's children keep the level that they were made with, so the threshold is ours and shared.
+  const logger = pino({ level: "trace", base: null }, pino.destination({ dest: 2, sync: true }));
+  const threshold = { value: rankOf(level) };
+  return {
+    ...wrap(logger.child(fields), threshold),
+    setLevel: (next) => {
+      threshold.value = rankOf(next);
+    },
+  };
 }
 
 type PinoLogger = ReturnType<typeof pino>;
 
-function wrap(logger: PinoLogger): Log {
+function rankOf(level: string): number {
+  return pino.levels.values[level] ?? Number.POSITIVE_INFINITY; // "silent" has no value.
+}
+
+function wrap(logger: PinoLogger, threshold: { readonly value: number }): Log {
+  const at =
+    (level: "debug" | "info" | "warn" | "error") => (message: string, fields?: LogFields) => {
+      if (rankOf(level) >= threshold.value) logger[level](fields ?? {}, message);
+    };
   return {
-    debug: (message, fields) => logger.debug(fields ?? {}, message),
-    info: (message, fields) => logger.info(fields ?? {}, message),
-    warn: (message, fields) => logger.warn(fields ?? {}, message),
-    error: (message, fields) => logger.error(fields ?? {}, message),
-    child: (fields) => wrap(logger.child(fields)),
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    child: (fields) => wrap(logger.child(fields), threshold),
   };
 }

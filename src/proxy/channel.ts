@@ -44,19 +44,11 @@ export type ToDataPlane =
     }
   | { readonly kind: "reconnect" }
   /** A cancel request that arrived at another data plane: whose client is it? Unknown keys are ignored. */
-  | { readonly kind: "cancelRequest"; readonly processId: number; readonly secretHex: string }
-  | {
-      readonly kind: "show";
-      readonly id: number;
-      readonly what: "clients" | "pools" | "servers" | "stats";
-    }
-  | { readonly kind: "adminResult"; readonly id: number; readonly result: AdminResult }
-  | { readonly kind: "shutdown"; readonly timeoutMs: number };
+  | { readonly kind: "cancelRequest"; readonly processId: number; readonly secretHex: string };
 
 export type FromDataPlane =
-  | { readonly kind: "listening"; readonly port: number }
-  /** After "shutdown": no client is left. It goes on refusing new ones until it is ended. */
-  | { readonly kind: "drained" }
+  /** It can take clients. */
+  | { readonly kind: "ready" }
   /** Nothing of these databases is in flight and nothing will be until release. */
   | { readonly kind: "held"; readonly token: string }
   /** Still open under this hold, for "says why it waits"; sent at most every 200 ms. */
@@ -74,15 +66,22 @@ export type FromDataPlane =
    * A cancel request whose key belongs to no client here: the socket that carried it was handed to any data
    * plane. The supervisor passes it on to all others.
    */
-  | { readonly kind: "cancelRequest"; readonly processId: number; readonly secretHex: string }
-  | { readonly kind: "shown"; readonly id: number; readonly rows: readonly AdminRow[] }
-  /** A statement of a client of the admin database. */
-  | {
-      readonly kind: "adminQuery";
-      readonly id: number;
-      readonly user: string;
-      readonly sql: string;
-    };
+  | { readonly kind: "cancelRequest"; readonly processId: number; readonly secretHex: string };
+
+/** What the main process asks of a data plane, beside the messages. */
+export interface DataPlaneCalls {
+  show(what: ShowWhat): readonly AdminRow[];
+  /** Resolves when no client is left. It goes on refusing new ones until it is ended. */
+  shutDown(timeoutMs: number): Promise<void>;
+}
+
+export type ShowWhat = "clients" | "pools" | "servers" | "stats";
+
+/** What a data plane asks of the main process. */
+export interface MainCalls {
+  /** Runs a statement of a client of the admin database; its failure is a result, too. */
+  admin(user: string, sql: string): Promise<AdminResult>;
+}
 
 export type AdminValue = string | number | boolean | null;
 export type AdminRow = readonly AdminValue[];

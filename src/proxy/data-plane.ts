@@ -5,8 +5,7 @@ import { assertNever } from "../core/assert.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
 import { encodeError, encodeThrown } from "../wire/error-fields.js";
-import type { AdminRow, FromDataPlane, ToDataPlane } from "./channel.js";
-import { AdminQueries } from "./client/admin-queries.js";
+import type { AdminRow, FromDataPlane, MainCalls, ShowWhat, ToDataPlane } from "./channel.js";
 import { AdminSession } from "./client/admin-session.js";
 import { ClientConnection } from "./client/client-connection.js";
 import {
@@ -50,7 +49,7 @@ export class DataPlane implements SessionHost {
   readonly #registry = new PreparedStatements();
   readonly #holds: HoldDriver;
   readonly #maintenance = new Maintenance();
-  readonly #admin: AdminQueries;
+  readonly #admin: MainCalls["admin"];
   readonly #refreshes = new Map<
     string,
     { readonly done: Promise<void>; readonly resolve: () => void }
@@ -60,12 +59,16 @@ export class DataPlane implements SessionHost {
   #isShuttingDown = false;
   #onEmpty: (() => void) | null = null;
 
-  constructor(options: { readonly send: (message: FromDataPlane) => void; readonly log: Log }) {
+  constructor(options: {
+    readonly send: (message: FromDataPlane) => void;
+    readonly admin: MainCalls["admin"];
+    readonly log: Log;
+  }) {
     this.#send = options.send;
     this.#log = options.log;
     this.#clusters = new Clusters(options.log);
     this.#holds = new HoldDriver({ ...options, sessions: this.#sessions });
-    this.#admin = new AdminQueries(options.send);
+    this.#admin = options.admin;
   }
 
   handle(message: ToDataPlane): void {
@@ -100,15 +103,6 @@ export class DataPlane implements SessionHost {
       case "cancelRequest":
         void this.#cancel(message.processId, Buffer.from(message.secretHex, "hex"));
         return;
-      case "show":
-        this.#send({ kind: "shown", id: message.id, rows: this.#show(message.what) });
-        return;
-      case "adminResult":
-        this.#admin.settle(message.id, message.result);
-        return;
-      case "shutdown":
-        void this.shutdown(message.timeoutMs);
-        return;
       default:
         assertNever(message, "message to the data plane");
     }
@@ -133,6 +127,20 @@ export class DataPlane implements SessionHost {
         this.#logins--;
         clearTimeout(timer);
       });
+  }
+
+  /** Rows of this data plane, in the column order of the command. */
+  show(what: ShowWhat): readonly AdminRow[] {
+    switch (what) {
+      case "clients":
+        return showClients([...this.#sessions.values()]);
+      case "pools":
+        return showPools(this.#clusters.all);
+      case "servers":
+        return showServers(this.#clusters.all);
+      case "stats":
+        return showStats(this.#clusters.all);
+    }
   }
 
   /** Ends idle sessions at once, others with their transaction, and what is left after the time. */
@@ -320,19 +328,6 @@ export class DataPlane implements SessionHost {
         false,
       );
     for (const name of release) this.#holds.release(maintenanceToken(name));
-  }
-
-  #show(what: "clients" | "pools" | "servers" | "stats"): readonly AdminRow[] {
-    switch (what) {
-      case "clients":
-        return showClients([...this.#sessions.values()]);
-      case "pools":
-        return showPools(this.#clusters.all);
-      case "servers":
-        return showServers(this.#clusters.all);
-      case "stats":
-        return showStats(this.#clusters.all);
-    }
   }
 }
 

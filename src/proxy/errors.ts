@@ -4,7 +4,7 @@ import { decodeErrorFields } from "../wire/error-fields.js";
 
 /** A client's wish that is refused; the SQLSTATE says what kind. The session goes on. */
 export class SessionRefused extends SluiceError {
-  readonly code = "SLUICE_SESSION_REFUSED";
+  readonly code = "SLUICE_STATEMENT_REFUSED";
   readonly sqlState: SqlState;
   readonly recovery = "never";
   constructor(sqlState: SqlState, message: string, options: ErrorFields = {}) {
@@ -15,7 +15,7 @@ export class SessionRefused extends SluiceError {
 
 /** The session cannot go on (R38): the client gets FATAL and connects anew. */
 export class SessionEnded extends SluiceError {
-  readonly code = "SLUICE_SESSION_REFUSED";
+  readonly code = "SLUICE_SESSION_ENDED";
   readonly sqlState: SqlState;
   readonly recovery = "retry";
   constructor(sqlState: SqlState, message: string, options: ErrorFields = {}) {
@@ -26,7 +26,7 @@ export class SessionEnded extends SluiceError {
 
 /** A client that waited for a hold to end does so no longer. Nothing was sent. */
 export class HoldGivenUp extends SluiceError {
-  readonly code = "SLUICE_HOLD_TIMED_OUT";
+  readonly code = "SLUICE_HOLD_GIVEN_UP";
   readonly sqlState = SQLSTATE.cannotConnectNow;
   readonly recovery = "retry";
   constructor(database: string, reason: string) {
@@ -38,7 +38,7 @@ export class HoldGivenUp extends SluiceError {
 
 /** What a server, or several, answered in the place of a result: relayed to the client as it is. */
 export class StatementFailed extends SluiceError {
-  readonly code = "SLUICE_SESSION_REFUSED";
+  readonly code = "SLUICE_STATEMENT_FAILED";
   readonly sqlState: SqlState;
   readonly recovery = "never";
   /** ErrorResponse */

@@ -25,7 +25,7 @@ export interface CopySplitter extends CopySink {
 
 /** The bytes are not what COPY writes. */
 export class CopyStreamMalformed extends SluiceError {
-  readonly code = "SLUICE_STREAM_MALFORMED";
+  readonly code = "SLUICE_COPY_STREAM_MALFORMED";
   readonly sqlState = SQLSTATE.protocolViolation;
   readonly recovery = "never";
   constructor(what: string) {

@@ -1,9 +1,6 @@
 import { type SqlClient, sqlStateOf } from "../backend/sql-client.js";
 import { LSN_ZERO, type Lsn, parseLsn } from "../core/lsn.js";
-
-const DUPLICATE_OBJECT = "42710";
-const UNIQUE_VIOLATION = "23505";
-const OBJECT_IN_USE = "55006";
+import { SQLSTATE } from "../core/sqlstate.js";
 
 /** Makes the origin unless it is there. Its position is the server's, durable with each commit (R15). */
 export async function ensureOrigin(client: SqlClient, origin: string): Promise<void> {
@@ -14,7 +11,7 @@ export async function ensureOrigin(client: SqlClient, origin: string): Promise<v
     );
   } catch (error) {
     const state = sqlStateOf(error);
-    if (state !== DUPLICATE_OBJECT && state !== UNIQUE_VIOLATION) throw error;
+    if (state !== SQLSTATE.duplicateObject && state !== SQLSTATE.uniqueViolation) throw error;
   }
 }
 
@@ -27,7 +24,7 @@ export async function setupOrigin(client: SqlClient, origin: string): Promise<Ls
   try {
     await client.query("SELECT pg_replication_origin_session_setup($1)", [origin]);
   } catch (error) {
-    if (sqlStateOf(error) === OBJECT_IN_USE) return null;
+    if (sqlStateOf(error) === SQLSTATE.objectInUse) return null;
     throw error;
   }
   const { rows } = await client.query<{ lsn: string | null }>(

@@ -1,4 +1,4 @@
-import type { Lsn } from "../core/lsn.js";
+import { type Lsn, toLsn } from "../core/lsn.js";
 import { StreamMalformed, StreamUnsupportedChange } from "./errors.js";
 import { tupleEnd } from "./tuple.js";
 
@@ -260,7 +260,7 @@ class Cursor {
     return this.#bytes.readBigInt64BE(this.#take(8));
   }
   lsn(): Lsn {
-    return this.#bytes.readBigUInt64BE(this.#take(8)) as Lsn;
+    return toLsn(this.#bytes.readBigUInt64BE(this.#take(8)));
   }
   text(): string {
     const zero = this.#bytes.indexOf(0, this.#at);

@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type SqlClient, sqlStateOf } from "../backend/sql-client.js";
 import { quoteIdentifier, quoteQualified } from "../core/identifier.js";
 import { type Lsn, parseLsn } from "../core/lsn.js";
+import { SQLSTATE } from "../core/sqlstate.js";
 import {
   SlotCreationTimedOut,
   SlotEdgeTimedOut,
@@ -14,9 +15,6 @@ export interface SlotState {
   readonly confirmedLsn: Lsn | null;
   readonly activePid: number | null;
 }
-
-const QUERY_CANCELED = "57014";
-const DUPLICATE_OBJECT = "42710";
 
 /**
  * @returns null when there is no such slot
@@ -72,7 +70,7 @@ export async function ensureSlot(
     await client.query("RESET statement_timeout");
     return lsn;
   } catch (error) {
-    if (sqlStateOf(error) !== QUERY_CANCELED) throw error;
+    if (sqlStateOf(error) !== SQLSTATE.queryCanceled) throw error;
     throw new SlotCreationTimedOut(slot, await describeWriters(client, 0n), { cause: error });
   }
 }
@@ -197,7 +195,7 @@ export async function ensurePublication(
       return;
     } catch (error) {
       // Another run was faster; what it made is checked below.
-      if (sqlStateOf(error) !== DUPLICATE_OBJECT) throw error;
+      if (sqlStateOf(error) !== SQLSTATE.duplicateObject) throw error;
     }
   }
   await checkPublication(client, publication, tables);

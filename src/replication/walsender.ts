@@ -2,7 +2,7 @@ import pg from "pg";
 import { describeAddress, type ServerAddress } from "../backend/address.js";
 import { ServerUnreachable } from "../core/errors.js";
 import { quoteIdentifier, quoteLiteral } from "../core/identifier.js";
-import { formatLsn, LSN_ZERO, type Lsn } from "../core/lsn.js";
+import { formatLsn, LSN_ZERO, type Lsn, toLsn } from "../core/lsn.js";
 import { StreamMalformed } from "./errors.js";
 
 /** Who answers at the other end (R18). */
@@ -166,11 +166,11 @@ export class Walsender implements AsyncDisposable {
 
   #dispatch(chunk: Buffer, receiver: WalReceiver): void {
     if (chunk[0] === WAL_DATA && chunk.length > WAL_DATA_HEADER) {
-      const lsn = chunk.readBigUInt64BE(1) as Lsn;
-      if (lsn > this.#receivedLsn) this.#receivedLsn = lsn;
+      const position = toLsn(chunk.readBigUInt64BE(1));
+      if (position > this.#receivedLsn) this.#receivedLsn = position;
       receiver.data(chunk, WAL_DATA_HEADER, chunk.length);
     } else if (chunk[0] === KEEPALIVE && chunk.length >= KEEPALIVE_BYTES) {
-      const walEnd = chunk.readBigUInt64BE(1) as Lsn;
+      const walEnd = toLsn(chunk.readBigUInt64BE(1));
       if (walEnd > this.#receivedLsn) this.#receivedLsn = walEnd;
       receiver.keepalive(walEnd);
       if (chunk[17] === 1) this.#sendFeedback();

@@ -20,13 +20,10 @@ export interface ShardedTableRule {
 /** Policies of sluice.toml and pgdog.toml that the engine obeys; all durations in ms. */
 export interface EnginePolicy {
   readonly copyFormat: "binary" | "text";
-  readonly parallelCopies: number;
   readonly copyRangeRows: number;
-  readonly pauseCapMs: number;
   readonly pauseBudgetMs: number;
   readonly trafficStopThresholdBytes: number;
   readonly openTransactions: "wait" | "end";
-  readonly silentNode: "abort" | "fence";
   readonly verifyMaxAgeMs: number;
   readonly acceptUniqueWithoutShardingKey: boolean;
   readonly leftBehind: readonly string[];

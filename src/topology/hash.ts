@@ -1,5 +1,5 @@
 import { assert } from "../core/assert.js";
-import type { ShardedTable, ShardId } from "./topology.js";
+import { type ShardedTable, type ShardId, shardId } from "./topology.js";
 
 /**
  * PostgreSQL's hash partitioning function for one column, so that shard n of m holds what the partition
@@ -121,10 +121,6 @@ export function combinedHash(key: string, type: KeyType): bigint {
       (BigInt(COMBINE_HIGH) << 32n) +
       BigInt(COMBINE_LOW),
   );
-}
-
-export function shardId(shard: number): ShardId {
-  return shard as ShardId;
 }
 
 /** Where an integer key lives; any of int2, int4, int8. */

@@ -1,6 +1,16 @@
+import { assert } from "../core/assert.js";
 import type { Brand } from "../core/brand.js";
 
+/** Number of a shard within its database, from 0. */
 export type ShardId = Brand<number, "ShardId">;
+
+/** @throws InvariantBroken when it is no whole number from 0 */
+export function shardId(shard: number): ShardId {
+  assert(Number.isInteger(shard) && shard >= 0, "a shard is a whole number from 0");
+  return shard as ShardId;
+}
+
+export const FIRST_SHARD = shardId(0);
 
 /** One server that holds a shard. */
 export interface ShardServer {
@@ -19,14 +29,20 @@ export interface ShardedTable {
   readonly dataType: "bigint" | "uuid" | "varchar";
 }
 
+/** Secret: never logged or shown. */
+export interface ServerLogin {
+  readonly user: string;
+  /** null: none is proved. */
+  readonly password: string | null;
+}
+
 /** How a client's user reaches this database and its servers. Holds secrets: never logged or shown. */
 export interface DatabaseUser {
   readonly name: string;
   /** What clients prove; belongs to the database *name* and stays with it through a cutover. */
   readonly password: string | null;
-  /** What we prove to servers; belongs to the *cluster* and moves with it. */
-  readonly serverUser: string;
-  readonly serverPassword: string | null;
+  /** What we prove to the primary of each shard; belongs to the *cluster* and moves with it. */
+  readonly logins: ReadonlyMap<ShardId, ServerLogin>;
   readonly poolSize: number;
   readonly poolerMode: "transaction" | "session" | "statement";
   readonly schemaAdmin: boolean;

@@ -64,6 +64,8 @@ export interface Stage extends AsyncDisposable {
 }
 
 const CLIENTS = 8;
+/** Clients are there at every moment, and leave the cores to what recovers. */
+const THINK_MS = 40;
 const ROWS = 6_000;
 
 export async function startStage(options: { readonly general?: string } = {}): Promise<Stage> {
@@ -82,6 +84,7 @@ export async function startStage(options: { readonly general?: string } = {}): P
     const load = await startLoad({
       addresses: stack.addresses,
       clients: CLIENTS,
+      thinkMs: THINK_MS,
       seed: 7,
       tenants: stack.seeded.tenants,
     });

@@ -1,14 +1,21 @@
-// Records the histories that replay.test.ts replays: `npx tsx test/replay/record.ts`. One per moment that a
-// deployed worker may have to go on from. Review the difference like code: histories of a release stay until
-// no run of it can live.
+// Records the histories that replay.test.ts replays: `npx tsx test/replay/record.ts NAME...`. One per moment
+// that a deployed worker may have to go on from. Only those that are named are written: histories of a release
+// stay as they are until no run of it can live. Review the difference like code.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { ApplicationFailure } from "@temporalio/common";
 import { historyToJSON } from "@temporalio/common/lib/proto-utils.js";
 import type { WorkflowHandle } from "@temporalio/client";
+import { queues, workflowIds } from "../../src/resharding/model/tasks.js";
 import { type MigrationTask, startMigration } from "../support/migration-task.js";
 import { startTemporal } from "../support/temporal.js";
-import { aborted, committed, openStage, type Stage } from "../support/temporal-worker.js";
+import {
+  aborted,
+  committed,
+  openStage,
+  type Stage,
+  untilCancelled,
+} from "../support/temporal-worker.js";
 import { until } from "../support/until.js";
 
 const folder = fileURLToPath(new URL("./recorded/", import.meta.url));
@@ -17,7 +24,10 @@ mkdirSync(folder, { recursive: true });
 await using server = await startTemporal();
 await using stage = await openStage(server);
 
+const wanted = process.argv.slice(2);
+
 async function save(name: string, handle: WorkflowHandle): Promise<void> {
+  if (!wanted.includes(name)) return;
   // Where and by whom it was recorded is nobody's business, and differs each time.
   const text = historyToJSON(await handle.fetchHistory())
     .replaceAll(checkout, "/sluice/")
@@ -88,5 +98,45 @@ await scene(async () => {
     what: "cancel",
   });
   await save("reshard-cancelled", task.root);
+  return task;
+});
+
+await scene(async () => {
+  const streams = () =>
+    stage.played.filter(
+      ({ name, input }) => name === "runStream" && (input as { stream: number }).stream === 0,
+    ).length;
+  // Its worker shut down in the middle of a switch.
+  let end = () => {};
+  const ended = new Promise<void>((wake) => {
+    end = wake;
+  });
+  stage.on("runStream", async () => {
+    await ended;
+    return { outcome: "cancelled" };
+  });
+  const task = await startMigration(stage, { autoCutover: false });
+  await until(() => streams() === 1, { timeoutMs: 20_000, what: "the stream" });
+  stage.on("runStream", untilCancelled);
+  stage.on("advanceSequences", async () => {
+    end();
+    await until(() => streams() === 2, { timeoutMs: 20_000, what: "its successor" });
+  });
+  await task.root.executeUpdate("cutover");
+  await task.root.result();
+  await save("replicate-stream-ended", task.stream(0));
+  return task;
+});
+
+await scene(async () => {
+  const task = await startMigration(stage, { autoCutover: false });
+  const { ref } = task;
+  const handle = await stage.client.workflow.start("schemaSync", {
+    taskQueue: queues.light,
+    workflowId: workflowIds.schemaSync(ref, "cutover"),
+    args: [{ version: 1, ref, taskId: 0, phase: "cutover" }],
+  });
+  await handle.result();
+  await save("schemaSync-finished", handle);
   return task;
 });

@@ -5,14 +5,14 @@ import {
   DefaultLogger,
   Runtime,
   Worker,
-  type WorkflowBundleWithSourceMap,
+  type WorkflowBundleOption,
 } from "@temporalio/worker";
 import { beforeAll, describe, expect, test } from "vitest";
 import { bundleWorkflows } from "../support/temporal-bundle.js";
 
 const folder = fileURLToPath(new URL("./recorded/", import.meta.url));
 const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
-let workflowBundle: WorkflowBundleWithSourceMap;
+let workflowBundle: WorkflowBundleOption;
 
 beforeAll(async () => {
   Runtime.install({
@@ -29,7 +29,7 @@ const LIMIT_MS = 20_000;
 describe("workflows of today go on from histories recorded before", () => {
   test("there are histories of every kind of workflow", () => {
     const kinds = new Set(files.map((name) => name.split("-")[0]));
-    expect([...kinds].sort()).toEqual(["copy", "cutover", "replicate", "reshard"]);
+    expect([...kinds].sort()).toEqual(["copy", "cutover", "replicate", "reshard", "schemaSync"]);
   });
 
   test.each(files)(

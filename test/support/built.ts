@@ -8,18 +8,26 @@ import { until } from "./until.js";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const STALE_LOCK_MS = 110_000;
 
-let launcher: Promise<string> | null = null;
+let built: Promise<void> | null = null;
 
 /**
  * The launcher of a checkout that is built: once per test file, so that all its nodes run the same code, and by
  * one test file at a time.
  */
 export async function builtLauncher(): Promise<string> {
-  launcher ??= build();
-  return await launcher;
+  built ??= build();
+  await built;
+  return join(ROOT, "bin/sluice.js");
 }
 
-async function build(): Promise<string> {
+/** The bundle of the workflows that the same build makes, for the workers of tests. */
+export async function builtWorkflows(): Promise<string> {
+  built ??= build();
+  await built;
+  return join(ROOT, "dist/workflows.bundle.js");
+}
+
+async function build(): Promise<void> {
   const lock = join(tmpdir(), `sluice-build-${Buffer.from(ROOT).toString("hex").slice(-40)}`);
   await until(() => take(lock), { timeoutMs: 120_000, what: "another test file's build" });
   try {
@@ -31,7 +39,6 @@ async function build(): Promise<string> {
   } finally {
     rmSync(lock, { recursive: true, force: true });
   }
-  return join(ROOT, "bin/sluice.js");
 }
 
 /** mkdir is the lock: it fails where the folder is. One that a killed run left is taken over. */

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { connectSql } from "../../src/backend/sql-client.js";
 import type { Log } from "../../src/observe/log.js";
 import type { Cluster, EngineContext, EnginePolicy } from "../../src/resharding/context.js";
@@ -104,7 +105,7 @@ export async function copyFixture(
     destinations,
     context: (overrides = {}, policy = {}) => ({
       cluster,
-      policy: { ...POLICY, ...policy },
+      policy: { ...POLICY, pgDumpPath: join(server.binDir, "pg_dump"), ...policy },
       log: silentLog,
       signal: new AbortController().signal,
       heartbeat: () => {},
@@ -117,13 +118,10 @@ export async function copyFixture(
 
 const POLICY: EnginePolicy = {
   copyFormat: "binary",
-  parallelCopies: 2,
   copyRangeRows: 1000,
-  pauseCapMs: 5000,
   pauseBudgetMs: 1000,
   trafficStopThresholdBytes: 1_000_000,
   openTransactions: "wait",
-  silentNode: "abort",
   verifyMaxAgeMs: 60_000,
   acceptUniqueWithoutShardingKey: false,
   leftBehind: [],

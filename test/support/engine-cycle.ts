@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { EngineContext } from "../../src/resharding/context.js";
 import { copyRange } from "../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../src/resharding/copy/plan-copy-step.js";
@@ -53,7 +54,7 @@ export class EngineCycle {
   }
 
   context(overrides: Partial<EngineContext> = {}): EngineContext {
-    const { server, source, shards, column = "tenant_id", pauseCapMs = 8_000 } = this.#options;
+    const { server, source, shards, column = "tenant_id" } = this.#options;
     return {
       cluster: (name) => ({
         name,
@@ -64,17 +65,14 @@ export class EngineCycle {
       }),
       policy: {
         copyFormat: "binary",
-        parallelCopies: 2,
         copyRangeRows: 1_000,
-        pauseCapMs,
         pauseBudgetMs: 5_000,
         trafficStopThresholdBytes: 1_000_000,
         openTransactions: "wait",
-        silentNode: "abort",
         verifyMaxAgeMs: 60_000,
         acceptUniqueWithoutShardingKey: false,
         leftBehind: [],
-        pgDumpPath: "pg_dump",
+        pgDumpPath: join(server.binDir, "pg_dump"),
       },
       log: silentLog,
       signal: new AbortController().signal,
@@ -151,7 +149,7 @@ export class EngineCycle {
     await advanceSequences(this.context(), { ref, serving });
     const attempt = async () => {
       const context = this.context();
-      const capMs = context.policy.pauseCapMs;
+      const capMs = this.#options.pauseCapMs ?? 8_000;
       const decision = await prepareDecision(context, { ref, stream, serving, capMs });
       const report = await switchTraffic(context, { ref, decision, nodes: [] });
       const result = await resolve(context, { ref, decision, as: "coordinator" });

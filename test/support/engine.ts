@@ -12,13 +12,10 @@ const silent: Log = {
 
 const DEFAULT_POLICY: EnginePolicy = {
   copyFormat: "binary",
-  parallelCopies: 2,
   copyRangeRows: 1000,
-  pauseCapMs: 5_000,
   pauseBudgetMs: 1_000,
   trafficStopThresholdBytes: 1_000_000,
   openTransactions: "wait",
-  silentNode: "abort",
   verifyMaxAgeMs: 60_000,
   acceptUniqueWithoutShardingKey: false,
   leftBehind: [],

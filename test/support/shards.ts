@@ -10,7 +10,7 @@ import { statementMessages } from "../../src/proxy/sharded/scatter/messages.js";
 import { ShardStatement } from "../../src/proxy/sharded/scatter/shard-statement.js";
 import type { Route } from "../../src/router/route.js";
 import type { Router } from "../../src/router/router.js";
-import { shardId } from "../../src/topology/hash.js";
+import { shardId } from "../../src/topology/topology.js";
 import { BACKEND, decodeDataRow, decodeRowDescription } from "../../src/wire/backend.js";
 import { decodeErrorFields } from "../../src/wire/error-fields.js";
 import { Framer } from "../../src/wire/framer.js";

@@ -1,11 +1,6 @@
-import { fileURLToPath } from "node:url";
-import { bundleWorkflowCode, type WorkflowBundleWithSourceMap } from "@temporalio/worker";
+import { builtWorkflows } from "./built.js";
 
-const quiet = () => {};
-const logger = { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet, log: quiet };
-
-/** The workflows of the checkout, bundled once per test file (about a second). */
-export async function bundleWorkflows(): Promise<WorkflowBundleWithSourceMap> {
-  const workflowsPath = fileURLToPath(new URL("../../workflows/index.ts", import.meta.url));
-  return await bundleWorkflowCode({ workflowsPath, logger });
+/** The workflows of the checkout as the build bundles them, once for all test files. */
+export async function bundleWorkflows(): Promise<{ readonly codePath: string }> {
+  return { codePath: await builtWorkflows() };
 }

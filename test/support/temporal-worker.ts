@@ -3,8 +3,9 @@ import { Client, Connection } from "@temporalio/client";
 import { NativeConnection, Runtime, Worker } from "@temporalio/worker";
 import { registerSearchAttributes } from "../../src/control/temporal/search-attributes.js";
 import type { DecisionHandle, StepTimings } from "../../src/resharding/model/activities.js";
+import type { TaskPolicy } from "../../src/resharding/model/policy.js";
 import type { Activities } from "../../src/resharding/model/steps.js";
-import { queues, type TaskPolicy } from "../../src/resharding/model/tasks.js";
+import { queues } from "../../src/resharding/model/tasks.js";
 import type { TemporalServer } from "./temporal.js";
 import { bundleWorkflows } from "./temporal-bundle.js";
 

@@ -1,3 +1,4 @@
+import { Context } from "@temporalio/activity";
 import { ApplicationFailure } from "@temporalio/common";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type MigrationTask, mainLine, startMigration } from "../support/migration-task.js";
@@ -115,6 +116,31 @@ describe("a switch that is undone", () => {
   });
 });
 
+test("a stream whose worker shuts down in a switch goes on in it: the drain waits for its lanes", async () => {
+  const begun = () =>
+    stage.played.filter(
+      ({ name, input }) => name === "runStream" && (input as { stream: number }).stream === 0,
+    ).length;
+  let end = () => {};
+  const ended = new Promise<void>((wake) => {
+    end = wake;
+  });
+  stage.on("runStream", async () => {
+    await ended;
+    return { outcome: "cancelled" };
+  });
+  const { root } = await start({ autoCutover: false });
+  await until(() => begun() === 1, { timeoutMs: 20_000, what: "the stream" });
+  stage.on("runStream", untilCancelled);
+  stage.on("advanceSequences", async () => {
+    end();
+    await until(() => begun() === 2, { timeoutMs: 10_000, what: "its successor" });
+  });
+  await root.executeUpdate("cutover");
+  expect(await root.result()).toMatchObject({ outcome: "switched" });
+  expect(count("switchTraffic")).toBe(1);
+});
+
 describe("R43: resolve runs, whatever became of the switch, and only it is believed", () => {
   test("after success", async () => {
     stage.on("switchTraffic", async () => ({
@@ -202,6 +228,35 @@ describe("R44: no run's end takes another workflow with it", () => {
     expect(await root.result()).toMatchObject({ outcome: "switched" });
     expect((await stream(1).describe()).runId).toBe(standby.runId);
   }, 60_000);
+
+  test("an order that comes while streams stop for continue-as-new is not lost with the run", async () => {
+    stage.on("readPolicy", async () => ({ ...POLICY, observeMs: 20 }));
+    const { root, stream, untilStatus } = await start();
+    await root.result();
+    await untilStatus(stream(1), (status) => status.innerStatus === "replicating", "way back");
+    // From here on nothing stops but when told to: the order comes in between.
+    let stopped = () => {};
+    const mayStop = new Promise<void>((wake) => {
+      stopped = wake;
+    });
+    const stopping = new Set<number>();
+    stage.on("runStream", async ({ stream: number }) => {
+      await untilCancelled().catch(() => {});
+      stopping.add(number);
+      await mayStop;
+      throw await Context.current().cancelled.catch((reason: unknown) => reason);
+    });
+    const { runId } = await stream(1).describe();
+    // Its present streams were started before: this run continues, and the next one has the slow ones.
+    await until(async () => (await stream(1).describe()).runId !== runId, {
+      timeoutMs: 30_000,
+      what: "a run with slow streams",
+    });
+    await until(() => stopping.has(1), { timeoutMs: 30_000, what: "its continue-as-new" });
+    expect(await stream(1).executeUpdate("finalize")).toBe("drops the way back");
+    stopped();
+    expect(await stream(1).result()).toMatchObject({ outcome: "finalized" });
+  }, 90_000);
 
   test("a copy with a long history continues as new and copies nothing twice", async () => {
     stage.on("planCopy", async () => [

@@ -1,6 +1,10 @@
+import { randomBytes } from "node:crypto";
 import { Context } from "@temporalio/activity";
+import type { WorkflowHandle } from "@temporalio/client";
 import { ApplicationFailure } from "@temporalio/common";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { queues, type TaskMemo, workflowIds } from "../../src/resharding/model/tasks.js";
+import { TASK_MEMO } from "../../workflows/task/messages.js";
 import { type MigrationTask, mainLine, startMigration } from "../support/migration-task.js";
 import { startTemporal, type TemporalServer } from "../support/temporal.js";
 import {
@@ -211,6 +215,124 @@ describe("reshard", () => {
     }
     await root.executeUpdate("abort");
     expect(await root.result()).toEqual({ outcome: "aborted" });
+  });
+});
+
+describe("a step that fails for good does what it declares", () => {
+  const lost = () => {
+    throw ApplicationFailure.nonRetryable("catalog is damaged", "XX001", { hint: "Look." });
+  };
+
+  test("fail: the task ends as failed, nothing is undone", async () => {
+    stage.on("preflight", async () => lost());
+    const { root, memo } = await start();
+    await expect(root.result()).rejects.toMatchObject({ cause: { type: "XX001" } });
+    expect(await memo(root)).toMatchObject({
+      status: "failed: catalog is damaged",
+      innerStatus: "checking",
+    });
+    expect(mainLine(stage)).toEqual(["readPolicy", "preflight"]);
+  });
+
+  test("abort: what was made is undone, also by the step that failed; then it ends as failed", async () => {
+    stage.on("beginMigration", async () => lost());
+    const { root, memo } = await start();
+    await expect(root.result()).rejects.toMatchObject({ cause: { type: "XX001" } });
+    expect((await memo(root)).status).toBe("failed: catalog is damaged");
+    expect(mainLine(stage)).toEqual([
+      ...["readPolicy", "preflight", "beginMigration"],
+      "abortMigration",
+    ]);
+  });
+
+  test("park: it waits for a person, and is aborted by one", async () => {
+    stage.on("installGates", async () => lost());
+    const { root, untilStatus } = await start();
+    const { parked } = await untilStatus(root, (status) => status.parked !== null, "parked");
+    expect(parked).toMatchObject({ step: "installGates", code: "XX001", hint: "Look." });
+    await root.executeUpdate("abort");
+    expect(await root.result()).toEqual({ outcome: "aborted" });
+    expect(mainLine(stage).slice(-2)).toEqual(["installGates", "abortMigration"]);
+  });
+
+  test("undo: the attempt is undone with its reason, the task goes on to the next", async () => {
+    let isFirst = true;
+    stage.on("advanceSequences", async () => {
+      if (isFirst) {
+        isFirst = false;
+        lost();
+      }
+    });
+    stage.on("resolve", async ({ decision }) =>
+      count("resolve") === 1
+        ? aborted(decision, "")
+        : { ...aborted(decision, ""), outcome: "committed" },
+    );
+    const { root, stream, untilStatus } = await start();
+    const undone = await untilStatus(stream(0), (status) => status.lastSwitch !== null, "undone");
+    expect(undone.lastSwitch).toMatchObject({ outcome: "aborted", reason: "catalog is damaged" });
+    expect(undone.parked).toBeNull();
+    expect(await root.result()).toMatchObject({ outcome: "switched" });
+  });
+
+  test("retryForever: shown as parked and repeated, at once when told to", async () => {
+    let isGone = false;
+    stage.on("abortMigration", async () => {
+      if (!isGone) lost();
+    });
+    stage.on("installGates", async () => lost());
+    const { root, untilStatus } = await start();
+    await untilStatus(root, (status) => status.parked?.step === "installGates", "parked");
+    await root.executeUpdate("abort");
+    await untilStatus(root, (status) => status.parked?.step === "abortMigration", "the undo");
+    const refused: unknown = await root.executeUpdate("cutover").catch((error: unknown) => error);
+    expect(refused).toMatchObject({ cause: { message: "the task is ending" } });
+    isGone = true;
+    await root.executeUpdate("retryStep");
+    expect(await root.result()).toEqual({ outcome: "aborted" });
+  });
+
+  function count(name: string): number {
+    return stage.names().filter((each) => each === name).length;
+  }
+});
+
+describe("SCHEMA_SYNC", () => {
+  async function sync(phase: "pre" | "post" | "cutover") {
+    const id = randomBytes(6).toString("hex");
+    const ref = { id, source: `s${id}`, destination: `d${id}`, publication: "p" };
+    return await stage.client.workflow.start("schemaSync", {
+      taskQueue: queues.light,
+      workflowId: workflowIds.schemaSync(ref, phase),
+      args: [{ version: 1, ref, taskId: 0, phase }],
+    });
+  }
+  const words = async (handle: WorkflowHandle) => {
+    const memo = (await handle.describe()).memo?.[TASK_MEMO] as TaskMemo | undefined;
+    return [memo?.status, memo?.innerStatus];
+  };
+
+  test.each([
+    ["pre", "syncing tables"],
+    ["post", "creating indexes"],
+    ["cutover", "syncing cutover schema"],
+  ] as const)("of phase %s says %s, and finishes", async (phase, innerStatus) => {
+    const handle = await sync(phase);
+    expect(await handle.result()).toBe(3);
+    expect(await words(handle)).toEqual(["finished", innerStatus]);
+    const asked = stage.played.find(({ name }) => name === "syncSchema")?.input;
+    expect(asked).toMatchObject({ phase });
+  });
+
+  test("fails where a migration would wait for a person", async () => {
+    stage.on("syncSchema", async () => {
+      throw ApplicationFailure.nonRetryable("no such type", "SLUICE_SCHEMA_STATEMENT_FAILED");
+    });
+    const handle = await sync("post");
+    await expect(handle.result()).rejects.toMatchObject({
+      cause: { type: "SLUICE_SCHEMA_STATEMENT_FAILED", message: "no such type" },
+    });
+    expect(await words(handle)).toEqual(["failed: no such type", "creating indexes"]);
   });
 });
 

@@ -94,7 +94,7 @@ describe("a task through the client", () => {
     const { taskId } = await tasks.start({ kind: "copy_data", ...names("four"), slot: null });
     await expect(
       tasks.start({ kind: "reshard", ...names("four"), slot: null }),
-    ).rejects.toMatchObject({ code: "SLUICE_MIGRATION_EXISTS" });
+    ).rejects.toMatchObject({ code: "SLUICE_TASK_EXISTS" });
     await tasks.stop(taskId);
     await untilRow(taskId, ({ status }) => status === "cancelled");
     const next = await tasks.start({ kind: "schema_sync", ...names("four"), phase: "pre" });
@@ -137,7 +137,6 @@ test("without Temporal every command ends in time and says so", async () => {
     message: `Temporal at ${address} does not answer`,
   });
   expect(performance.now() - begun).toBeLessThan(2_000);
-  expect(alone.connection().kind).toBe("down");
   await alone.close();
 });
 

@@ -5,99 +5,101 @@ import {
   getExternalWorkflowHandle,
   isCancellation,
   ParentClosePolicy,
-  setCurrentDetails,
-  sleep,
   startChild,
 } from "@temporalio/workflow";
 import type {
   DecisionHandle,
   NodeInfo,
-  ResolveResult,
   SwitchReport,
 } from "../../src/resharding/model/activities.js";
-import { isReading } from "../../src/resharding/model/lane-state.js";
+import {
+  afterArming,
+  attemptResult,
+  standbyRefusal,
+  undoneAttempt,
+} from "../../src/resharding/model/cutover-plan.js";
 import { otherSide, streamFrom } from "../../src/resharding/model/migration.js";
+import type { AttemptStepName } from "../../src/resharding/model/steps.js";
 import {
   type CutoverInput,
   type CutoverResult,
   type ReplicateInput,
   workflowIds,
 } from "../../src/resharding/model/tasks.js";
-import type { replicate } from "../replicate/replicate.js";
-import { activity } from "../task/activity-options.js";
+import type { Workflows } from "../../src/resharding/model/workflows.js";
 import { describeFailure, failureOf } from "../task/failures.js";
 import { beginSignal } from "../task/messages.js";
+import { answeredBadly } from "../task/step-failed.js";
+import { createStepRunner, type StepRunner } from "../task/step-runner.js";
+import { createAttemptView } from "./attempt-view.js";
 
 /** How long the way back may take to read its slots before the attempt is given up. */
 const STANDBY_WAIT_MS = 60_000;
 /** Nodes stay armed this much longer than the cap: the way from arming to the hold, and to the release. */
 const ARMED_MARGIN_MS = 30_000;
-const RESOLVE_PAUSE_MS = 2_000;
+
+interface Attempt {
+  readonly input: CutoverInput;
+  readonly step: StepRunner<AttemptStepName>;
+}
 
 /**
  * One attempt to switch traffic. Never fails and never ends as cancelled: it answers with what the decision
  * says, which `resolve` alone knows (R43). A cancel request before the decision undoes the attempt.
  */
 export async function cutover(input: CutoverInput): Promise<CutoverResult> {
+  const attempt = createAttempt(input);
   let decision: DecisionHandle | null = null;
   let report: SwitchReport | null = null;
   let failure = "";
   try {
-    decision = await prepare(input);
-    await ensureStandby(input);
-    const nodes = await arm(input, decision);
-    report = await switchTraffic(input, decision, nodes);
+    decision = await prepare(attempt);
+    await ensureStandby(attempt);
+    const nodes = await arm(attempt, decision);
+    report = await switchTraffic(attempt, decision, nodes);
   } catch (error) {
     failure = describeFailure(error);
   }
-  if (decision === null) return undone(failure);
-  const handle = decision;
-  // Whatever came before, success, failure or cancel: only the row knows on which side we are.
-  const resolved = await CancellationScope.nonCancellable(() => resolve(input, handle));
-  const result: CutoverResult = {
-    outcome: resolved.outcome,
-    reason: resolved.outcome === "committed" ? "" : resolved.reason || report?.reason || failure,
-    pauseMs: resolved.pauseMs ?? report?.pauseMs ?? null,
-    steps: resolved.steps ?? report?.steps ?? null,
-  };
+  if (decision === null) return undoneAttempt(failure);
+  const summary = `resolve epoch ${decision.epoch}`;
+  const asked = { ref: input.ref, decision };
+  // Whatever came before, success, failure or cancel: only the row knows on which side we are (R43).
+  const resolved = await CancellationScope.nonCancellable(() =>
+    attempt.step("resolve", { summary }, asked),
+  );
+  const result = attemptResult(resolved, { report, failure });
   if (result.outcome === "committed")
     await CancellationScope.nonCancellable(() => beginWayBack(input, result));
   return result;
 }
 
-function undone(reason: string): CutoverResult {
-  return { outcome: "aborted", reason, pauseMs: null, steps: null };
+function createAttempt(input: CutoverInput): Attempt {
+  const view = createAttemptView({ isReverse: input.stream > 0 });
+  // No order reaches an attempt; nothing of it is undone but by `resolve`.
+  return { input, step: createStepRunner({ view, retries: { count: 0 }, made: [] }) };
 }
 
-async function prepare(input: CutoverInput): Promise<DecisionHandle> {
+async function prepare({ input, step }: Attempt): Promise<DecisionHandle> {
   const { ref, stream, policy } = input;
   const serving = otherSide(streamFrom(stream));
-  return activity("prepareDecision", { summary: `plan the epoch in which the ${serving} serves` })({
-    ref,
-    stream,
-    serving,
-    capMs: policy.pauseCapMs,
-  });
+  const summary = `plan the epoch in which the ${serving} serves`;
+  const capMs = policy.pauseCapMs;
+  return await step("prepareDecision", { summary }, { ref, stream, serving, capMs });
 }
 
 /** Streams of the way back, reading and confirming already; a later attempt finds them as they are. */
-async function ensureStandby(input: CutoverInput): Promise<void> {
-  const { ref, stream } = input;
-  const next = stream + 1;
-  await activity("createStandby", { summary: `slots of stream ${next}, the way back` })({
-    ref,
-    stream: next,
-  });
+async function ensureStandby({ input, step }: Attempt): Promise<void> {
+  const { ref } = input;
+  const stream = input.stream + 1;
+  const slots = `slots of stream ${stream}, the way back`;
+  await step("createStandby", { summary: slots }, { ref, stream });
   await startStandby(input);
-  const status = await activity("awaitStandby", { summary: `stream ${next} reads its slots` })({
-    ref,
-    stream: next,
-    waitMs: STANDBY_WAIT_MS,
-  });
-  if (status.lanes.length > 0 && status.lanes.every(isReading)) return;
-  throw new Error(
-    `the way back is not ready after ${STANDBY_WAIT_MS} ms: ${status.blocker?.message ?? "a lane has not begun"}`,
-  );
+  const reads = `stream ${stream} reads its slots`;
+  const waitMs = STANDBY_WAIT_MS;
+  const status = await step("awaitStandby", { summary: reads }, { ref, stream, waitMs });
+  const message = standbyRefusal(status, waitMs);
+  if (message !== null)
+    throw answeredBadly("awaitStandby", { code: "SLUICE_NOT_READY", message, hint: "" });
 }
 
 async function startStandby(input: CutoverInput): Promise<void> {
@@ -113,7 +115,7 @@ async function startStandby(input: CutoverInput): Promise<void> {
     resume: null,
   };
   try {
-    await startChild<typeof replicate>("replicate", {
+    await startChild<Workflows["replicate"]>("replicate", {
       workflowId: workflowIds.replicate(ref, next.stream),
       args: [next],
       staticSummary: `way back of ${ref.source} -> ${ref.destination}, stream ${next.stream}`,
@@ -128,23 +130,21 @@ async function startStandby(input: CutoverInput): Promise<void> {
 }
 
 /** Sequences first: an id given out after the nodes are armed must already be in the new range. */
-async function arm(input: CutoverInput, decision: DecisionHandle): Promise<readonly NodeInfo[]> {
+async function arm(attempt: Attempt, decision: DecisionHandle): Promise<readonly NodeInfo[]> {
+  const { input, step } = attempt;
   const { ref, policy } = input;
-  await activity("advanceSequences", { summary: `sequences of the ${decision.serving}` })({
-    ref,
-    serving: decision.serving,
-  });
-  const nodes = await activity("listNodes", { summary: "nodes that serve these databases" })(ref);
-  const silent = await armAll(input, decision, nodes);
-  if (silent.size === 0) return nodes;
-  const names = [...silent].map(([nodeId, why]) => `${nodeId} (${why})`).join(", ");
-  if (policy.silentNode === "abort") throw new Error(`node did not arm: ${names}`);
-  // Fenced out: the closed gate refuses its writes, and its sessions are ended before the others adopt.
-  return nodes.filter((node) => !silent.has(node.nodeId));
+  const { serving } = decision;
+  await step("advanceSequences", { summary: `sequences of the ${serving}` }, { ref, serving });
+  const nodes = await step("listNodes", { summary: "nodes that serve these databases" }, ref);
+  const armed = afterArming(nodes, await armAll(attempt, decision, nodes), policy);
+  if (armed.kind === "goOn") return armed.nodes;
+  const { reason: message } = armed;
+  throw answeredBadly("armNode", { code: "SLUICE_NODE_NOT_ARMED", message, hint: "" });
 }
 
+/** @returns the nodes that did not arm, with the reason */
 async function armAll(
-  input: CutoverInput,
+  { input, step }: Attempt,
   decision: DecisionHandle,
   nodes: readonly NodeInfo[],
 ): Promise<ReadonlyMap<string, string>> {
@@ -155,8 +155,8 @@ async function armAll(
   await Promise.all(
     nodes.map(async (node) => {
       try {
-        const armNode = activity("armNode", { summary: `arm node ${node.nodeId}`, node });
-        await armNode({ ref, epoch, token, forMs });
+        const summary = `arm node ${node.nodeId}`;
+        await step("armNode", { summary, node }, { ref, epoch, token, forMs });
       } catch (error) {
         if (isCancellation(error)) throw error;
         silent.set(node.nodeId, failureOf(error).message);
@@ -167,32 +167,15 @@ async function armAll(
 }
 
 async function switchTraffic(
-  input: CutoverInput,
+  { input, step }: Attempt,
   decision: DecisionHandle,
   nodes: readonly NodeInfo[],
 ): Promise<SwitchReport> {
   const { ref, policy } = input;
-  setCurrentDetails(`switching with ${nodes.length} nodes, epoch ${decision.epoch}`);
-  return activity("switchTraffic", {
-    summary: `epoch ${decision.epoch}: pause, synchronize, swap, reverse replication, resume`,
-    pauseCapMs: policy.pauseCapMs,
-  })({ ref, decision, nodes });
-}
-
-/** R43: repeated for ever, also after failures that no repeat of the activity itself would be given. */
-async function resolve(input: CutoverInput, decision: DecisionHandle): Promise<ResolveResult> {
-  const resolveDecision = activity("resolve", { summary: `resolve epoch ${decision.epoch}` });
-  for (;;) {
-    try {
-      return await resolveDecision({ ref: input.ref, decision });
-    } catch (error) {
-      const { code, message, hint } = failureOf(error);
-      setCurrentDetails(
-        `resolve of epoch ${decision.epoch} failed, repeats: ${code} ${message} ${hint}`,
-      );
-      await sleep(RESOLVE_PAUSE_MS);
-    }
-  }
+  const parts = "pause, synchronize, swap, reverse replication, resume";
+  const summary = `epoch ${decision.epoch}, ${nodes.length} nodes: ${parts}`;
+  const { pauseCapMs } = policy;
+  return await step("switchTraffic", { summary, pauseCapMs }, { ref, decision, nodes });
 }
 
 async function beginWayBack(input: CutoverInput, result: CutoverResult): Promise<void> {

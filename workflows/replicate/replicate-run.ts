@@ -1,18 +1,18 @@
 import { log, workflowInfo } from "@temporalio/workflow";
 import type { ReadinessResult } from "../../src/resharding/model/activities.js";
 import { streamFrom } from "../../src/resharding/model/migration.js";
+import { replicatePhase, type TaskPhase } from "../../src/resharding/model/orders.js";
+import { type Next, nextOf } from "../../src/resharding/model/replicate-plan.js";
+import { ALL_STEPS, statusOf, type TaskStepName } from "../../src/resharding/model/steps.js";
 import {
   type CutoverResult,
   type LastSwitch,
   type ReplicateInput,
   taskType,
+  taskWords,
 } from "../../src/resharding/model/tasks.js";
-import {
-  type Background,
-  createStepRunner,
-  type Retries,
-  type StepRunner,
-} from "../task/step-runner.js";
+import type { Background } from "../task/side-by-side.js";
+import { createStepRunner, type Retries, type StepRunner } from "../task/step-runner.js";
 import { createTaskView, type TaskView } from "../task/task-view.js";
 
 /** What people and other workflows asked for. Only ever set, so an order given twice changes nothing. */
@@ -35,18 +35,21 @@ const NOTHING_ASKED: ReplicateFlags = {
   begun: null,
 };
 
-export type Next = "wait" | "switch" | "finalize" | "abort" | "continueAsNew" | "failed";
+/** A replicate task runs the steps of a task, and attempts at a switch. */
+type ReplicateStepName = TaskStepName | "cutover";
 
-/** The state of one `replicate` run, and the decisions that follow from it alone. */
+/** The state of one `replicate` run; what follows from it is decided in model/replicate-plan.ts. */
 export interface ReplicateRun {
   readonly input: ReplicateInput;
   readonly flags: ReplicateFlags;
   readonly retries: Retries;
   readonly view: TaskView;
-  readonly step: StepRunner;
+  readonly step: StepRunner<ReplicateStepName>;
   /** A sentence for people that no other field has room for. */
   notice: string;
   isSwitching: boolean;
+  /** The switch away is committed. */
+  isSwitched: boolean;
   /** The last answer said so; cleared by whoever acts on it. */
   isReady: boolean;
   /** Schema phase "cutover" is still to be run. */
@@ -56,6 +59,7 @@ export interface ReplicateRun {
   passes: number;
   lastCleanAtMs: number | null;
   readonly isServing: () => boolean;
+  readonly phase: () => TaskPhase;
   readonly attempts: () => number;
   readonly startedAtMs: () => number;
   readonly fromShards: () => readonly number[];
@@ -66,7 +70,8 @@ export interface ReplicateRun {
   noteSwitch(result: CutoverResult): LastSwitch;
   onStop(stop: () => Promise<void>): void;
   stopAll(): Promise<void>;
-  next(streams: Background, watching: Background): Next;
+  /** @param beside work whose failure ends the task */
+  next(...beside: readonly Background[]): Next;
   continued(): ReplicateInput;
 }
 
@@ -78,31 +83,24 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
   let lastSwitch = resume?.lastSwitch ?? null;
   let startedAtMs = resume?.startedAtMs ?? Date.now();
   const stops: (() => Promise<void>)[] = [];
-  const view = createTaskView({
-    ref,
-    type: taskType.replication(ref, stream),
-    innerStatus: isServing ? "replicating" : "standby",
-    isReverse: stream > 0,
-    startedAtMs,
-    subtasks: resume?.subtasks ?? [],
-    lastSwitch,
-    role: roleOf(stream, taskId),
-  });
+  const view = viewOf(input, { isServing, taskId, startedAtMs });
   const retries: Retries = { count: 0 };
   const run: ReplicateRun = {
     input,
     flags: { ...NOTHING_ASKED, wantsSwitch: input.autoCutover },
     retries,
     view,
-    step: createStepRunner(view, retries),
+    step: createStepRunner({ view, retries, made: [] }),
     notice: "",
     isSwitching: false,
+    isSwitched: false,
     isReady: false,
     needsSchema: input.needsSchema,
     notBeforeMs: 0,
     passes: resume?.passes ?? 0,
     lastCleanAtMs: resume?.lastCleanAtMs ?? null,
     isServing: () => isServing,
+    phase: () => phaseOf(run),
     attempts: () => attempts,
     startedAtMs: () => startedAtMs,
     fromShards: () => Array.from({ length: input.shards[streamFrom(stream)] }, (_, shard) => shard),
@@ -133,7 +131,7 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
     stopAll: async () => {
       for (const stop of stops) await stop();
     },
-    next: (streams, watching) => nextOf(run, streams, watching),
+    next: (...beside) => decide(run, beside),
     continued: () => ({
       ...input,
       autoCutover: run.flags.wantsSwitch,
@@ -153,19 +151,48 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
   return run;
 }
 
+function phaseOf({ input, flags, isSwitching, isSwitched, isServing }: ReplicateRun): TaskPhase {
+  return replicatePhase({
+    ...flags,
+    isSwitching,
+    isSwitched,
+    isForward: input.stream === 0,
+    isServing: isServing(),
+  });
+}
+
+function decide({ flags, isReady }: ReplicateRun, beside: readonly Background[]): Next {
+  return nextOf({
+    ...flags,
+    isReady,
+    hasFailed: beside.some((work) => work.failure() !== null),
+    isHistoryLong: workflowInfo().continueAsNewSuggested,
+  });
+}
+
+function viewOf(
+  { ref, stream, resume }: ReplicateInput,
+  begun: {
+    readonly isServing: boolean;
+    readonly taskId: number | null;
+    readonly startedAtMs: number;
+  },
+): TaskView {
+  const isReverse = stream > 0;
+  const serving = statusOf(ALL_STEPS.readiness, { isReverse }) ?? "";
+  return createTaskView({
+    ref,
+    type: taskType.replication(ref, stream),
+    innerStatus: begun.isServing ? serving : taskWords.standby,
+    isReverse,
+    startedAtMs: begun.startedAtMs,
+    subtasks: resume?.subtasks ?? [],
+    lastSwitch: resume?.lastSwitch ?? null,
+    role: roleOf(stream, begun.taskId),
+  });
+}
+
 function roleOf(stream: number, taskId: number | null): "root" | "child" | "standby" {
   if (stream === 0) return "child";
   return taskId === null ? "standby" : "root";
-}
-
-/** An abort wins over everything, a finalize over a switch: both take the reason for the switch away. */
-function nextOf(run: ReplicateRun, streams: Background, watching: Background): Next {
-  const { flags } = run;
-  if (streams.failure() !== null || watching.failure() !== null) return "failed";
-  if (flags.isAborted) return "abort";
-  if (flags.isFinalized) return "finalize";
-  if (flags.wantsSwitch && run.isReady) return "switch";
-  // Between two looks only; the streams resume from the positions in the databases.
-  if (workflowInfo().continueAsNewSuggested) return "continueAsNew";
-  return "wait";
 }

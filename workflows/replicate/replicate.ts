@@ -9,14 +9,15 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from "@temporalio/workflow";
+import { refusalOf } from "../../src/resharding/model/orders.js";
 import {
   type ReplicateInput,
   type ReplicateResult,
+  taskWords,
   workflowIds,
 } from "../../src/resharding/model/tasks.js";
-import { activity } from "../task/activity-options.js";
-import { abortSignal, beginSignal, searchAttributes } from "../task/messages.js";
-import { inBackground } from "../task/step-runner.js";
+import { beginSignal, orderMessages, searchAttributes } from "../task/messages.js";
+import { inBackground } from "../task/side-by-side.js";
 import { handleReplicateOrders } from "./replicate-orders.js";
 import { createReplicateRun, type ReplicateRun } from "./replicate-run.js";
 import { keepStreaming } from "./streams.js";
@@ -48,11 +49,12 @@ export async function replicate(input: ReplicateInput): Promise<ReplicateResult>
   return result;
 }
 
+/** A cancel request is the order to abort, where that is taken; elsewhere it is neither of the other two. */
 function noteCancel(run: ReplicateRun): void {
   run.flags.isCancelled = true;
-  if (run.isServing() && run.input.stream > 0)
-    run.notice = "cancel ignored: after the switch there is rollback or finalize";
-  else run.flags.isAborted = true;
+  const refusal = refusalOf(run.phase(), "abort", { isParked: false });
+  if (refusal === null) run.flags.isAborted = true;
+  else run.notice = `cancel ignored: ${refusal}`;
 }
 
 async function mainLine(run: ReplicateRun): Promise<ReplicateResult> {
@@ -81,6 +83,9 @@ async function mainLine(run: ReplicateRun): Promise<ReplicateResult> {
       case "continueAsNew":
         await run.stopAll();
         await condition(allHandlersFinished);
+        // Streams take their time to stop; an order that was taken meanwhile would be lost with this run.
+        if (run.flags.isAborted) return giveUp(run);
+        if (run.flags.isFinalized) return finalize(run);
         return continueAsNew<typeof replicate>(run.continued());
       case "failed":
         throw (streams.failure() ?? watching.failure())?.error;
@@ -93,17 +98,15 @@ async function mainLine(run: ReplicateRun): Promise<ReplicateResult> {
 /** The switch that made this standby is committed: it is the way back now, and a task of its own. */
 async function becomeServing(run: ReplicateRun): Promise<void> {
   const { ref, stream } = run.input;
-  const taskId = await run.step("allocateTaskId", () =>
-    activity("allocateTaskId", { summary: "take a task id for the way back" })(),
-  );
+  const summary = "take a task id for the way back";
+  const taskId = await run.step("allocateTaskId", { summary });
   run.begin(taskId);
   upsertSearchAttributes([
     { key: searchAttributes.task, value: taskId },
     { key: searchAttributes.kind, value: "replicate" },
     { key: searchAttributes.cluster, value: `${ref.source}/${ref.destination}` },
   ]);
-  run.view.change({
-    innerStatus: "replicating",
+  run.view.enter("readiness", {
     isSwitchable: true,
     startedAtMs: run.startedAtMs(),
     lastSwitch: run.flags.begun === null ? null : run.noteSwitch(run.flags.begun),
@@ -118,35 +121,26 @@ async function finishCommitted(
 ): Promise<ReplicateResult> {
   const { ref, stream } = run.input;
   await run.stopAll();
-  await run.step("dropStream", () =>
-    activity("dropStream", { summary: `drop stream ${stream}` })({ ref, stream }),
-  );
+  await run.step("dropStream", { summary: `drop stream ${stream}` }, { ref, stream });
   run.view.change({ status: "finished", isSwitchable: false, waitingFor: [] });
   return { outcome: "committed", lastSwitch };
 }
 
 async function finalize(run: ReplicateRun): Promise<ReplicateResult> {
   const { ref } = run.input;
-  run.view.change({ innerStatus: "stopping", isSwitchable: false, waitingFor: [] });
+  // Its words from here on: the streams are stopped for it.
+  run.view.enter("finalizeMigration", { isSwitchable: false, waitingFor: [] });
   await run.stopAll();
   await abortNextStandby(run);
-  const { unsavedNodes } = await run.step("finalizeMigration", () =>
-    activity("finalizeMigration", {
-      summary: `finalize: drop the way back of ${ref.source} -> ${ref.destination}`,
-    })(ref),
-  );
-  // R36: an operator has to know which node would still start with the files of before.
-  const innerStatus =
-    unsavedNodes.length === 0
-      ? "finalized"
-      : `finalized, files not saved by ${unsavedNodes.join(", ")}`;
-  run.view.change({ status: "finished", innerStatus });
+  const summary = `finalize: drop the way back of ${ref.source} -> ${ref.destination}`;
+  const { unsavedNodes } = await run.step("finalizeMigration", { summary }, ref);
+  run.view.change({ status: "finished", innerStatus: taskWords.finalized(unsavedNodes) });
   return { outcome: "finalized", unsavedNodes };
 }
 
 /** Stream 0 before the decision. Slots and the rest are the parent's to remove. */
 async function giveUp(run: ReplicateRun): Promise<ReplicateResult> {
-  run.view.change({ innerStatus: "stopping", isSwitchable: false, waitingFor: [] });
+  run.view.change({ innerStatus: taskWords.stopping, isSwitchable: false, waitingFor: [] });
   await run.stopAll();
   await abortNextStandby(run);
   run.view.change({ status: "cancelled" });
@@ -156,9 +150,7 @@ async function giveUp(run: ReplicateRun): Promise<ReplicateResult> {
 async function giveUpStandby(run: ReplicateRun): Promise<ReplicateResult> {
   const { ref, stream } = run.input;
   await run.stopAll();
-  await run.step("dropStream", () =>
-    activity("dropStream", { summary: `drop the standby stream ${stream}` })({ ref, stream }),
-  );
+  await run.step("dropStream", { summary: `drop the standby stream ${stream}` }, { ref, stream });
   run.view.change({ status: "cancelled" });
   return { outcome: "aborted" };
 }
@@ -168,7 +160,7 @@ async function abortNextStandby(run: ReplicateRun): Promise<void> {
   const { ref, stream } = run.input;
   if (run.attempts() === 0) return;
   await getExternalWorkflowHandle(workflowIds.replicate(ref, stream + 1))
-    .signal(abortSignal, { reason: `${workflowInfo().workflowId} ends` })
+    .signal(orderMessages.abort.signal, { reason: `${workflowInfo().workflowId} ends` })
     // It may have ended, or the attempt failed before it began.
     .catch(() => undefined);
 }

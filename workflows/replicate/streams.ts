@@ -1,6 +1,5 @@
-import { condition, sleep } from "@temporalio/workflow";
-import { activity } from "../task/activity-options.js";
-import { together } from "../task/step-runner.js";
+import { condition, patched, sleep } from "@temporalio/workflow";
+import { together } from "../task/side-by-side.js";
 import type { ReplicateRun } from "./replicate-run.js";
 
 /** A stream that ended by itself is asked again after this: no busy loop, whatever ends it. */
@@ -15,11 +14,10 @@ async function streamShard(run: ReplicateRun, fromShard: number): Promise<never>
   const { ref, stream } = run.input;
   const summary = `stream ${stream}: read shard ${fromShard} of ${ref.source} -> ${ref.destination}`;
   for (;;) {
-    await run.step("runStream", () =>
-      activity("runStream", { summary })({ ref, stream, fromShard }),
-    );
-    // Drained by a switch. Committed, this loop is stopped; undone, the stream goes on.
-    await condition(() => !run.isSwitching);
+    await run.step("runStream", { summary }, { ref, stream, fromShard });
+    // Its worker shut down. Also in an attempt at a switch it goes on at once, as after a crash, for the drain
+    // waits for it; code before this patch left that to the end of the attempt.
+    if (!patched("streams-go-on-in-a-switch")) await condition(() => !run.isSwitching);
     await sleep(AGAIN_MS);
   }
 }

@@ -1,9 +1,10 @@
 import { allHandlersFinished, condition, continueAsNew, workflowInfo } from "@temporalio/workflow";
-import type { CopyRangeResult } from "../../src/resharding/model/activities.js";
+import { rangesToCopy } from "../../src/resharding/model/reshard-plan.js";
+import type { TaskStepName } from "../../src/resharding/model/steps.js";
 import { type CopyTableInput, taskType } from "../../src/resharding/model/tasks.js";
-import { activity } from "../task/activity-options.js";
 import { handleOrders } from "../task/orders.js";
-import { createStepRunner, type Retries, together } from "../task/step-runner.js";
+import { together } from "../task/side-by-side.js";
+import { createStepRunner, type Retries, type StepRunner } from "../task/step-runner.js";
 import { createTaskView } from "../task/task-view.js";
 
 /** Copies one table of one source shard, range by range, several side by side. Returns ranges copied. */
@@ -20,27 +21,16 @@ export async function copyTable(input: CopyTableInput): Promise<number> {
     lastSwitch: null,
     role: "child",
   });
-  handleOrders(
-    {
-      retryStep: {
-        refusal: () => (view.state().parked === null ? "no step waits for a person" : null),
-        take: () => {
-          retries.count += 1;
-          return "tries the step again";
-        },
-      },
-    },
-    "copyTable",
-  );
-  const step = createStepRunner(view, retries);
+  handleOrders({ view, retries, phase: () => "copyTable", take: () => undefined });
+  const step = createStepRunner<TaskStepName>({ view, retries, made: [] });
   const done = new Set(input.doneRanges);
-  const queue = rangesToCopy(input);
+  const queue = rangesToCopy(plan, input.doneRanges);
   const copyNext = async () => {
     // Between two ranges only: what runs is waited for, so nothing is copied twice.
     while (!workflowInfo().continueAsNewSuggested) {
       const range = queue.shift();
       if (range === undefined) return;
-      await step("copyRange", () => copyRange(input, range));
+      await copyRange(step, input, range);
       done.add(range);
     }
   };
@@ -53,18 +43,14 @@ export async function copyTable(input: CopyTableInput): Promise<number> {
   return done.size;
 }
 
-function rangesToCopy({ plan, doneRanges }: CopyTableInput): number[] {
-  const done = new Set([...plan.doneRanges, ...doneRanges]);
-  return Array.from({ length: plan.rangeCount }, (_, range) => range).filter(
-    (range) => !done.has(range),
-  );
-}
-
-function copyRange(input: CopyTableInput, range: number): Promise<CopyRangeResult> {
-  const { ref, plan } = input;
+async function copyRange(
+  step: StepRunner<TaskStepName>,
+  { ref, plan }: CopyTableInput,
+  range: number,
+): Promise<void> {
   const { schema, table, sourceShard, rangeCount } = plan;
   const summary = `copy ${schema}.${table} range ${range + 1}/${rangeCount} of shard ${sourceShard}`;
-  return activity("copyRange", { summary })({ ref, schema, table, sourceShard, range });
+  await step("copyRange", { summary }, { ref, schema, table, sourceShard, range });
 }
 
 function ascending(a: number, b: number): number {

@@ -1,56 +1,47 @@
 import { getExternalWorkflowHandle, setHandler } from "@temporalio/workflow";
+import type { OrderName } from "../../src/resharding/model/orders.js";
+import { withSubtask } from "../../src/resharding/model/subtasks.js";
 import type { ChildReport } from "../../src/resharding/model/tasks.js";
-import { childReportSignal, cutoverSignal, retryStepSignal } from "../task/messages.js";
-import { handleOrders, type OrderHandler } from "../task/orders.js";
-import { withSubtask } from "../task/task-view.js";
+import { childReportSignal, type Order, orderMessages } from "../task/messages.js";
+import { handleOrders } from "../task/orders.js";
 import type { ReshardRun } from "./reshard-run.js";
 
 /** Orders to the root; what concerns a child is passed on to it. */
 export function handleReshardOrders(run: ReshardRun): void {
-  const over = () => (run.isAborted ? "the task is ending" : null);
-  const switching: OrderHandler = {
-    refusal: over,
-    take: (order) => {
+  handleOrders({
+    view: run.view,
+    retries: run.retries,
+    phase: () => (run.isAborted || run.isGivenUp ? "aborting" : "forward"),
+    take: (name, order) => take(run, name, order),
+  });
+}
+
+function take(run: ReshardRun, name: OrderName, order: Order): void {
+  switch (name) {
+    case "cutover":
+    case "go":
       run.wantsSwitch = true;
-      if (run.replicateId !== null)
-        passOn(getExternalWorkflowHandle(run.replicateId).signal(cutoverSignal, order));
-      return "switches as soon as it is ready";
-    },
-  };
-  handleOrders(
-    {
-      cutover: switching,
-      go: switching,
-      rollback: {
-        refusal: () => "there is no switch yet to roll back; abort undoes it all",
-        take: () => "",
-      },
-      finalize: { refusal: () => "there is no switch yet to finalize", take: () => "" },
-      abort: {
-        refusal: () => null,
-        take: () => {
-          run.isAborted = true;
-          run.scope.cancel();
-          return "undoes what was made";
-        },
-      },
-      retryStep: {
-        refusal: () => (run.view.state().parked === null ? "no step waits for a person" : null),
-        take: (order) => {
-          run.retries.count += 1;
-          for (const child of run.parkedChildren)
-            passOn(getExternalWorkflowHandle(child).signal(retryStepSignal, order));
-          return "tries the step again";
-        },
-      },
-    },
-    "reshard",
-  );
+      if (run.replicateId !== null) passOn(run.replicateId, "cutover", order);
+      return;
+    case "abort":
+      run.isAborted = true;
+      run.scope.cancel();
+      return;
+    case "retryStep":
+      for (const child of run.parkedChildren) passOn(child, name, order);
+      return;
+    case "rollback":
+    case "finalize":
+      // Refused in every phase of this task.
+      return;
+  }
 }
 
 /** A child that has ended needs no order any more. */
-function passOn(signalled: Promise<void>): void {
-  signalled.catch(() => undefined);
+function passOn(workflowId: string, name: OrderName, order: Order): void {
+  getExternalWorkflowHandle(workflowId)
+    .signal(orderMessages[name].signal, order)
+    .catch(() => undefined);
 }
 
 /** Rows, blockers and parked steps of children become the root's. */
@@ -59,7 +50,7 @@ export function receiveChildReports(run: ReshardRun): void {
     noteParked(run, report);
     if (report.workflowId !== run.replicateId) return;
     const rows = report.subtasks.reduce(
-      (all, row) => withSubtask(all, row.type, row),
+      (all, row) => withSubtask(all, row.type, { patch: row, nowMs: Date.now() }),
       run.view.state().subtasks,
     );
     const { waitingFor, lagBytes, predictedPauseMs, lastSwitch } = report;

@@ -1,13 +1,13 @@
-import { CancelledFailure, executeChild, ParentClosePolicy } from "@temporalio/workflow";
+import { CancelledFailure } from "@temporalio/workflow";
+import { ALL_STEPS, statusOf } from "../../src/resharding/model/steps.js";
 import {
   type LastSwitch,
   type ReplicateInput,
   type ReplicateResult,
+  type ReshardResult,
   taskType,
   workflowIds,
 } from "../../src/resharding/model/tasks.js";
-import type { replicate } from "../replicate/replicate.js";
-import type { ReshardResult } from "./reshard.js";
 import type { Begun, ReshardRun } from "./reshard-run.js";
 
 /** Stream 0 until traffic is switched. A child that is ended from outside parks the task; it can run again. */
@@ -15,9 +15,7 @@ export async function replicateUntilSwitched(
   run: ReshardRun,
   begun: Begun,
 ): Promise<ReshardResult> {
-  // One that switches by itself does not wait for CUTOVER.
-  run.view.change({ innerStatus: "replicating", isSwitchable: !run.wantsSwitch });
-  const result = await run.step("runStream", () => runChild(run, begun));
+  const result = await runChild(run, begun);
   switch (result.outcome) {
     case "committed":
       showEnd(run, result.lastSwitch);
@@ -31,12 +29,13 @@ export async function replicateUntilSwitched(
 /** The child's own last report may come after it has ended, and then nobody reads it. */
 function showEnd(run: ReshardRun, lastSwitch: LastSwitch): void {
   const type = taskType.replication(run.input.ref, 0);
-  run.view.subtask(type, { status: "finished", innerStatus: "cutting over" });
+  const innerStatus = statusOf(ALL_STEPS.cutover, { isReverse: false }) ?? "";
+  run.view.subtask(type, { status: "finished", innerStatus });
   run.view.showSteps(lastSwitch.steps);
   run.view.change({ lastSwitch });
 }
 
-function runChild(run: ReshardRun, begun: Begun): Promise<ReplicateResult> {
+async function runChild(run: ReshardRun, begun: Begun): Promise<ReplicateResult> {
   const { ref } = run.input;
   const { policy, shards } = begun;
   const input: ReplicateInput = {
@@ -51,11 +50,14 @@ function runChild(run: ReshardRun, begun: Begun): Promise<ReplicateResult> {
   };
   const workflowId = workflowIds.replicate(ref, 0);
   run.replicateId = workflowId;
-  return executeChild<typeof replicate>("replicate", {
-    workflowId,
-    args: [input],
-    staticSummary: `stream 0 of ${ref.source} -> ${ref.destination}`,
-    // R44: it must not end with a run of its parent; the parent cancels it through this scope.
-    parentClosePolicy: ParentClosePolicy.ABANDON,
-  });
+  return await run.step(
+    "replicate",
+    {
+      workflowId,
+      summary: `stream 0 of ${ref.source} -> ${ref.destination}`,
+      // One that switches by itself does not wait for CUTOVER.
+      shows: { isSwitchable: !run.wantsSwitch },
+    },
+    input,
+  );
 }

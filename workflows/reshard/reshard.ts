@@ -9,18 +9,20 @@ import {
   isCancellation,
 } from "@temporalio/workflow";
 import type { PreflightResult } from "../../src/resharding/model/activities.js";
-import type { ReshardInput, TaskMemo } from "../../src/resharding/model/tasks.js";
-import { taskType } from "../../src/resharding/model/tasks.js";
-import { activity } from "../task/activity-options.js";
+import type { MigrationSpec } from "../../src/resharding/model/migration.js";
+import { checkedBy } from "../../src/resharding/model/reshard-plan.js";
+import {
+  type ReshardInput,
+  type ReshardResult,
+  type TaskMemo,
+  taskType,
+} from "../../src/resharding/model/tasks.js";
 import { failureOf } from "../task/failures.js";
+import { answeredBadly, undoes } from "../task/step-failed.js";
 import { copyAll } from "./copy-all.js";
 import { handleReshardOrders, receiveChildReports } from "./reshard-orders.js";
 import { replicateUntilSwitched } from "./reshard-replicate.js";
 import { type Begun, createReshardRun, type ReshardRun } from "./reshard-run.js";
-
-export type ReshardResult =
-  | { readonly outcome: "switched"; readonly pauseMs: number | null }
-  | { readonly outcome: "aborted" };
 
 /**
  * RESHARD, COPY_DATA and REPLICATE: from the checks to the first switch. What follows, the way back, is a task
@@ -53,7 +55,7 @@ async function pipeline(run: ReshardRun): Promise<ReshardResult> {
         run.continued({ policy: begun.policy, shards: begun.shards }),
       );
     }
-    await syncSchema(run, "post");
+    await syncSchema(run, "schemaPost", "post");
   }
   const result = await replicateUntilSwitched(run, begun);
   // The task ends as PgDog's does: finished, its last inner status kept.
@@ -64,72 +66,43 @@ async function pipeline(run: ReshardRun): Promise<ReshardResult> {
 /** Everything before the first row moves. The slots come before the copy: what they miss, snapshots have. */
 async function prepareMigration(run: ReshardRun): Promise<Begun> {
   const { ref, skipCopy } = run.input;
-  run.view.change({ innerStatus: "checking" });
-  const policy = await run.step("readPolicy", () =>
-    activity("readPolicy", { summary: "read policies" })(),
-  );
-  const checked = await run.step("preflight", () =>
-    activity("preflight", { summary: `check ${ref.source} -> ${ref.destination}` })(ref),
-  );
-  const spec = specOf(checked);
-  run.compensations.push("abortMigration");
-  await run.step("beginMigration", () =>
-    activity("beginMigration", { summary: `lock ${spec.tables.length} tables` })({ ref, spec }),
-  );
-  if (!skipCopy) await syncSchema(run, "pre");
+  const policy = await run.step("readPolicy", { summary: "read policies" });
+  const between = `${ref.source} -> ${ref.destination}`;
+  const spec = specOf(await run.step("preflight", { summary: `check ${between}` }, ref));
+  const { source, destination, tables } = spec;
+  await run.step("beginMigration", { summary: `lock ${tables.length} tables` }, { ref, spec });
+  if (!skipCopy) await syncSchema(run, "schemaPre", "pre");
   // Before the first row: from here on nobody but us writes the destination.
-  await run.step("installGates", () =>
-    activity("installGates", { summary: "gates: open at the source, closed at the destination" })(
-      ref,
-    ),
-  );
-  run.compensations.push("dropStream");
-  run.view.change({ innerStatus: "syncing data" });
-  await run.step("createStream", () =>
-    activity("createStream", { summary: "slots on every source shard" })({ ref, stream: 0 }),
-  );
-  const { source, destination } = spec;
+  const gates = "gates: open at the source, closed at the destination";
+  await run.step("installGates", { summary: gates }, ref);
+  await run.step("createStream", { summary: "slots on every source shard" }, { ref, stream: 0 });
   return {
     policy,
     shards: { source: source.shardCount, destination: destination.shardCount },
   };
 }
 
-function specOf(checked: PreflightResult): NonNullable<PreflightResult["spec"]> {
-  if (checked.ok && checked.spec !== null) return checked.spec;
-  const errors = checked.checks.filter((check) => check.severity === "error");
-  const text = errors
-    .map((check) => `${check.id} (${check.scope}): ${check.evidence}. ${check.remedy}`.trim())
-    .join("; ");
-  throw ApplicationFailure.nonRetryable(
-    text === "" ? "preflight made no plan" : text,
-    "SLUICE_PREFLIGHT_FAILED",
-    { hint: `${errors.length} checks failed; each says what to do. Nothing was changed.` },
-  );
+function specOf(preflight: PreflightResult): MigrationSpec {
+  const checked = checkedBy(preflight);
+  if (checked.kind === "passed") return checked.spec;
+  const { message, hint } = checked;
+  throw answeredBadly("preflight", { code: "SLUICE_PREFLIGHT_FAILED", message, hint });
 }
 
-async function syncSchema(run: ReshardRun, phase: "pre" | "post"): Promise<void> {
+async function syncSchema(
+  run: ReshardRun,
+  name: "schemaPre" | "schemaPost",
+  phase: "pre" | "post",
+): Promise<void> {
   const { ref } = run.input;
-  const type = taskType.schemaSync(ref, phase);
-  const innerStatus = phase === "pre" ? "syncing tables" : "creating indexes";
-  run.view.change({ innerStatus: phase === "pre" ? "syncing schema" : "finalizing schema" });
-  run.view.subtask(type, { status: "running", innerStatus });
-  await run.step(phase === "pre" ? "schemaPre" : "schemaPost", () =>
-    activity(phase === "pre" ? "schemaPre" : "schemaPost", { summary: `schema, ${phase}-data` })({
-      ref,
-      phase,
-    }),
-  );
-  run.view.subtask(type, { status: "finished" });
+  const row = taskType.schemaSync(ref, phase);
+  await run.step(name, { summary: `schema, ${phase}-data`, row }, { ref, phase });
 }
 
 async function copy(run: ReshardRun, { policy }: Begun): Promise<"done" | "interrupted"> {
   const { ref } = run.input;
-  run.view.change({ innerStatus: "syncing data" });
   run.view.subtask(taskType.copyData(ref), { status: "running" });
-  const plans = await run.step("planCopy", () =>
-    activity("planCopy", { summary: "cut tables into key ranges" })(ref),
-  );
+  const plans = await run.step("planCopy", { summary: "cut tables into key ranges" }, ref);
   const outcome = await copyAll(run, { plans, policy });
   if (outcome === "done") run.view.subtask(taskType.copyData(ref), { status: "finished" });
   return outcome;
@@ -141,8 +114,11 @@ async function giveUp(run: ReshardRun, error: unknown): Promise<ReshardResult> {
   const status: TaskMemo["status"] = isCancellation(error)
     ? "cancelled"
     : `failed: ${failureOf(error).message}`;
-  if (run.compensations.length > 0) run.view.change({ status: "cancelling", isSwitchable: false });
-  for (const undo of run.compensations.toReversed()) await compensate(run, undo);
+  run.isGivenUp = true;
+  if (undoes(error) && run.hasMade()) {
+    run.view.change({ status: "cancelling", isSwitchable: false });
+    await run.undoAll();
+  }
   const rows = run.view.state().subtasks;
   for (const row of rows.filter(({ status: each }) => each === "running"))
     run.view.subtask(row.type, { status: isCancellation(error) ? "cancelled" : "failed" });
@@ -161,16 +137,4 @@ async function giveUp(run: ReshardRun, error: unknown): Promise<ReshardResult> {
   // Cancelled from outside: the run shows as Canceled. By the order "abort": it completes and says so.
   if (run.isCancelledFromOutside()) throw new CancelledFailure("cancelled before the decision");
   return { outcome: "aborted" };
-}
-
-async function compensate(run: ReshardRun, undo: "dropStream" | "abortMigration"): Promise<void> {
-  const { ref } = run.input;
-  if (undo === "dropStream")
-    await run.step("dropStream", () =>
-      activity("dropStream", { summary: "drop stream 0" })({ ref, stream: 0 }),
-    );
-  else
-    await run.step("abortMigration", () =>
-      activity("abortMigration", { summary: `undo ${ref.source} -> ${ref.destination}` })(ref),
-    );
 }

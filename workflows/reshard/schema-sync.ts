@@ -1,42 +1,42 @@
-import { ApplicationFailure, isCancellation } from "@temporalio/workflow";
+import { isCancellation } from "@temporalio/workflow";
+import {
+  ALL_STEPS,
+  SCHEMA_TASK_STEP,
+  statusOf,
+  type TaskStepName,
+} from "../../src/resharding/model/steps.js";
 import { type SchemaSyncInput, taskType } from "../../src/resharding/model/tasks.js";
-import { activity } from "../task/activity-options.js";
-import { describeFailure, failureOf } from "../task/failures.js";
+import { describeFailure } from "../task/failures.js";
 import { handleOrders } from "../task/orders.js";
+import { createStepRunner, type Retries } from "../task/step-runner.js";
 import { createTaskView } from "../task/task-view.js";
-
-const STATUS = {
-  pre: "syncing tables",
-  post: "creating indexes",
-  cutover: "syncing cutover schema",
-};
 
 /** SCHEMA_SYNC: one phase, on its own. Fails where the existing system only logs. */
 export async function schemaSync(input: SchemaSyncInput): Promise<number> {
   const { ref, phase } = input;
+  const name = SCHEMA_TASK_STEP[phase];
+  const retries: Retries = { count: 0 };
   const view = createTaskView({
     ref,
     type: taskType.schemaSync(ref, phase),
-    innerStatus: STATUS[phase],
+    innerStatus: statusOf(ALL_STEPS[name], { isReverse: false }) ?? "",
     isReverse: false,
     startedAtMs: Date.now(),
     subtasks: [],
     lastSwitch: null,
     role: "root",
   });
-  handleOrders({}, "schemaSync");
+  handleOrders({ view, retries, phase: () => "schemaSync", take: () => undefined });
+  const step = createStepRunner<TaskStepName>({ view, retries, made: [] });
   try {
-    const name = phase === "pre" ? "schemaPre" : "schemaPost";
     const summary = `schema ${phase} of ${ref.source} -> ${ref.destination}`;
-    const { statementCount } = await activity(name, { summary })({ ref, phase });
+    const { statementCount } = await step(name, { summary }, { ref, phase });
     view.change({ status: "finished" });
     return statementCount;
   } catch (error) {
-    if (isCancellation(error)) {
-      view.change({ status: "cancelled" });
-      throw error;
-    }
-    view.change({ status: `failed: ${describeFailure(error)}` });
-    throw ApplicationFailure.nonRetryable(describeFailure(error), failureOf(error).code);
+    view.change({
+      status: isCancellation(error) ? "cancelled" : `failed: ${describeFailure(error)}`,
+    });
+    throw error;
   }
 }

@@ -3,16 +3,11 @@ import {
   type ActivityOptions,
   proxyActivities,
 } from "@temporalio/workflow";
-import {
-  type Activities,
-  ALL_STEPS,
-  STEPS,
-  type StepName,
-} from "../../src/resharding/model/steps.js";
+import type { Activities, ActivityStep } from "../../src/resharding/model/steps.js";
 import { queues } from "../../src/resharding/model/tasks.js";
 
 /** What differs from call to call of one step. */
-export interface Call {
+export interface ActivityCall {
   /** A sentence with subject and object for the UI: "copy public.orders range 12/64". */
   readonly summary: string;
   /** Queue of the one node that is meant; only steps of queue "node" have it. */
@@ -20,22 +15,18 @@ export interface Call {
   readonly pauseCapMs?: number;
 }
 
-type ActivityOf<N extends StepName> = Activities[(typeof STEPS)[N]["activity"]];
-
 /**
  * The step's activity with the options of its declaration. The only place that proxies activities: an
  * activity with options of its own would sooner or later lack one.
  */
-export function activity<N extends StepName>(name: N, call: Call): ActivityOf<N> {
-  const proxies = proxyActivities<Activities>(optionsOf(name, call));
-  // The proxy makes a function for any name; that this one has the step's type is said by STEPS.
-  return proxies[STEPS[name].activity] as unknown as ActivityOf<N>;
+export function activityOf(step: ActivityStep, call: ActivityCall) {
+  return proxyActivities<Activities>(optionsOf(step, call))[step.activity];
 }
 
-function optionsOf(name: StepName, call: Call): ActivityOptions {
-  const step = ALL_STEPS[name];
+/** The declared limits as Temporal's options. @throws TypeError without the node of a step that needs one */
+export function optionsOf(step: ActivityStep, call: ActivityCall): ActivityOptions {
   return {
-    taskQueue: queueOf(name, call),
+    taskQueue: queueOf(step, call),
     summary: call.summary,
     startToCloseTimeout: step.startToCloseMs + (step.addPauseCap ? (call.pauseCapMs ?? 0) : 0),
     // A dead process is noticed after this long. Not a lease: two attempts may overlap (R42).
@@ -54,15 +45,14 @@ function optionsOf(name: StepName, call: Call): ActivityOptions {
   };
 }
 
-function queueOf(name: StepName, call: Call): string {
-  switch (ALL_STEPS[name].queue) {
+function queueOf({ queue, activity }: ActivityStep, call: ActivityCall): string {
+  switch (queue) {
     case "light":
       return queues.light;
     case "move":
       return queues.move;
     case "node":
-      if (call.node === undefined)
-        throw new TypeError(`step ${name} needs the node that it is for`);
+      if (call.node === undefined) throw new TypeError(`${activity} needs the node that it is for`);
       return queues.node(call.node);
   }
 }

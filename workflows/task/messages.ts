@@ -1,5 +1,6 @@
 import { defineSearchAttributeKey, SearchAttributeType } from "@temporalio/common";
 import { defineQuery, defineSignal, defineUpdate } from "@temporalio/workflow";
+import type { OrderName } from "../../src/resharding/model/orders.js";
 import type { ChildReport, CutoverResult, TaskStatus } from "../../src/resharding/model/tasks.js";
 
 /** Why a person did it; kept in the history. */
@@ -8,30 +9,25 @@ export interface Order {
 }
 
 /**
- * Orders to a task. Each is an update, which answers and is validated, and a signal of the same name, which
- * works while no worker is up. Both set the same flag, so giving an order twice changes nothing.
+ * Orders to a task: what they mean and when they are taken is in model/orders.ts. Each is an update, which
+ * answers and is validated, and a signal of the same name, which works while no worker is up. Both set the
+ * same flag, so giving an order twice changes nothing.
  */
-export const ORDERS = ["cutover", "rollback", "finalize", "abort", "go", "retryStep"] as const;
-export type OrderName = (typeof ORDERS)[number];
+export const orderMessages = {
+  cutover: messagesOf("cutover"),
+  rollback: messagesOf("rollback"),
+  finalize: messagesOf("finalize"),
+  abort: messagesOf("abort"),
+  go: messagesOf("go"),
+  retryStep: messagesOf("retryStep"),
+} as const satisfies Readonly<Record<OrderName, ReturnType<typeof messagesOf>>>;
 
-/** Switch as soon as readiness allows; on a reverse task that is the rollback. */
-export const cutoverUpdate = defineUpdate<string, [Order?]>("cutover");
-export const cutoverSignal = defineSignal<[Order?]>("cutover");
-/** The reverse task's own word for it. */
-export const rollbackUpdate = defineUpdate<string, [Order?]>("rollback");
-export const rollbackSignal = defineSignal<[Order?]>("rollback");
-/** Give up the way back (STOP_TASK of a reverse task). */
-export const finalizeUpdate = defineUpdate<string, [Order?]>("finalize");
-export const finalizeSignal = defineSignal<[Order?]>("finalize");
-/** Before the decision: undo everything. */
-export const abortUpdate = defineUpdate<string, [Order?]>("abort");
-export const abortSignal = defineSignal<[Order?]>("abort");
-/** Do not wait for the next attempt's back-off. */
-export const goUpdate = defineUpdate<string, [Order?]>("go");
-export const goSignal = defineSignal<[Order?]>("go");
-/** The cause of a parked step is gone: try it again. */
-export const retryStepUpdate = defineUpdate<string, [Order?]>("retryStep");
-export const retryStepSignal = defineSignal<[Order?]>("retryStep");
+function messagesOf(name: OrderName) {
+  return {
+    update: defineUpdate<string, [Order?]>(name),
+    signal: defineSignal<[Order?]>(name),
+  };
+}
 
 /** The whole state, typed. Changes nothing. */
 export const statusQuery = defineQuery<TaskStatus>("status");

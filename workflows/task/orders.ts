@@ -1,58 +1,47 @@
 import { ApplicationFailure, setHandler } from "@temporalio/workflow";
 import {
-  abortSignal,
-  abortUpdate,
-  cutoverSignal,
-  cutoverUpdate,
-  finalizeSignal,
-  finalizeUpdate,
-  goSignal,
-  goUpdate,
+  answerOf,
   ORDERS,
-  type Order,
   type OrderName,
-  retryStepSignal,
-  retryStepUpdate,
-  rollbackSignal,
-  rollbackUpdate,
-} from "./messages.js";
+  refusalOf,
+  type TaskPhase,
+} from "../../src/resharding/model/orders.js";
+import { type Order, orderMessages } from "./messages.js";
+import type { Retries } from "./step-runner.js";
+import type { TaskView } from "./task-view.js";
 
-/** What a workflow does with one order. */
-export interface OrderHandler {
-  /** Why it is refused now, or null. Pure: it also runs as the update's validator. */
-  readonly refusal: () => string | null;
-  /** Sets a flag; a second time changes nothing. Returns what the giver of the order reads. */
-  readonly take: (order: Order) => string;
+export interface OrderHandling {
+  readonly view: Pick<TaskView, "state">;
+  readonly retries: Retries;
+  /** Where the task stands now; pure, for it also runs in the updates' validators. */
+  readonly phase: () => TaskPhase;
+  /**
+   * Obeys an order that is taken: sets a flag, so that a second time changes nothing. `retryStep` is counted
+   * before, so that only who passes it on needs to do more.
+   */
+  readonly take: (name: OrderName, order: Order) => void;
 }
 
-const definitions = {
-  cutover: { update: cutoverUpdate, signal: cutoverSignal },
-  rollback: { update: rollbackUpdate, signal: rollbackSignal },
-  finalize: { update: finalizeUpdate, signal: finalizeSignal },
-  abort: { update: abortUpdate, signal: abortSignal },
-  go: { update: goUpdate, signal: goSignal },
-  retryStep: { update: retryStepUpdate, signal: retryStepSignal },
-} as const;
-
-/** Wires every order as update and as signal; an order without a handler is refused by name. */
-export function handleOrders(
-  handlers: Readonly<Partial<Record<OrderName, OrderHandler>>>,
-  workflow: string,
-): void {
+/** Wires every order as update and as signal; what is taken, and the words, come from model/orders.ts. */
+export function handleOrders({ view, retries, phase, take }: OrderHandling): void {
+  const refusal = (name: OrderName) =>
+    refusalOf(phase(), name, { isParked: view.state().parked !== null });
+  const obey = (name: OrderName, order: Order) => {
+    if (name === "retryStep") retries.count += 1;
+    take(name, order);
+    return answerOf(name);
+  };
   for (const name of ORDERS) {
-    const handler = handlers[name] ?? {
-      refusal: () => `a ${workflow} task knows no "${name}"`,
-      take: () => "",
-    };
-    setHandler(definitions[name].update, (order?: Order) => handler.take(order ?? {}), {
+    const { update, signal } = orderMessages[name];
+    setHandler(update, (order?: Order) => obey(name, order ?? {}), {
       validator: (_order?: Order) => {
-        const refusal = handler.refusal();
-        if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal, "SLUICE_NOT_READY");
+        const why = refusal(name);
+        if (why !== null) throw ApplicationFailure.nonRetryable(why, "SLUICE_NOT_READY");
       },
     });
     // A signal cannot be refused: out of place, it is dropped here, as the update would have been.
-    setHandler(definitions[name].signal, (order) => {
-      if (handler.refusal() === null) handler.take(order ?? {});
+    setHandler(signal, (order) => {
+      if (refusal(name) === null) obey(name, order ?? {});
     });
   }
 }

@@ -9,7 +9,13 @@ import {
 import type { StepTimings } from "../../src/resharding/model/activities.js";
 import { currentDetails } from "../../src/resharding/model/current-details.js";
 import type { MigrationRef } from "../../src/resharding/model/migration.js";
-import { OPERATOR_STEPS } from "../../src/resharding/model/steps.js";
+import {
+  ALL_STEPS,
+  OPERATOR_STEPS,
+  type StepName,
+  statusOf,
+} from "../../src/resharding/model/steps.js";
+import { publishedKey, shownStatus, withSubtask } from "../../src/resharding/model/subtasks.js";
 import {
   type ChildReport,
   type LastSwitch,
@@ -21,11 +27,15 @@ import {
 } from "../../src/resharding/model/tasks.js";
 import { childReportSignal, searchAttributes, statusQuery, TASK_MEMO } from "./messages.js";
 
+export type TaskChange = Partial<Omit<TaskStatus, "version" | "updatedAtMs">>;
+
 /** What people see of one workflow: query, memo, search attribute, current details, the parent's row. */
 export interface TaskView {
   readonly state: () => TaskStatus;
   /** Shows it everywhere; costs history events only when more than figures changed. */
-  change(patch: Partial<Omit<TaskStatus, "version" | "updatedAtMs">>): void;
+  change(patch: TaskChange): void;
+  /** Shows the declared words of a step, and what else changes with it. */
+  enter(step: StepName, shows?: Omit<TaskChange, "innerStatus">): void;
   /** Adds or changes the subtask row of this type. */
   subtask(type: string, patch: Partial<Subtask>): void;
   /** The five documented steps of a switch as rows, with their milliseconds. */
@@ -86,7 +96,12 @@ export function createTaskView(options: TaskViewOptions): TaskView {
   const view: TaskView = {
     state: () => state,
     change,
-    subtask: (type, patch) => change({ subtasks: withSubtask(state.subtasks, type, patch) }),
+    enter: (step, shows) => {
+      const words = statusOf(ALL_STEPS[step], state);
+      change({ ...shows, ...(words === null ? {} : { innerStatus: words }) });
+    },
+    subtask: (type, patch) =>
+      change({ subtasks: withSubtask(state.subtasks, type, { patch, nowMs: Date.now() }) }),
     showSteps: (steps) => {
       for (const { key, text } of OPERATOR_STEPS)
         view.subtask(taskType.cutoverStep(text), {
@@ -111,21 +126,11 @@ export function createTaskView(options: TaskViewOptions): TaskView {
   return view;
 }
 
-/** What is worth events: words, not figures that change with every look. */
-function publishedKey(state: TaskStatus): string {
-  const rows = state.subtasks.map((row) => [row.type, row.status, row.innerStatus, row.elapsedMs]);
-  const { status, innerStatus, parked, lastSwitch, isSwitchable } = state;
-  return JSON.stringify([status, innerStatus, rows, parked, lastSwitch, isSwitchable]);
-}
-
 function publishRoot(state: TaskStatus): void {
   const { waitingFor, lagBytes, predictedPauseMs, parked, lastSwitch, ...rest } = state;
-  // SHOW TASKS says that it waits for a person; message and hint are in `sluice migrate status`.
-  const innerStatus =
-    parked === null ? state.innerStatus : `${state.innerStatus}, parked: ${parked.code}`;
+  const { innerStatus, phase } = shownStatus(state);
   const memo: TaskMemo = { ...rest, innerStatus };
   upsertMemo({ [TASK_MEMO]: memo });
-  const phase = parked === null ? state.innerStatus : `${state.innerStatus} (parked)`;
   upsertSearchAttributes([{ key: searchAttributes.phase, value: phase }]);
 }
 
@@ -153,24 +158,4 @@ function reportToParent(state: TaskStatus): void {
     .signal(childReportSignal, report)
     // A parent that has ended shows nothing any more, and nothing waits for this.
     .catch(() => undefined);
-}
-
-export function withSubtask(
-  rows: readonly Subtask[],
-  type: string,
-  patch: Partial<Subtask>,
-): readonly Subtask[] {
-  const nowMs = Date.now();
-  const old = rows.find((row) => row.type === type);
-  const row: Subtask = {
-    type,
-    status: "running",
-    innerStatus: "",
-    startedAtMs: nowMs,
-    elapsedMs: null,
-    ...old,
-    updatedAtMs: nowMs,
-    ...patch,
-  };
-  return old === undefined ? [...rows, row] : rows.map((each) => (each === old ? row : each));
 }

@@ -3,7 +3,8 @@ import { swapDatabases } from "../../config/swap.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { otherSide, type Side } from "../../resharding/model/migration.js";
-import { type Decision, servingOf } from "../../resharding/switch/decision.js";
+import { servingOf, stateOf } from "../../resharding/model/protocol.js";
+import type { Decision } from "../../resharding/switch/decision.js";
 
 /** The files, with the names exchanged as the committed decisions say. */
 export interface EffectiveConfig {
@@ -74,7 +75,7 @@ export function effectiveConfig(
   const adopted: Record<string, number> = {};
   const inOrder = [...migrations].sort((a, b) => a.createdAtMs - b.createdAtMs);
   for (const migration of inOrder) {
-    const { epoch, side: serving } = servingOf(migration.decisions);
+    const { epoch, side: serving } = servingOf(inForce(migration));
     if (epoch === 0) continue;
     adopted[migration.id] = epoch;
     const sides = sidesOfNames(config, migration, { serving, silent });
@@ -86,6 +87,15 @@ export function effectiveConfig(
     for (const name of namesOf(config, migration)) epochs[name] = (epochs[name] ?? 0) + epoch;
   }
   return { config, epochs, adopted };
+}
+
+/**
+ * Decisions that names may express. While no gate of the new side has opened a failover can still lose the
+ * commit, and epochs never go down: until then a node waits in the hold, also one that boots just then.
+ */
+function inForce(migration: KnownMigration): readonly Decision[] {
+  if (migration.state !== "active") return migration.decisions;
+  return migration.decisions.filter((decision) => stateOf(decision) === "opened");
 }
 
 interface Told {

@@ -3,6 +3,7 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import type { Config } from "../../config/model.js";
 import { ServerUnreachable, SluiceError } from "../../core/errors.js";
 import type { MigrationRef, Side } from "../../resharding/model/migration.js";
+import { furthestDecisions } from "../../resharding/model/protocol.js";
 import type { Decision } from "../../resharding/switch/decision.js";
 import { clusterOf } from "../cluster-directory.js";
 import type { KnownMigration } from "./effective-config.js";
@@ -83,15 +84,13 @@ function shardsOf(config: Config, name: string): readonly ServerAddress[] {
   }
 }
 
-const RANK = { planned: 0, prepared: 1, aborted: 2, committed: 3 } as const;
-
 /** Puts the servers' views together: of each decision the furthest state that any of them knows. */
 export function knownMigrations(views: ReadonlyMap<string, ShardView>): readonly KnownMigration[] {
   const found = new Map<
     string,
     { first: ShardView["migrations"][number]; places: Record<Side, string[]> }
   >();
-  const decisions = new Map<string, Map<number, Decision>>();
+  const copies = new Map<string, Decision[]>();
   for (const [place, view] of views) {
     for (const migration of view.migrations) {
       const entry = found.get(migration.id) ?? {
@@ -100,9 +99,7 @@ export function knownMigrations(views: ReadonlyMap<string, ShardView>): readonly
       };
       entry.places[migration.side].push(place);
       found.set(migration.id, entry);
-      const epochs = decisions.get(migration.id) ?? new Map<number, Decision>();
-      for (const decision of migration.decisions) merge(epochs, decision);
-      decisions.set(migration.id, epochs);
+      copies.set(migration.id, [...(copies.get(migration.id) ?? []), ...migration.decisions]);
     }
   }
   return [...found.values()].map(({ first, places }) => ({
@@ -113,22 +110,6 @@ export function knownMigrations(views: ReadonlyMap<string, ShardView>): readonly
     state: first.state,
     createdAtMs: first.createdAtMs,
     places,
-    decisions: [...(decisions.get(first.id)?.values() ?? [])].sort((a, b) => a.epoch - b.epoch),
+    decisions: furthestDecisions(copies.get(first.id) ?? []),
   }));
-}
-
-/** A copy on another shard knows the outcome and the opening, the original also how long it took. */
-function merge(epochs: Map<number, Decision>, decision: Decision): void {
-  const known = epochs.get(decision.epoch);
-  if (!known) {
-    epochs.set(decision.epoch, decision);
-    return;
-  }
-  const further = RANK[decision.state] > RANK[known.state] ? decision : known;
-  const timings = known.timings.steps ? known.timings : decision.timings;
-  epochs.set(decision.epoch, {
-    ...further,
-    timings,
-    isOpened: known.isOpened || decision.isOpened,
-  });
 }

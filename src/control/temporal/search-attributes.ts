@@ -1,4 +1,4 @@
-import type { Connection } from "@temporalio/client";
+import { type Connection, isGrpcServiceError } from "@temporalio/client";
 import type { NativeConnection } from "@temporalio/worker";
 import { searchAttributes } from "../../../workflows/task/messages.js";
 
@@ -22,13 +22,7 @@ export async function registerSearchAttributes(
         searchAttributes: { [name]: indexed },
       });
     } catch (error) {
-      if (grpcCodeOf(error) !== ALREADY_EXISTS) throw error;
+      if (!isGrpcServiceError(error) || Number(error.code) !== ALREADY_EXISTS) throw error;
     }
   }
-}
-
-/** Status code of a gRPC error, else null. */
-export function grpcCodeOf(error: unknown): number | null {
-  if (typeof error !== "object" || error === null || !("code" in error)) return null;
-  return typeof error.code === "number" ? error.code : null;
 }

@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   Client,
   Connection,
@@ -9,11 +10,8 @@ import {
   WorkflowUpdateFailedError,
 } from "@temporalio/client";
 import {
-  cutoverSignal,
-  cutoverUpdate,
-  finalizeSignal,
-  finalizeUpdate,
   type Order,
+  orderMessages,
   searchAttributes,
   statusQuery,
   TASK_MEMO,
@@ -40,8 +38,8 @@ import {
   type TaskRow,
   TaskUnknown,
 } from "../task-api.js";
+import { DeadlineCalls } from "./calls.js";
 import { connectionOptions } from "./connection.js";
-import { DeadlineCalls } from "./deadline-calls.js";
 import { allocateTaskId } from "./task-ids.js";
 import { memoOf, rowsOf } from "./task-rows.js";
 
@@ -74,7 +72,6 @@ export function connectTasks(options: TaskClientOptions): TaskClient {
     cutover: (taskId) => cutover(client, calls, taskId),
     stop: (taskId) => stop(client, calls, taskId),
     status: (taskId) => status(client, calls, taskId),
-    connection: () => calls.state,
     close: () => connection.close(),
   };
 }
@@ -216,7 +213,7 @@ async function find(
   for (let tries = 1; ; tries++) {
     const found = await calls.run(() => tasksOf(client, condition));
     if (found.length > 0 || tries === FIND_TRIES) return found;
-    await new Promise((wake) => setTimeout(wake, FIND_PAUSE_MS));
+    await sleep(FIND_PAUSE_MS);
   }
 }
 
@@ -240,8 +237,10 @@ async function cutover(
   const handle = client.workflow.getHandle(workflowId);
   await order(calls, {
     update: () =>
-      handle.executeUpdate<string, [Order]>(cutoverUpdate.name, { args: [{ reason: "CUTOVER" }] }),
-    signal: () => handle.signal(cutoverSignal, { reason: "CUTOVER" }),
+      handle.executeUpdate<string, [Order]>(orderMessages.cutover.update.name, {
+        args: [{ reason: "CUTOVER" }],
+      }),
+    signal: () => handle.signal(orderMessages.cutover.signal, { reason: "CUTOVER" }),
   });
   return { taskId: task.id, workflowId };
 }
@@ -261,10 +260,10 @@ async function stop(
   if (memoOf(task.execution)?.isReverse === true)
     await order(calls, {
       update: () =>
-        handle.executeUpdate<string, [Order]>(finalizeUpdate.name, {
+        handle.executeUpdate<string, [Order]>(orderMessages.finalize.update.name, {
           args: [{ reason: "STOP_TASK" }],
         }),
-      signal: () => handle.signal(finalizeSignal, { reason: "STOP_TASK" }),
+      signal: () => handle.signal(orderMessages.finalize.signal, { reason: "STOP_TASK" }),
     });
   else await calls.run(() => handle.cancel());
   return "OK";

@@ -1,7 +1,14 @@
-import { NativeConnection, Worker, type WorkerOptions } from "@temporalio/worker";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  makeTelemetryFilterString,
+  NativeConnection,
+  Runtime,
+  Worker,
+  type WorkerOptions,
+} from "@temporalio/worker";
 import type { TemporalConfig } from "../../config/model.js";
+import { type Backoff, nextDelayMs } from "../../core/backoff.js";
 import type { Log } from "../../observe/log.js";
-import type { ConnectionState } from "../task-api.js";
 import { connectionOptions } from "./connection.js";
 import { registerSearchAttributes } from "./search-attributes.js";
 
@@ -18,12 +25,10 @@ export interface WorkerSupervisorOptions {
   readonly temporal: TemporalConfig;
   readonly plans: readonly WorkerPlan[];
   readonly log: Log;
-  /** All workers poll. Called again after each reconnection. */
-  readonly onReady: () => void;
 }
 
-const FIRST_BACKOFF_MS = 500;
-const LONGEST_BACKOFF_MS = 30_000;
+/** What has polled for as long as the longest delay is a new story when it ends. */
+const BACKOFF: Backoff = { firstMs: 500, longestMs: 30_000, stableMs: 30_000 };
 /** How late a cancel reaches a beating activity: well below what people call at once. */
 const HEARTBEAT_THROTTLE_MS = 500;
 /** Activities hear of the shutdown at once and may end in good order for this long. */
@@ -43,18 +48,12 @@ const STICKY_MS = 2_000;
  */
 export class WorkerSupervisor {
   readonly #options: WorkerSupervisorOptions;
-  #state: ConnectionState = { kind: "connecting", sinceMs: Date.now() };
+  readonly #stop = new AbortController();
   #workers: readonly Worker[] = [];
-  #isStopping = false;
-  #wake: () => void = () => {};
   #done: Promise<void> = Promise.resolve();
 
   constructor(options: WorkerSupervisorOptions) {
     this.#options = options;
-  }
-
-  get state(): ConnectionState {
-    return this.#state;
   }
 
   start(): void {
@@ -63,38 +62,36 @@ export class WorkerSupervisor {
 
   /** Resolves when the running activities have ended, or were given up after the grace time. */
   async stop(): Promise<void> {
-    this.#isStopping = true;
-    this.#wake();
+    this.#stop.abort();
     shutDown(this.#workers);
     await this.#done;
   }
 
   async #keepRunning(): Promise<void> {
-    let backoffMs = FIRST_BACKOFF_MS;
-    while (!this.#isStopping) {
+    const { signal } = this.#stop;
+    let delayMs: number | null = null;
+    while (!signal.aborted) {
       const startedAtMs = performance.now();
+      let failure: string | null = null;
       try {
         await this.#runOnce();
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        // Time since the first failure, not the last one.
-        if (this.#state.kind !== "down")
-          this.#state = { kind: "down", sinceMs: Date.now(), reason };
-        this.#options.log.warn("no connection to Temporal, traffic goes on", {
-          reason,
-          address: this.#options.temporal.address,
-          retryInMs: backoffMs,
-        });
+        failure = error instanceof Error ? error.message : String(error);
       }
-      // It ran well for a while: whatever ended it is a new story.
-      if (performance.now() - startedAtMs > LONGEST_BACKOFF_MS) backoffMs = FIRST_BACKOFF_MS;
-      await this.#pause(backoffMs * (0.75 + Math.random() / 2));
-      backoffMs = Math.min(backoffMs * 2, LONGEST_BACKOFF_MS);
+      delayMs = nextDelayMs(delayMs, performance.now() - startedAtMs, BACKOFF);
+      if (failure !== null)
+        this.#options.log.warn("no connection to Temporal, traffic goes on", {
+          reason: failure,
+          address: this.#options.temporal.address,
+          retryInMs: delayMs,
+        });
+      // Not all nodes at once. Cut short by `stop`: the loop's next look says so.
+      await sleep(delayMs * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => {});
     }
   }
 
   async #runOnce(): Promise<void> {
-    const { temporal, plans, onReady, log } = this.#options;
+    const { temporal, plans, log } = this.#options;
     const connection = await NativeConnection.connect(connectionOptions(temporal));
     try {
       await registerSearchAttributes(connection, temporal.namespace);
@@ -102,10 +99,8 @@ export class WorkerSupervisor {
         plans.map((plan) => Worker.create(workerOptions(plan, connection, temporal.namespace))),
       );
       const running = this.#workers.map((worker) => worker.run());
-      this.#state = { kind: "up", sinceMs: Date.now() };
       log.info("polls Temporal", { queues: plans.map((plan) => plan.taskQueue).join(", ") });
-      onReady();
-      if (this.#isStopping) shutDown(this.#workers);
+      if (this.#stop.signal.aborted) shutDown(this.#workers);
       try {
         await Promise.race(running);
       } finally {
@@ -118,17 +113,6 @@ export class WorkerSupervisor {
       // An unclosed connection keeps the process alive.
       await connection.close();
     }
-  }
-
-  async #pause(ms: number): Promise<void> {
-    if (this.#isStopping) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
   }
 }
 
@@ -158,4 +142,42 @@ function workerOptions(
 
 function shutDown(workers: readonly Worker[]): void {
   for (const worker of workers) if (worker.getState() === "RUNNING") worker.shutdown();
+}
+
+/**
+ * Once per process, before anything else of the worker package. Without it the runtime would take over
+ * SIGINT, SIGTERM, SIGQUIT and SIGUSR2, and write logs of its own.
+ */
+export function installTemporalRuntime(log: Log): void {
+  const write =
+    (level: "debug" | "info" | "warn" | "error") =>
+    (message: string, fields?: object): void => {
+      log[level](message.toLowerCase(), flat(fields));
+    };
+  Runtime.install({
+    shutdownSignals: [],
+    telemetryOptions: {
+      logging: { forward: {}, filter: makeTelemetryFilterString({ core: "WARN", other: "ERROR" }) },
+    },
+    logger: {
+      trace: () => {},
+      debug: write("debug"),
+      // The SDK's information is about its own states; ours says what matters of them.
+      info: write("debug"),
+      warn: write("warn"),
+      error: write("error"),
+      log: () => {},
+    },
+  });
+}
+
+/** Scalars only: nested objects may carry inputs. */
+function flat(fields: object | undefined): Readonly<Record<string, string | number | boolean>> {
+  const entries = Object.entries(fields ?? {}).flatMap(([name, value]: [string, unknown]) => {
+    if (value instanceof Error) return [[name, value.message] as const];
+    if (typeof value === "string" || typeof value === "number" || typeof value === "boolean")
+      return [[name, value] as const];
+    return [];
+  });
+  return Object.fromEntries(entries);
 }

@@ -8,8 +8,8 @@ import {
   type TaskRow,
   TaskUnknown,
 } from "../../control/task-api.js";
+import { connectTasks } from "../../control/temporal/task-client.js";
 import { createLog } from "../../observe/log.js";
-import { connectPromptTasks } from "./prompt-tasks.js";
 
 export interface MigrationNames {
   readonly from: string;
@@ -23,7 +23,7 @@ export async function withTasks<T>(
   use: (tasks: TaskClient, config: Config) => Promise<T>,
 ): Promise<T> {
   const config = readConfig(paths);
-  const tasks = connectPromptTasks({
+  const tasks = connectTasks({
     temporal: config.sluice.temporal,
     timeoutMs: config.sluice.adminApiTimeoutMs,
     log: createLog({ process: "cli" }, "error"),

@@ -1,12 +1,21 @@
-import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
+import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { MaintenanceFlag } from "../../admin/host.js";
 import type { DataPlaneGroup } from "../../control/node/data-plane-group.js";
+import type { Backoff } from "../../core/backoff.js";
 import type { Log } from "../../observe/log.js";
-import type { AdminRow, FromDataPlane, ToDataPlane } from "../../proxy/channel.js";
+import type {
+  AdminRow,
+  DataPlaneCalls,
+  FromDataPlane,
+  MainCalls,
+  ShowWhat,
+  ToDataPlane,
+} from "../../proxy/channel.js";
+import { type CallMessage, type Calls, openCalls } from "./calls.js";
+import { type ProcessEnd, RestartingProcess, send } from "./restarting.js";
 import { StandingOrders } from "./standing-orders.js";
 
 /** Goes with a client's socket. */
@@ -15,19 +24,17 @@ export interface SocketMessage {
 }
 
 interface Plane {
+  /** Never used again: whatever a plane said is not taken for the word of the one that replaces it. */
   readonly number: number;
   readonly process: ChildProcess;
-  readonly startedAtMs: number;
+  readonly calls: Calls<DataPlaneCalls>;
   isReady: boolean;
 }
 
 type Listener = Parameters<DataPlaneGroup["subscribe"]>[0];
 
 const ENTRY = fileURLToPath(new URL("../data-plane-process.js", import.meta.url));
-/** A data plane that lived this long failed by accident, not at its start. */
-const STABLE_MS = 10_000;
-const MIN_RESTART_DELAY_MS = 50;
-const MAX_RESTART_DELAY_MS = 5_000;
+const BACKOFF: Backoff = { firstMs: 50, longestMs: 5_000, stableMs: 10_000 };
 /** Clients that wait while no data plane is up; past it new ones are closed, as a full backlog would. */
 const MAX_PENDING_SOCKETS = 1_024;
 const SHOW_TIMEOUT_MS = 2_000;
@@ -42,21 +49,29 @@ const LAST_WORDS_MS = 500;
  * connect and leave, two runs each, 2026-11-22).
  */
 export class DataPlaneProcesses implements DataPlaneGroup {
-  readonly #count: number;
   readonly #log: Log;
+  readonly #admin: MainCalls["admin"];
+  readonly #processes: readonly RestartingProcess[];
   readonly #planes = new Map<number, Plane>();
   readonly #listeners = new Set<Listener>();
   readonly #orders = new StandingOrders();
   readonly #pending: Socket[] = [];
+  /** Until all have come up for the first time. */
+  #starting: { readonly resolve: () => void; readonly reject: (error: Error) => void } | null =
+    null;
   #nextPlane = 0;
-  #nextShow = 0;
   #turn = 0;
-  #restartDelayMs = MIN_RESTART_DELAY_MS;
   #isStopping = false;
 
-  constructor(options: { readonly count: number; readonly log: Log }) {
-    this.#count = options.count;
+  constructor(options: {
+    readonly count: number;
+    readonly log: Log;
+    /** Runs a statement of a client of the admin database. */
+    readonly admin: MainCalls["admin"];
+  }) {
     this.#log = options.log;
+    this.#admin = options.admin;
+    this.#processes = Array.from({ length: options.count }, () => this.#dataPlane());
   }
 
   get planes(): readonly number[] {
@@ -68,33 +83,24 @@ export class DataPlaneProcesses implements DataPlaneGroup {
     return this.#orders.maintenanceFlags;
   }
 
-  /** Forks all of them; resolves when each can take clients. */
+  /** Starts all of them; resolves when each can take clients. */
   async start(): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      const unsubscribe = this.subscribe({
-        message: () => {
-          const ready = [...this.#planes.values()].filter((plane) => plane.isReady).length;
-          if (ready < this.#count) return;
-          unsubscribe();
-          resolve();
-        },
-        left: (plane) => {
-          unsubscribe();
-          reject(new Error(`data plane ${plane} ended at its start`));
-        },
-      });
-      for (let index = 0; index < this.#count; index += 1) this.#fork();
+    const started = new Promise<void>((resolve, reject) => {
+      this.#starting = { resolve, reject };
     });
+    for (const each of this.#processes) each.start();
+    await started;
+    this.#starting = null;
   }
 
   broadcast(message: ToDataPlane): void {
     this.#orders.note(message);
-    for (const plane of this.#planes.values()) this.#send(plane, message);
+    for (const plane of this.#planes.values()) send(plane.process, message);
   }
 
   sendTo(number: number, message: ToDataPlane): void {
     const plane = this.#planes.get(number);
-    if (plane) this.#send(plane, message);
+    if (plane) send(plane.process, message);
   }
 
   subscribe(listener: Listener): () => void {
@@ -108,39 +114,24 @@ export class DataPlaneProcesses implements DataPlaneGroup {
     const ready = [...this.#planes.values()].filter((plane) => plane.isReady);
     this.#turn += 1;
     const plane = ready[this.#turn % Math.max(1, ready.length)];
-    if (plane) this.#hand(plane, socket);
+    if (plane) hand(plane, socket);
     else if (this.#isStopping || this.#pending.length >= MAX_PENDING_SOCKETS) socket.destroy();
     else this.#pending.push(socket);
   }
 
   /** Rows of all data planes; one that does not answer in time, or ends, has none. */
-  async gather(what: Extract<ToDataPlane, { kind: "show" }>["what"]): Promise<readonly AdminRow[]> {
-    const waiting = new Set(this.planes);
-    const rows: AdminRow[] = [];
-    if (waiting.size === 0) return rows;
-    this.#nextShow += 1;
-    const id = this.#nextShow;
-    return await new Promise((resolve) => {
-      const finish = () => {
-        clearTimeout(timer);
-        unsubscribe();
-        resolve(rows);
-      };
-      const settle = (plane: number) => {
-        waiting.delete(plane);
-        if (waiting.size === 0) finish();
-      };
-      const timer = setTimeout(finish, SHOW_TIMEOUT_MS);
-      const unsubscribe = this.subscribe({
-        message: (plane, message) => {
-          if (message.kind !== "shown" || message.id !== id) return;
-          rows.push(...message.rows);
-          settle(plane);
-        },
-        left: settle,
+  async gather(what: ShowWhat): Promise<readonly AdminRow[]> {
+    const late = new AbortController();
+    try {
+      const rows = [...this.#planes.values()].map(async ({ calls }) => {
+        const none = sleep<readonly AdminRow[]>(SHOW_TIMEOUT_MS, [], { signal: late.signal });
+        // Rejected only where the data plane has ended: its clients are gone with it.
+        return await Promise.race([calls.ask.show(what), none]).catch(() => []);
       });
-      for (const plane of waiting) this.sendTo(plane, { kind: "show", id, what });
-    });
+      return (await Promise.all(rows)).flat();
+    } finally {
+      late.abort();
+    }
   }
 
   /**
@@ -149,22 +140,11 @@ export class DataPlaneProcesses implements DataPlaneGroup {
    */
   async drain(timeoutMs: number): Promise<void> {
     this.#isStopping = true;
+    for (const each of this.#processes) void each.ended();
     for (const socket of this.#pending.splice(0)) socket.destroy();
-    const waiting = new Set(this.planes);
-    const drained = new Promise<void>((resolve) => {
-      const settle = (plane: number) => {
-        waiting.delete(plane);
-        if (waiting.size === 0) resolve();
-      };
-      this.subscribe({
-        message: (plane, message) => {
-          if (message.kind === "drained") settle(plane);
-        },
-        left: settle,
-      });
-      if (waiting.size === 0) resolve();
-    });
-    this.broadcast({ kind: "shutdown", timeoutMs });
+    const drained = Promise.allSettled(
+      [...this.#planes.values()].map(({ calls }) => calls.ask.shutDown(timeoutMs)),
+    );
     // The data planes end their clients at the time; the grace is for their last words.
     await Promise.race([drained, sleep(timeoutMs + LAST_WORDS_MS, undefined, { ref: false })]);
   }
@@ -172,70 +152,69 @@ export class DataPlaneProcesses implements DataPlaneGroup {
   /** Ends all processes now, clients or not; resolves when they are gone. */
   async kill(): Promise<void> {
     this.#isStopping = true;
-    const processes = [...this.#planes.values()].map((plane) => plane.process);
-    const gone = Promise.all(processes.map((child) => once(child, "exit")));
-    for (const child of processes) child.kill("SIGKILL");
-    await gone;
+    for (const each of this.#processes) each.kill();
+    await Promise.all(this.#processes.map((each) => each.ended()));
   }
 
-  #fork(): void {
-    const number = this.#nextPlane;
-    this.#nextPlane += 1;
-    const child = fork(ENTRY, [String(number)], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
-    const plane: Plane = {
-      number,
-      process: child,
-      startedAtMs: performance.now(),
-      isReady: false,
-    };
-    this.#planes.set(number, plane);
-    child.on("message", (message) => this.#receive(plane, message as FromDataPlane));
-    // Failing to send to a process that is ending is its end's business, told by "exit".
-    child.on("error", (error) =>
-      this.#log.warn("data plane cannot be reached", { plane: number, error: error.message }),
+  #dataPlane(): RestartingProcess {
+    return new RestartingProcess({
+      entry: ENTRY,
+      backoff: BACKOFF,
+      argument: () => String(this.#nextPlane),
+      onStart: (child) => this.#join(child),
+      onEnd: (end) => this.#left(end),
+    });
+  }
+
+  #join(child: ChildProcess): void {
+    const calls = openCalls<DataPlaneCalls, MainCalls>({ admin: this.#admin }, (message) =>
+      send(child, message),
     );
-    child.once("exit", (code, signal) => this.#left(plane, signal ?? String(code)));
-    for (const order of this.#orders.inForce) this.#send(plane, order);
+    const plane: Plane = { number: this.#nextPlane, process: child, calls, isReady: false };
+    this.#nextPlane += 1;
+    this.#planes.set(plane.number, plane);
+    child.on("message", (message) => {
+      const said = message as FromDataPlane | CallMessage;
+      if (said.kind === "call") calls.take(said);
+      else this.#receive(plane, said);
+    });
+    for (const order of this.#orders.inForce) send(child, order);
+  }
+
+  #ready(plane: Plane): void {
+    plane.isReady = true;
+    for (const socket of this.#pending.splice(0)) hand(plane, socket);
+    const ready = [...this.#planes.values()].filter((one) => one.isReady);
+    if (ready.length >= this.#processes.length) this.#starting?.resolve();
   }
 
   #receive(plane: Plane, message: FromDataPlane): void {
-    if (message.kind === "listening" && !plane.isReady) {
-      plane.isReady = true;
-      for (const socket of this.#pending.splice(0)) this.#hand(plane, socket);
-    }
+    if (message.kind === "ready") this.#ready(plane);
     if (message.kind === "cancelRequest")
-      for (const other of this.#planes.values()) if (other !== plane) this.#send(other, message);
+      for (const other of this.#planes.values()) if (other !== plane) send(other.process, message);
     for (const listener of [...this.#listeners]) listener.message(plane.number, message);
   }
 
-  #left(plane: Plane, reason: string): void {
-    this.#planes.delete(plane.number);
-    for (const listener of [...this.#listeners]) listener.left(plane.number);
-    if (this.#isStopping) return;
-    const wasStable = performance.now() - plane.startedAtMs > STABLE_MS;
-    this.#restartDelayMs = wasStable
-      ? MIN_RESTART_DELAY_MS
-      : Math.min(MAX_RESTART_DELAY_MS, this.#restartDelayMs * 2);
-    const delayMs = this.#restartDelayMs;
+  #left({ child, reason, restartInMs }: ProcessEnd): void {
+    const plane = [...this.#planes.values()].find((one) => one.process === child);
+    if (!plane) return;
+    const { number } = plane;
+    this.#planes.delete(number);
+    plane.calls.close();
+    this.#starting?.reject(new Error(`data plane ${number} ended at its start`));
+    for (const listener of [...this.#listeners]) listener.left(number);
+    if (restartInMs === null) return;
     this.#log.error("data plane ended, its clients are disconnected", {
-      plane: plane.number,
+      plane: number,
       reason,
-      restartInMs: delayMs,
-    });
-    setTimeout(() => {
-      if (!this.#isStopping) this.#fork();
-    }, delayMs);
-  }
-
-  #hand(plane: Plane, socket: Socket): void {
-    const message: SocketMessage = { kind: "socket" };
-    plane.process.send(message, socket, { keepOpen: false }, (error) => {
-      if (error) socket.destroy();
+      restartInMs,
     });
   }
+}
 
-  #send(plane: Plane, message: ToDataPlane): void {
-    // Without a callback a failed send would be an "error" event; the exit tells the same.
-    if (plane.process.connected) plane.process.send(message, () => {});
-  }
+function hand({ process }: Plane, socket: Socket): void {
+  const message: SocketMessage = { kind: "socket" };
+  process.send(message, socket, { keepOpen: false }, (error) => {
+    if (error) socket.destroy();
+  });
 }

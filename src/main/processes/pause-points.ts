@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Environment } from "../../config/environment.js";
 
 const LOOK_MS = 10;
@@ -18,6 +19,6 @@ export function announcer(environment: Environment): (step: string) => Promise<v
     const pause = join(folder, "pause", step);
     if (!existsSync(pause)) return;
     writeFileSync(join(folder, "at", step), String(process.pid));
-    while (existsSync(pause)) await new Promise((wake) => setTimeout(wake, LOOK_MS));
+    while (existsSync(pause)) await sleep(LOOK_MS);
   };
 }

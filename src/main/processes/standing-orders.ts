@@ -1,5 +1,6 @@
 import type { MaintenanceFlag } from "../../admin/host.js";
 import type { ToDataPlane } from "../../proxy/channel.js";
+import { MaintenanceFlags } from "../../proxy/hold/maintenance.js";
 
 /**
  * What a data plane that starts now must be told before its first client: the last topology, and every
@@ -8,7 +9,7 @@ import type { ToDataPlane } from "../../proxy/channel.js";
  */
 export class StandingOrders {
   #topology: ToDataPlane | null = null;
-  readonly #maintenance = new Map<string, Extract<ToDataPlane, { kind: "maintenance" }>>();
+  readonly #maintenance = new MaintenanceFlags();
   readonly #pauses = new Map<string, Extract<ToDataPlane, { kind: "pause" }>>();
   readonly #holds = new Map<string, Extract<ToDataPlane, { kind: "hold" }>>();
 
@@ -24,9 +25,7 @@ export class StandingOrders {
         this.#holds.delete(message.token);
         return;
       case "maintenance":
-        // OFF without a database ends the general flag and those of single databases.
-        if (!message.isOn && message.database === null) this.#maintenance.clear();
-        else keep(this.#maintenance, JSON.stringify(message.database), message, message.isOn);
+        this.#maintenance.set(message.isOn, message.database);
         return;
       case "pause":
         if (!message.isPaused && message.database === null) this.#pauses.clear();
@@ -36,7 +35,7 @@ export class StandingOrders {
         }
         return;
       default:
-        // Done when it is said: warm, refreshed, reconnect, show, results.
+        // Done when it is said: warm, refreshed, reconnect, cancelRequest.
         return;
     }
   }
@@ -45,7 +44,9 @@ export class StandingOrders {
   get inForce(): readonly ToDataPlane[] {
     return [
       ...(this.#topology === null ? [] : [this.#topology]),
-      ...this.#maintenance.values(),
+      ...[...this.#maintenance.up].map(
+        (database): ToDataPlane => ({ kind: "maintenance", isOn: true, database }),
+      ),
       ...this.#pauses.values(),
       ...this.#holds.values(),
     ];
@@ -54,8 +55,8 @@ export class StandingOrders {
   get maintenanceFlags(): readonly MaintenanceFlag[] {
     const held = [...this.#holds.values()].flatMap((hold) => hold.databases);
     return [
-      ...[...this.#maintenance.values()].map(
-        ({ database }): MaintenanceFlag => ({ database, owner: "operator" }),
+      ...[...this.#maintenance.up].map(
+        (database): MaintenanceFlag => ({ database, owner: "operator" }),
       ),
       ...held.map((database): MaintenanceFlag => ({ database, owner: "cutover" })),
     ];

@@ -1,85 +1,70 @@
 import type { ActivityDeps } from "../../../activities/context.js";
 import { logLevel } from "../../config/environment.js";
 import type { Config } from "../../config/model.js";
-import { clusterOf, enginePolicyOf } from "../../control/cluster-directory.js";
-import { installTemporalRuntime } from "../../control/temporal/runtime.js";
-import { type WorkerPlan, WorkerSupervisor } from "../../control/temporal/worker-supervisor.js";
-import { createLog, type Log } from "../../observe/log.js";
+import { clusterOf } from "../../control/cluster-directory.js";
+import { enginePolicyOf } from "../../control/policy.js";
+import {
+  installTemporalRuntime,
+  type WorkerPlan,
+  WorkerSupervisor,
+} from "../../control/temporal/worker-supervisor.js";
+import { createLog } from "../../observe/log.js";
+import { CHILD_NUMBER, joinParent, type Parent } from "./child.js";
 import { announcer } from "./pause-points.js";
-import type { FromWorker, NodeIdentity, ToWorker } from "./worker-channel.js";
+import type { NodeCalls, NodeIdentity, ToWorker } from "./worker-channel.js";
 
 /** What a control or mover process knows: the latest configuration, and who its node is. */
 export interface WorkerHost {
   /** Asked anew at every use: a switch or a reload changes it. */
   readonly config: () => Config;
   readonly node: NodeIdentity;
-  readonly log: Log;
   readonly deps: ActivityDeps;
-  send(message: FromWorker): void;
-  /** Hears every message but "config" and "shutdown". */
-  onMessage(listener: (message: ToWorker) => void): void;
+  /** The main process. */
+  readonly ask: Parent<NodeCalls>["ask"];
 }
 
 /**
- * The frame of a worker process. It lives and dies with its parent: the end of the channel ends it at once,
- * signals of a terminal do not; "shutdown" ends it in good order.
+ * Runs a worker process until its parent asks it to shut down, or is gone.
  * @param plansOf made once, from the first configuration
  */
 export function runWorkerProcess(
   role: "control" | "mover",
   plansOf: (host: WorkerHost) => readonly WorkerPlan[],
 ): void {
-  const number = Number(process.argv[2] ?? 0);
-  const log = createLog({ process: role, number }, logLevel(process.env));
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
-  process.once("disconnect", () => process.exit(0));
-  // The parent may have been killed while our modules were loading: the event was then before the listener.
-  if (!process.connected) process.exit(0);
-  installTemporalRuntime(log);
-
-  const listeners: ((message: ToWorker) => void)[] = [];
+  const log = createLog({ process: role, number: CHILD_NUMBER }, logLevel(process.env));
   let config: Config | null = null;
   let supervisor: WorkerSupervisor | null = null;
-  const begin = (first: Config, node: NodeIdentity) => {
+  const begin = (first: Config, node: NodeIdentity): WorkerSupervisor => {
     const current = () => config ?? first;
-    const host: WorkerHost = {
+    const plans = plansOf({
       config: current,
       node,
-      log,
       deps: {
         cluster: (name) => clusterOf(current(), name),
         policy: () => enginePolicyOf(current()),
         log,
         announce: announcer(process.env),
         // Of this process, not of the node: lanes tell a process from the one before it by this (R16).
-        incarnation: `${node.incarnation}/${role}${number}/${process.pid}`,
+        incarnation: `${node.incarnation}/${role}${CHILD_NUMBER}/${process.pid}`,
       },
-      send,
-      onMessage: (listener) => listeners.push(listener),
-    };
-    supervisor = new WorkerSupervisor({
-      temporal: first.sluice.temporal,
-      plans: plansOf(host),
-      log,
-      onReady: () => send({ kind: "ready" }),
+      ask: parent.ask,
     });
-    supervisor.start();
+    const begun = new WorkerSupervisor({ temporal: first.sluice.temporal, plans, log });
+    begun.start();
+    return begun;
   };
-  process.on("message", (message: ToWorker) => {
+  const parent = joinParent<NodeCalls, object, ToWorker>({}, (message) => {
     if (message.kind === "config") {
       config = message.config;
-      if (supervisor === null) begin(message.config, message.node);
-    } else if (message.kind === "shutdown") void shutDown(supervisor);
-    else for (const listener of listeners) listener(message);
+      log.setLevel(logLevel(process.env, config.general.logLevel));
+      supervisor ??= begin(message.config, message.node);
+    } else void shutDown(supervisor);
   });
+  installTemporalRuntime(log);
 }
 
 /** The parent kills us when it takes too long. */
 async function shutDown(supervisor: WorkerSupervisor | null): Promise<void> {
   await supervisor?.stop();
   process.exit(0);
-}
-
-function send(message: FromWorker): void {
-  if (process.connected) process.send?.(message, () => {});
 }

@@ -1,3 +1,4 @@
+import { SQLSTATE } from "../../core/sqlstate.js";
 import {
   BIND_COMPLETE,
   CLOSE_COMPLETE,
@@ -22,8 +23,7 @@ import {
   FRONTEND,
 } from "../../wire/frontend.js";
 import { MessageWriter } from "../../wire/message-writer.js";
-import type { AdminResult, AdminType, AdminValue } from "../channel.js";
-import type { AdminQueries } from "./admin-queries.js";
+import type { AdminResult, AdminType, AdminValue, MainCalls } from "../channel.js";
 import type { ClientConnection, ClientReceiver } from "./client-connection.js";
 
 const TYPES: Readonly<Record<AdminType, { readonly id: number; readonly size: number }>> = {
@@ -50,7 +50,7 @@ export class AdminSession implements ClientReceiver {
   ]);
   readonly #client: ClientConnection;
   readonly #user: string;
-  readonly #queries: AdminQueries;
+  readonly #run: MainCalls["admin"];
   readonly #queue: { readonly type: number; readonly frame: Buffer }[] = [];
   readonly #statements = new Map<string, string>();
   readonly #portals = new Map<string, { readonly sql: string; result: AdminResult | null }>();
@@ -58,10 +58,10 @@ export class AdminSession implements ClientReceiver {
   #isSkipping = false;
   #isClosed = false;
 
-  constructor(client: ClientConnection, user: string, queries: AdminQueries) {
+  constructor(client: ClientConnection, user: string, run: MainCalls["admin"]) {
     this.#client = client;
     this.#user = user;
-    this.#queries = queries;
+    this.#run = run;
   }
 
   read(framer: Framer): void {
@@ -120,7 +120,7 @@ export class AdminSession implements ClientReceiver {
       this.#client.write(Buffer.concat([EMPTY_QUERY, READY.I]));
       return;
     }
-    const result = await this.#queries.run(this.#user, sql);
+    const result = await this.#run(this.#user, sql);
     this.#client.write(Buffer.concat([...encodeResult(result, true), READY.I]));
   }
 
@@ -166,7 +166,7 @@ export class AdminSession implements ClientReceiver {
     }
     const portal = this.#portals.get(name);
     if (!portal) throw new ProtocolViolation(`no portal "${name}"`);
-    portal.result ??= await this.#queries.run(this.#user, portal.sql);
+    portal.result ??= await this.#run(this.#user, portal.sql);
     const { result } = portal;
     this.#client.write(
       result.kind === "rows" ? encodeRowDescription(result.columns.map(describe)) : NO_DATA,
@@ -176,7 +176,7 @@ export class AdminSession implements ClientReceiver {
   async #execute(name: string): Promise<void> {
     const portal = this.#portals.get(name);
     if (!portal) throw new ProtocolViolation(`no portal "${name}"`);
-    const result = portal.result ?? (await this.#queries.run(this.#user, portal.sql));
+    const result = portal.result ?? (await this.#run(this.#user, portal.sql));
     portal.result = null;
     this.#client.write(Buffer.concat(encodeResult(result, false)));
     if (result.kind === "error") this.#isSkipping = true;
@@ -185,7 +185,9 @@ export class AdminSession implements ClientReceiver {
 
 function encodeResult(result: AdminResult, withDescription: boolean): Buffer[] {
   if (result.kind === "error") return [encodeError(result)];
-  const out = (result.notices ?? []).map((message) => encodeNotice({ sqlState: "00000", message }));
+  const out = (result.notices ?? []).map((message) =>
+    encodeNotice({ sqlState: SQLSTATE.successfulCompletion, message }),
+  );
   if (result.kind === "rows") {
     if (withDescription) out.push(encodeRowDescription(result.columns.map(describe)));
     for (const row of result.rows) out.push(encodeDataRow(row.map(encodeValue)));

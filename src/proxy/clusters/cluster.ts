@@ -175,7 +175,8 @@ export class Cluster {
     const server = this.database.servers.find(
       (each) => each.shard === shard && each.role === "primary",
     );
-    if (!server)
+    const login = user.logins.get(shard);
+    if (!server || !login)
       throw new ServerUnreachable(`shard ${shard} of "${this.database.name}"`, {
         detail: "It has no primary in the configuration.",
       });
@@ -183,8 +184,7 @@ export class Cluster {
       host: server.host,
       port: server.port,
       database: server.database,
-      user: user.serverUser,
-      password: user.serverPassword,
+      ...login,
     };
   }
 }

@@ -1,3 +1,4 @@
+import { serverCredentials } from "../../config/credentials.js";
 import type { Config, DatabaseConfig, UserConfig } from "../../config/model.js";
 import type { Database, DatabaseUser, ShardId, Topology } from "../../topology/topology.js";
 
@@ -37,7 +38,6 @@ function databaseOf(config: Config, name: string, epoch: number): Database {
   };
 }
 
-/** Credentials towards servers: the database's own, else the user's `server_...`, else what clients prove. */
 function userOf(
   config: Config,
   entries: readonly DatabaseConfig[],
@@ -47,8 +47,11 @@ function userOf(
   return {
     name: user.name,
     password: user.password,
-    serverUser: entry?.user ?? user.serverUser ?? user.name,
-    serverPassword: entry?.password ?? user.serverPassword ?? user.password,
+    logins: new Map(
+      entries
+        .filter((one) => one.role !== "replica")
+        .map((one) => [one.shard as ShardId, serverCredentials(one, user)]),
+    ),
     poolSize: user.poolSize ?? entry?.poolSize ?? config.general.defaultPoolSize,
     poolerMode: user.poolerMode ?? entry?.poolerMode ?? config.general.poolerMode,
     schemaAdmin: user.schemaAdmin,

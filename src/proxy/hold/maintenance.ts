@@ -1,20 +1,34 @@
 /**
- * The operator's MAINTENANCE flags: a general one and one per database. A database is in maintenance while
- * either is up, so taking one down leaves the other in force. Taking the general one down takes down all.
+ * The operator's MAINTENANCE flags: a general one (null) and one per database. Taking the general one down
+ * takes down all.
+ */
+export class MaintenanceFlags {
+  readonly #up = new Set<string | null>();
+
+  /** @param database null: the general flag */
+  set(isOn: boolean, database: string | null): void {
+    if (isOn) this.#up.add(database);
+    else if (database === null) this.#up.clear();
+    else this.#up.delete(database);
+  }
+
+  get up(): ReadonlySet<string | null> {
+    return this.#up;
+  }
+}
+
+/**
+ * The databases that are held for maintenance: while either flag of theirs is up, so that taking one down
+ * leaves the other in force.
  */
 export class Maintenance {
-  #isGeneral = false;
-  readonly #databases = new Set<string>();
+  readonly #flags = new MaintenanceFlags();
   /** As `reconcile` left them. */
   #held: ReadonlySet<string> = new Set();
 
   /** @param database null: the general flag */
   set(isOn: boolean, database: string | null): void {
-    if (database === null) {
-      this.#isGeneral = isOn;
-      if (!isOn) this.#databases.clear();
-    } else if (isOn) this.#databases.add(database);
-    else this.#databases.delete(database);
+    this.#flags.set(isOn, database);
   }
 
   /**
@@ -27,7 +41,9 @@ export class Maintenance {
     readonly release: readonly string[];
   } {
     const before = this.#held;
-    this.#held = new Set([...this.#databases, ...(this.#isGeneral ? names : [])]);
+    const { up } = this.#flags;
+    const own = [...up].filter((name) => name !== null);
+    this.#held = new Set([...own, ...(up.has(null) ? names : [])]);
     return {
       hold: [...this.#held].filter((name) => !before.has(name)),
       release: [...before].filter((name) => !this.#held.has(name)),

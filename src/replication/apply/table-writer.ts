@@ -1,11 +1,10 @@
 import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
 import { LaneRowExists, LaneRowMissing } from "../errors.js";
 import { appendTuple, TextArray } from "../text-array.js";
 import { columnText, type Tuple, unchangedMask } from "../tuple.js";
 import { type AppliedTable, describeTable } from "./applied-table.js";
 import { deleteSql, insertSql, updateSql } from "./table-sql.js";
-
-const UNIQUE_VIOLATION = "23505";
 
 export interface Update {
   readonly match: Tuple;
@@ -167,7 +166,7 @@ export class TableWriter {
   }
 
   #asRowExists(error: unknown, operation: string): unknown {
-    if (sqlStateOf(error) !== UNIQUE_VIOLATION) return error;
+    if (sqlStateOf(error) !== SQLSTATE.uniqueViolation) return error;
     const detail = error instanceof Error && "detail" in error ? String(error.detail) : "";
     return new LaneRowExists(
       `${operation} in ${describeTable(this.#table)} meets an existing row`,

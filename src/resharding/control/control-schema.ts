@@ -1,12 +1,10 @@
 import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 
-const INVALID_SCHEMA_NAME = "3F000";
-
 /** This server has never seen a migration. */
 export function isMissingControlSchema(error: unknown): boolean {
   const state = sqlStateOf(error);
-  return state === SQLSTATE.undefinedTable || state === INVALID_SCHEMA_NAME;
+  return state === SQLSTATE.undefinedTable || state === SQLSTATE.invalidSchemaName;
 }
 
 /**

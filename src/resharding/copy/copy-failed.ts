@@ -1,6 +1,7 @@
 import { sqlStateOf } from "../../backend/sql-client.js";
 import { type ErrorFields, type Recovery, SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { isTransientState } from "../../core/transient.js";
 
 /** A range could not be copied. Nothing of it is counted as done; a repeat begins with deleting it. */
 export class CopyFailed extends SluiceError {
@@ -25,16 +26,12 @@ export class SnapshotOnStandby extends SluiceError {
   }
 }
 
-/** Classes of SQLSTATE where time alone helps: connection, rollback, resources, lock, shutdown. */
-const TRANSIENT = ["08", "40", "53", "57"] as const;
-
 /** PostgreSQL's error as one of ours, with the table's name; anything that is ours already stays. */
 export function toCopyFailed(error: unknown, what: string): unknown {
   if (error instanceof SluiceError) return error;
   if (!(error instanceof Error)) return error;
   const state = sqlStateOf(error);
-  const isTransient =
-    state === null || state === "55P03" || TRANSIENT.some((prefix) => state.startsWith(prefix));
+  const isTransient = state === null || isTransientState(state);
   return new CopyFailed(`copy of ${what} failed: ${error.message}`, {
     recovery: isTransient ? "retry" : "operator",
     cause: error,
@@ -45,9 +42,9 @@ export function toCopyFailed(error: unknown, what: string): unknown {
 function hintOf(state: string | null): string {
   if (state === SQLSTATE.insufficientPrivilege)
     return "A right is missing, or row security would hide rows: the schema admin needs SELECT and BYPASSRLS where rows are read, INSERT and session_replication_role where they are written.";
-  if (state === "23505")
+  if (state === SQLSTATE.uniqueViolation)
     return "The destination holds rows that this copy did not write: is it empty but for ours?";
-  if (state === SQLSTATE.protocolViolation || state === "22P03")
+  if (state === SQLSTATE.protocolViolation || state === SQLSTATE.invalidBinaryRepresentation)
     return 'Column types differ: resharding_copy_format = "text" converts where binary cannot.';
   return "The range is copied again from its beginning at the next attempt.";
 }

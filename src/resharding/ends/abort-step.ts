@@ -1,6 +1,7 @@
 import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
 import { NotReady } from "../../core/errors.js";
 import { quoteQualified } from "../../core/identifier.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
 import { isMissingControlSchema } from "../control/control-schema.js";
 import {
@@ -113,8 +114,8 @@ async function emptyTables(client: SqlClient, tables: readonly string[]): Promis
   try {
     await client.query(`TRUNCATE ${tables.join(", ")}`);
   } catch (error) {
-    // feature_not_supported: referenced in a foreign key from outside.
-    if (sqlStateOf(error) !== "0A000") throw error;
+    // Referenced in a foreign key from outside.
+    if (sqlStateOf(error) !== SQLSTATE.featureNotSupported) throw error;
     for (const table of tables) await client.query(`DELETE FROM ${table}`);
   }
   await client.query("RESET session_replication_role");

@@ -74,7 +74,7 @@ async function beginOnShard(sides: SideSessions, input: BeginInput): Promise<voi
       [ref.id, spec.tables.map((table) => table.schema), spec.tables.map((table) => table.name)],
     );
   } catch (cause) {
-    if (sqlStateOf(cause) !== "23505") throw cause;
+    if (sqlStateOf(cause) !== SQLSTATE.uniqueViolation) throw cause;
     await client.query("ROLLBACK");
     throw new MigrationExists(`${input.side} shard ${input.shard}`, { cause });
   }

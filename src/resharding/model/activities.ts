@@ -6,8 +6,7 @@ import type {
   Side,
   StreamNumber,
 } from "./migration.js";
-
-import type { TaskPolicy } from "./tasks.js";
+import type { TaskPolicy } from "./policy.js";
 
 /**
  * Signatures of all activities, shared by workflows (as types) and their implementations. Everything is
@@ -220,8 +219,9 @@ export interface CopyRangeResult {
   readonly byteCount: number;
 }
 
+/** A stream ends by cancel alone; one that ended with its worker is begun again. */
 export interface StreamEnd {
-  readonly outcome: "cancelled" | "drained";
+  readonly outcome: "cancelled";
 }
 
 export interface VerifyResult {

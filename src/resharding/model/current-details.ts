@@ -1,6 +1,7 @@
 import type { StepTimings } from "./activities.js";
-import { OPERATOR_STEPS } from "./steps.js";
-import type { TaskStatus } from "./tasks.js";
+import { type OrderName, offeredOrders } from "./orders.js";
+import { ALL_STEPS, OPERATOR_STEPS, type StepName, statusOf } from "./steps.js";
+import type { Parked, TaskStatus } from "./tasks.js";
 
 /**
  * The markdown that the Temporal UI shows as "current details": phase, what is in the way, and the lines to
@@ -32,9 +33,21 @@ export function currentDetails(state: TaskStatus, workflowId: string, nowMs: num
   return ["| | |", "| --- | --- |", ...table, "", ...lines].join("\n");
 }
 
-function ordersFor(state: TaskStatus): readonly string[] {
-  const orders = state.isReverse ? ["rollback", "finalize"] : ["cutover", "abort"];
-  return state.parked === null ? orders : [...orders, "retryStep"];
+/** The same for an attempt at a switch: what it does, or what it repeats and why. */
+export function attemptDetails(attempt: {
+  readonly step: StepName;
+  readonly isReverse: boolean;
+  readonly parked: Parked | null;
+}): string {
+  const { step, parked } = attempt;
+  const declared = ALL_STEPS[step];
+  const doing = `${statusOf(declared, attempt) ?? step}: ${declared.text}`;
+  if (parked === null) return doing;
+  return `${doing}; it failed and is repeated: ${parked.code} ${parked.message} ${parked.hint}`.trim();
+}
+
+function ordersFor({ isReverse, parked }: TaskStatus): readonly OrderName[] {
+  return offeredOrders(isReverse ? "reverse" : "forward", { isParked: parked !== null });
 }
 
 function lastSwitchInWords(last: NonNullable<TaskStatus["lastSwitch"]>): string {

@@ -1,4 +1,8 @@
+import { assertNever } from "../../core/assert.js";
 import type { LightActivities, MoveActivities, NodeActivities } from "./activities.js";
+import type { MigrationRef } from "./migration.js";
+import { taskWords } from "./tasks.js";
+import type { Workflows } from "./workflows.js";
 
 /** Every activity by name, whichever process runs it. */
 export type Activities = LightActivities & MoveActivities & NodeActivities;
@@ -9,7 +13,7 @@ export type StepQueue = "light" | "move" | "node";
 
 /**
  * What becomes of the task when the step fails for good (retryable failures are repeated before that):
- * - fail: the task ends as failed; nothing was made, so nothing is undone.
+ * - fail: the task ends as failed, and nothing is undone: the step makes nothing that has to be.
  * - abort: what was made is undone, then the task ends as failed.
  * - park: the task waits for `retryStep` or `abort` and shows code, message and hint meanwhile.
  * - undo: this attempt at a switch is undone, the task replicates on.
@@ -17,27 +21,54 @@ export type StepQueue = "light" | "move" | "node";
  */
 export type OnFailure = "fail" | "abort" | "park" | "undo" | "retryForever";
 
-export interface Step {
+/** What undoes a step: a step too, called for the migration alone. */
+export type Compensation = "dropStream" | "abortMigration";
+
+/** `inner_status` of SHOW TASKS; where the way back has words of its own, both. */
+export type StatusWords = string | { readonly forward: string; readonly reverse: string };
+
+interface StepBase {
+  readonly onFailure: OnFailure;
+  /** Runs when the migration is given up after this step has begun, also if it had only half happened. */
+  readonly compensation: Compensation | null;
+  /**
+   * `inner_status` of SHOW TASKS while it runs: PgDog's words where it has one. null: the task keeps its
+   * words, for the step runs below others or puts right what they left.
+   */
+  readonly status: StatusWords | null;
+  /** `inner_status` of the row that the step has for itself below its task, where it has one. */
+  readonly rowStatus: string | null;
+  /** One sentence for the UI, the runbook and docs/steps.md. */
+  readonly text: string;
+}
+
+/** A step that one activity does. */
+export interface ActivityStep extends StepBase {
+  readonly kind: "activity";
   readonly activity: ActivityName;
   readonly queue: StepQueue;
-  /** One attempt, in ms; "cap" adds the pause cap of the migration's policy. */
+  /** One attempt, in ms. */
   readonly startToCloseMs: number;
-  readonly addPauseCap?: true;
+  /** The pause cap of the migration's policy comes on top. */
+  readonly addPauseCap: boolean;
   /** null: too short to beat. A process that dies is noticed after this long, not after `startToCloseMs`. */
   readonly heartbeatMs: number | null;
   /** null: waits until somebody polls the queue. */
   readonly scheduleToStartMs: number | null;
   /** Attempts at retryable failures; null: without end. */
   readonly attempts: number | null;
+  /** Longest pause between two attempts, Temporal's own or the runner's ("retryForever"). */
   readonly longestRetryMs: number;
-  readonly onFailure: OnFailure;
-  /** Runs when the migration is given up after this step has begun, also if it had only half happened. */
-  readonly compensation: "dropStream" | "abortMigration" | null;
-  /** `inner_status` of SHOW TASKS while it runs: PgDog's words where it has one. */
-  readonly status: string;
-  /** One sentence for the UI, the runbook and docs/steps.md. */
-  readonly text: string;
 }
+
+/** A step that is a workflow of its own, with steps, history and orders of its own. It has no limit in time. */
+export interface ChildStep extends StepBase {
+  readonly kind: "child";
+  readonly workflow: keyof Workflows;
+  readonly onFailure: Exclude<OnFailure, "retryForever">;
+}
+
+export type Step = ActivityStep | ChildStep;
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -45,14 +76,17 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
 const short = {
+  kind: "activity",
   queue: "light",
   startToCloseMs: 30 * SECOND,
+  addPauseCap: false,
   heartbeatMs: null,
   scheduleToStartMs: null,
   attempts: null,
   longestRetryMs: 10 * SECOND,
   onFailure: "park",
   compensation: null,
+  rowStatus: null,
 } as const;
 
 /**
@@ -68,12 +102,31 @@ const moving = {
   longestRetryMs: 30 * SECOND,
 } as const;
 
+/** One phase of the schema has a row below its task, or, as SCHEMA_SYNC, is the task: the same words. */
+const SCHEMA_WORDS = {
+  pre: "syncing tables",
+  post: "creating indexes",
+  cutover: "syncing cutover schema",
+} as const;
+
+/** SCHEMA_SYNC: fails where the existing system only logs. What is made stays, and a second run finds it. */
+const schemaTask = { ...moving, activity: "syncSchema", onFailure: "fail" } as const;
+
 /** In an attempt at a switch: a failure costs the attempt, not the migration, so few repeats. */
-const attempt = { ...beating, startToCloseMs: 2 * MINUTE, attempts: 3, onFailure: "undo" } as const;
+const attempt = {
+  ...beating,
+  startToCloseMs: 2 * MINUTE,
+  attempts: 3,
+  onFailure: "undo",
+  status: { forward: "cutting over", reverse: "rolling back" },
+} as const;
+
+const child = { kind: "child", onFailure: "park", compensation: null, rowStatus: null } as const;
 
 /**
- * Every step of a migration, declared once: workflows take their options from here, SHOW TASKS its words,
- * docs/steps.md its table (held to it by a test). In the order in which they run.
+ * Every step of a migration, declared once and obeyed by the one runner (workflows/task/step-runner.ts): its
+ * options, the words of SHOW TASKS, what undoes it, what its failure means. docs/steps.md has the table, held
+ * to it by a test. In the order in which they run.
  */
 export const STEPS = {
   allocateTaskId: {
@@ -108,13 +161,15 @@ export const STEPS = {
     ...moving,
     activity: "syncSchema",
     status: "syncing schema",
+    rowStatus: SCHEMA_WORDS.pre,
     text: "create types, tables and primary keys at the destination",
   },
   installGates: {
     ...beating,
     activity: "installGates",
     startToCloseMs: HOUR,
-    status: "syncing schema",
+    // "syncing schema", or "checking" where the schema is there already.
+    status: null,
     text: "gates on every moving table: open at the source, closed at the destination",
   },
   createStream: {
@@ -131,17 +186,31 @@ export const STEPS = {
     status: "syncing data",
     text: "cut the tables into key ranges",
   },
+  copyTable: {
+    ...child,
+    workflow: "copyTable",
+    status: "syncing data",
+    text: "copy the ranges of one table of one source shard, several side by side",
+  },
   copyRange: {
     ...moving,
     activity: "copyRange",
-    status: "syncing data",
+    // Its row is the table's, and says nothing more.
+    status: null,
     text: "copy one key range into every shard, with one snapshot",
   },
   schemaPost: {
     ...moving,
     activity: "syncSchema",
     status: "finalizing schema",
+    rowStatus: SCHEMA_WORDS.post,
     text: "create indexes, foreign keys and triggers at the destination",
+  },
+  replicate: {
+    ...child,
+    workflow: "replicate",
+    status: "replicating",
+    text: "stream and verify until traffic is switched, or the task is given up",
   },
   runStream: {
     ...moving,
@@ -149,13 +218,15 @@ export const STEPS = {
     // Ends only with the migration: PeerDB runs its stream in the same way.
     startToCloseMs: 365 * DAY,
     longestRetryMs: 10 * SECOND,
-    status: "replicating",
+    // Below everything from standby to switch.
+    status: null,
     text: "read one shard's slot and apply its changes to the other side",
   },
   schemaCutover: {
     ...moving,
     activity: "syncSchema",
     status: "replicating",
+    rowStatus: SCHEMA_WORDS.cutover,
     text: "after catch-up: validate foreign keys, add what the copied ranges did not fit yet",
   },
   verifyPass: {
@@ -172,36 +243,38 @@ export const STEPS = {
     status: "replicating",
     text: "ask whether a switch is allowed and would be short",
   },
+  cutover: {
+    ...child,
+    workflow: "cutover",
+    onFailure: "undo",
+    status: attempt.status,
+    text: "one attempt to switch traffic",
+  },
   prepareDecision: {
     ...attempt,
     activity: "prepareDecision",
-    status: "cutting over",
     text: "write the next epoch as planned, with a fresh token",
   },
   createStandby: {
     ...attempt,
     activity: "createStream",
     startToCloseMs: 10 * MINUTE,
-    status: "cutting over",
     text: "make the slots of the way back",
   },
   awaitStandby: {
     ...attempt,
     activity: "awaitStandby",
-    status: "cutting over",
     text: "wait until every lane of the way back reads its slot",
   },
   advanceSequences: {
     ...attempt,
     activity: "advanceSequences",
-    status: "cutting over",
     text: "move sequences ahead of every id given out, disjoint between shards",
   },
   listNodes: {
     ...attempt,
     activity: "listNodes",
     startToCloseMs: 30 * SECOND,
-    status: "cutting over",
     text: "find the nodes that serve these databases",
   },
   armNode: {
@@ -213,7 +286,6 @@ export const STEPS = {
     // A node that does not take the task within this is silent: abort the attempt or fence it out, by policy.
     scheduleToStartMs: 2 * SECOND,
     attempts: 1,
-    status: "cutting over",
     text: "load the next routes on one node and let it watch the decision",
   },
   switchTraffic: {
@@ -227,7 +299,6 @@ export const STEPS = {
     scheduleToStartMs: 5 * SECOND,
     // Never repeated: its result is advice, `resolve` knows.
     attempts: 1,
-    status: "cutting over",
     text: "pause, synchronize, swap, reverse replication, resume",
   },
   resolve: {
@@ -236,36 +307,136 @@ export const STEPS = {
     startToCloseMs: MINUTE,
     longestRetryMs: 2 * SECOND,
     onFailure: "retryForever",
-    status: "cutting over",
+    status: attempt.status,
     text: "read the decision and drive gates and nodes to what it says",
   },
   dropStream: {
     ...beating,
     activity: "dropStream",
     onFailure: "retryForever",
-    status: "stopping",
+    status: null,
     text: "drop slots, origins and lanes of one stream",
   },
   abortMigration: {
     ...beating,
     activity: "abortMigration",
     onFailure: "retryForever",
-    status: "stopping",
+    status: null,
     text: "remove everything that was made and leave the serving side open",
   },
   finalizeMigration: {
     ...beating,
     activity: "finalizeMigration",
     onFailure: "retryForever",
-    status: "stopping",
+    status: taskWords.stopping,
     text: "drop the way back; the old side stays fenced with its data",
+  },
+  schemaPreTask: {
+    ...schemaTask,
+    status: SCHEMA_WORDS.pre,
+    text: "SCHEMA_SYNC before the data: what `schemaPre` does, as a task of its own",
+  },
+  schemaPostTask: {
+    ...schemaTask,
+    status: SCHEMA_WORDS.post,
+    text: "SCHEMA_SYNC after the data: what `schemaPost` does, as a task of its own",
+  },
+  schemaCutoverTask: {
+    ...schemaTask,
+    status: SCHEMA_WORDS.cutover,
+    text: "SCHEMA_SYNC of the cutover: what `schemaCutover` does, as a task of its own",
   },
 } as const satisfies Readonly<Record<string, Step>>;
 
 export type StepName = keyof typeof STEPS;
 
+/** Steps whose failure means one of these. */
+type StepWith<F extends OnFailure> = {
+  [N in StepName]: (typeof STEPS)[N]["onFailure"] extends F ? N : never;
+}[StepName];
+export type ChildStepName = {
+  [N in StepName]: (typeof STEPS)[N]["kind"] extends "child" ? N : never;
+}[StepName];
+/** What a task may run: no step of it can end an attempt that is not there. */
+export type TaskStepName = StepWith<Exclude<OnFailure, "undo">>;
+/** What an attempt at a switch may run: it neither ends the task nor waits for a person. */
+export type AttemptStepName = Exclude<StepWith<"undo" | "retryForever">, ChildStepName>;
+
+/** The function behind a step: an activity, or a workflow. */
+export type StepFunction<N extends StepName> = (typeof STEPS)[N] extends {
+  readonly workflow: infer W extends keyof Workflows;
+}
+  ? Workflows[W]
+  : (typeof STEPS)[N] extends { readonly activity: infer A extends ActivityName }
+    ? Activities[A]
+    : never;
+
 /** The same steps under their common type, for code that treats all alike. */
 export const ALL_STEPS: Readonly<Record<StepName, Step>> = { ...STEPS };
+
+/** SCHEMA_SYNC's step by its phase. */
+export const SCHEMA_TASK_STEP = {
+  pre: "schemaPreTask",
+  post: "schemaPostTask",
+  cutover: "schemaCutoverTask",
+} as const;
+
+/** `inner_status` while the step runs; null: the task keeps the words that it has. */
+export function statusOf(
+  { status }: Pick<Step, "status">,
+  direction: { readonly isReverse: boolean },
+): string | null {
+  if (status === null || typeof status === "string") return status;
+  return direction.isReverse ? status.reverse : status.forward;
+}
+
+/** What the runner does when a step has failed for good. */
+export type FailurePlan =
+  /** Tries again when a person says so, or by itself after this long; null: only when told. */
+  | { readonly kind: "stay"; readonly pauseMs: number | null }
+  | { readonly kind: "endTask"; readonly undoes: boolean }
+  | { readonly kind: "endAttempt" };
+
+/** The meaning of the five words, for the runner. */
+export function failurePlan(
+  step: Pick<ActivityStep, "onFailure" | "longestRetryMs"> | Pick<ChildStep, "kind" | "onFailure">,
+): FailurePlan {
+  switch (step.onFailure) {
+    case "fail":
+      return { kind: "endTask", undoes: false };
+    case "abort":
+      return { kind: "endTask", undoes: true };
+    case "undo":
+      return { kind: "endAttempt" };
+    case "park":
+      return { kind: "stay", pauseMs: null };
+    case "retryForever":
+      return { kind: "stay", pauseMs: step.longestRetryMs };
+    default:
+      return assertNever(step, "onFailure");
+  }
+}
+
+/** What is to be undone by a task that goes on at this step after continue-as-new; oldest first. */
+export function compensationsBefore(name: StepName): readonly Compensation[] {
+  const steps = Object.entries(ALL_STEPS);
+  const before = steps.slice(
+    0,
+    steps.findIndex(([each]) => each === name),
+  );
+  return before.flatMap(([, { compensation }]) => (compensation === null ? [] : [compensation]));
+}
+
+/** How an undo is called, for a migration that has not switched: stream 0 is all that it has. */
+export const UNDO: {
+  readonly [C in Compensation]: (ref: MigrationRef) => {
+    readonly summary: string;
+    readonly input: Parameters<Activities[C]>;
+  };
+} = {
+  dropStream: (ref) => ({ summary: "drop stream 0", input: [{ ref, stream: 0 }] }),
+  abortMigration: (ref) => ({ summary: `undo ${ref.source} -> ${ref.destination}`, input: [ref] }),
+};
 
 /** The five steps of a switch as operators know them, in order, by the key of their milliseconds. */
 export const OPERATOR_STEPS = [
@@ -280,7 +451,7 @@ export const OPERATOR_STEPS = [
 export function stepsTable(): readonly string[] {
   const rows = Object.entries(ALL_STEPS).map(
     ([name, step]) =>
-      `| \`${name}\` | ${step.text} | ${step.queue} | ${limits(step)} | ${step.onFailure} | ${step.compensation ?? ""} | ${step.status} |`,
+      `| \`${name}\` | ${step.text} | ${queueOf(step)} | ${limits(step)} | ${step.onFailure} | ${step.compensation ?? ""} | ${words(step)} |`,
   );
   return [
     "| step | what it does | queue | limits | when it fails for good | undone by | `inner_status` |",
@@ -289,7 +460,21 @@ export function stepsTable(): readonly string[] {
   ];
 }
 
+function queueOf(step: Step): string {
+  return step.kind === "child" ? "(workflow)" : step.queue;
+}
+
+function words(step: Step): string {
+  const { status, rowStatus } = step;
+  const own =
+    status === null || typeof status === "string"
+      ? (status ?? "")
+      : `${status.forward}, ${status.reverse}`;
+  return rowStatus === null ? own : `${own}; its row: ${rowStatus}`;
+}
+
 function limits(step: Step): string {
+  if (step.kind === "child") return "";
   const attemptMs = inWords(step.startToCloseMs);
   return [
     `attempt ${step.addPauseCap ? `pause cap + ${attemptMs}` : attemptMs}`,

@@ -1,20 +1,8 @@
 import type { ResolveResult, StepTimings, TableCopyPlan } from "./activities.js";
 import type { MigrationRef, StreamNumber } from "./migration.js";
+import type { TaskPolicy } from "./policy.js";
 
 /** Inputs, results and visible state of the workflows. Plain JSON with a version, held by a test on its shape. */
-
-/** Policies that orchestration itself obeys; the engine's own are in EnginePolicy. Durations in ms. */
-export interface TaskPolicy {
-  /** Key ranges copied at once, over all tables. */
-  readonly parallelCopies: number;
-  readonly pauseCapMs: number;
-  readonly silentNode: "abort" | "fence";
-  readonly verifyMaxAgeMs: number;
-  /** After a switch that was undone, before the next attempt. */
-  readonly switchRetryMs: number;
-  /** Longest question to `readiness`, which is also how stale SHOW TASKS may be. */
-  readonly observeMs: number;
-}
 
 /** How a root task of stream 0 was asked for. */
 export type RootKind = "copy_data" | "reshard" | "replicate";
@@ -38,6 +26,10 @@ export interface ReshardResume {
   readonly subtasks: readonly Subtask[];
   readonly startedAtMs: number;
 }
+
+export type ReshardResult =
+  | { readonly outcome: "switched"; readonly pauseMs: number | null }
+  | { readonly outcome: "aborted" };
 
 export interface ShardCounts {
   readonly source: number;
@@ -97,11 +89,13 @@ export interface CutoverResult {
   readonly steps: StepTimings | null;
 }
 
+export type SchemaSyncPhase = "pre" | "post" | "cutover";
+
 export interface SchemaSyncInput {
   readonly version: 1;
   readonly ref: MigrationRef;
   readonly taskId: number;
-  readonly phase: "pre" | "post" | "cutover";
+  readonly phase: SchemaSyncPhase;
 }
 
 /** The last attempt at a switch. */
@@ -164,6 +158,18 @@ export interface ChildReport {
   /** Who reports; `retryStep` is passed on to it. */
   readonly workflowId: string;
 }
+
+/** `inner_status` where no step runs that has words of its own. */
+export const taskWords = {
+  /** The way back of a switch that is not decided yet. */
+  standby: "standby",
+  stopping: "stopping",
+  /** R36: an operator has to know which node would still start with the files of before. */
+  finalized: (unsavedNodes: readonly string[]) =>
+    unsavedNodes.length === 0
+      ? "finalized"
+      : `finalized, files not saved by ${unsavedNodes.join(", ")}`,
+} as const;
 
 /** `type` of SHOW TASKS. Names never exchange in it, whichever side serves. */
 export const taskType = {

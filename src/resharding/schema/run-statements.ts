@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
 import { quoteIdentifier } from "../../core/identifier.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
 import type { MigrationRef } from "../model/migration.js";
 import { describeObject } from "./existing-object.js";
@@ -30,26 +31,36 @@ export const LOCK_TIMEOUT_MS = 2_000;
 const LOCK_ATTEMPTS = 30;
 const LOCK_PAUSE_MS = 500;
 
-const LOCK_NOT_AVAILABLE = "55P03";
-const DEADLOCK_DETECTED = "40P01";
-
 /** Duplicate schema, table, object, function, column: something of this name is there already. */
-const DUPLICATE = new Set(["42P06", "42P07", "42710", "42723", "42701"]);
+const DUPLICATE = new Set<string>([
+  SQLSTATE.duplicateSchema,
+  SQLSTATE.duplicateTable,
+  SQLSTATE.duplicateObject,
+  SQLSTATE.duplicateFunction,
+  SQLSTATE.duplicateColumn,
+]);
 /** What has no "duplicate" state: a second primary key, an identity that is set, a partition that is attached. */
 const DUPLICATE_OF: Readonly<Partial<Record<SchemaObject["kind"], string>>> = {
-  constraint: "42P16",
-  identity: "55000",
-  attachment: "42809",
+  constraint: SQLSTATE.invalidTableDefinition,
+  identity: SQLSTATE.objectNotInPrerequisiteState,
+  attachment: SQLSTATE.wrongObjectType,
 };
 
 /**
  * Rows do not fit yet (unique, exclusion, foreign key), or what the statement builds on had to wait for
  * that: no such relation, object or key.
  */
-const NOT_YET = new Set(["23505", "23P01", "23503", "42P01", "42704", "42830"]);
+const NOT_YET = new Set<string>([
+  SQLSTATE.uniqueViolation,
+  SQLSTATE.exclusionViolation,
+  SQLSTATE.foreignKeyViolation,
+  SQLSTATE.undefinedTable,
+  SQLSTATE.undefinedObject,
+  SQLSTATE.invalidForeignKey,
+]);
 
 /** No such role, or we may not give to it. */
-const ACCESS_REFUSED = new Set(["42704", "42501"]);
+const ACCESS_REFUSED = new Set<string>([SQLSTATE.undefinedObject, SQLSTATE.insufficientPrivilege]);
 
 /**
  * Runs one phase's statements on one shard, in order, each in a transaction of its own with its record.
@@ -91,7 +102,7 @@ async function runStatement(
       return { kind: "done" };
     } catch (error) {
       const state = sqlStateOf(error);
-      const isBusy = state === LOCK_NOT_AVAILABLE || state === DEADLOCK_DETECTED;
+      const isBusy = state === SQLSTATE.lockNotAvailable || state === SQLSTATE.deadlockDetected;
       if (isBusy && attempt < LOCK_ATTEMPTS) {
         await pause(LOCK_PAUSE_MS, undefined, { signal: run.context.signal });
         continue;

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { SqlClient } from "../../backend/sql-client.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
 import { LaneTaken } from "../../replication/errors.js";
 import { dropOrigin } from "../../replication/origin.js";
 import { dropPublication, dropSlot, freeSlot } from "../../replication/slot.js";
@@ -78,8 +79,6 @@ async function dropLanes(
   }
 }
 
-const OBJECT_IN_USE = "55006";
-
 /** The session was told to end; it lets the origin go when it has. */
 async function untilDropped(
   context: EngineContext,
@@ -93,7 +92,8 @@ async function untilDropped(
       await dropOrigin(client, origin);
       return;
     } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === OBJECT_IN_USE)) throw error;
+      if (!(error instanceof Error && "code" in error && error.code === SQLSTATE.objectInUse))
+        throw error;
       if (Date.now() >= deadlineAtMs)
         throw new LaneTaken(`replication origin "${origin}" is in use and cannot be dropped`, {
           cause: error,

@@ -2,7 +2,8 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import { isMissingControlSchema } from "../control/control-schema.js";
 import { LOOK, type SessionUse, type Sides } from "../control/sides.js";
 import { type MigrationRef, otherSide, type Side } from "../model/migration.js";
-import { type Decision, readDecisions, servingOf } from "./decision.js";
+import { furthestDecisions, servingOf } from "../model/protocol.js";
+import { type Decision, readDecisions } from "./decision.js";
 
 /** What every shard that answers says of a migration's decisions. */
 export interface Board {
@@ -14,8 +15,6 @@ export interface Board {
   /** "side shard" of those that did not answer. */
   readonly unreachable: readonly string[];
 }
-
-const RANK = { planned: 0, prepared: 1, aborted: 2, committed: 3 } as const;
 
 /** R32: asks every shard of both sides that can be reached; the highest committed epoch counts. */
 export async function readBoard(sides: Sides, ref: MigrationRef): Promise<Board> {
@@ -32,12 +31,7 @@ export async function readBoard(sides: Sides, ref: MigrationRef): Promise<Board>
     }),
   );
   const answers = await Promise.all(asked);
-  const furthest = new Map<number, Decision>();
-  for (const decision of answers.flatMap((answer) => answer.decisions)) {
-    const known = furthest.get(decision.epoch);
-    if (!known || RANK[decision.state] > RANK[known.state]) furthest.set(decision.epoch, decision);
-  }
-  const decisions = [...furthest.values()].sort((a, b) => a.epoch - b.epoch);
+  const decisions = furthestDecisions(answers.flatMap((answer) => answer.decisions));
   const { epoch, side } = servingOf(decisions);
   return {
     decisions,

@@ -1,32 +1,21 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import type { ServerIdentity } from "../../replication/walsender.js";
 import type { StepTimings } from "../model/activities.js";
 import type { MigrationRef, Side } from "../model/migration.js";
+import type { DecisionCopy, StoredState } from "../model/protocol.js";
 
-/**
- * planned: made by `prepareDecision`; nothing has happened yet.
- * prepared: set by `switchTraffic` at the hold; expires by the control database's clock.
- * committed: set by `switchTraffic`, once, while not expired: the switch has happened, for ever.
- * aborted: set by whoever resolves first: the switch has not happened, for ever.
- */
-export type DecisionState = "planned" | "prepared" | "committed" | "aborted";
-
-export interface Decision {
-  readonly epoch: number;
+/** A row of `sluice.decision`; what its states mean is in `model/protocol.ts`. */
+export interface Decision extends DecisionCopy {
   readonly serving: Side;
   readonly stream: number;
-  readonly state: DecisionState;
   readonly token: string;
   readonly capMs: number;
   readonly openTransactions: "wait" | "end";
-  /** Time left by the database's clock, negative when over; null while planned. */
-  readonly expiresInMs: number | null;
   readonly reason: string;
   readonly systemIdentifier: string;
   readonly timeline: number;
-  /** The gates of the serving side are open. */
-  readonly isOpened: boolean;
   readonly timings: DecisionTimings;
 }
 
@@ -89,6 +78,42 @@ export interface DecisionKey {
 }
 
 /**
+ * The next epoch as `planned`; `planned` rows before it are aborted in the same transaction, so that their
+ * holder can prepare nothing.
+ * @throws unique_violation when another attempt took the epoch
+ */
+export async function planDecision(
+  client: SqlClient,
+  ref: Pick<MigrationRef, "id">,
+  row: Pick<Decision, "epoch" | "token" | "serving" | "stream" | "capMs" | "openTransactions"> &
+    ServerIdentity,
+): Promise<void> {
+  await client.query("BEGIN");
+  await client.query(
+    `UPDATE sluice.decision SET state = 'aborted', reason = 'replaced', decided_at = clock_timestamp()
+      WHERE migration = $1 AND state = 'planned'`,
+    [ref.id],
+  );
+  await client.query(
+    `INSERT INTO sluice.decision (migration, epoch, serving, stream, state, token, cap_ms,
+                                  open_transactions, system_identifier, timeline)
+     VALUES ($1, $2, $3, $4, 'planned', $5, $6, $7, $8, $9)`,
+    [
+      ref.id,
+      row.epoch,
+      row.serving,
+      row.stream,
+      row.token,
+      row.capMs,
+      row.openTransactions,
+      row.systemIdentifier,
+      row.timeline,
+    ],
+  );
+  await client.query("COMMIT");
+}
+
+/**
  * planned -> prepared, with an expiry by this database's clock. The hold begins here.
  * @returns the new decision, or null when somebody else was there first: do nothing more
  */
@@ -120,8 +145,8 @@ export async function markCommitted(client: SqlClient, key: DecisionKey): Promis
 }
 
 /**
- * -> aborted, from planned, or from prepared: always (`force`: the coordinator has ended, or gives up
- * itself), or only when expired. One winner between this and `markCommitted`.
+ * -> aborted: from planned or prepared ("always": the coordinator has ended, or gives up itself), or from
+ * expired only ("expired": anybody). One winner between this and `markCommitted`.
  */
 export async function markAborted(
   client: SqlClient,
@@ -148,7 +173,7 @@ const COPY_CONFLICT_SQL = `ON CONFLICT (migration, epoch) DO UPDATE
 function copyValues(
   ref: Pick<MigrationRef, "id">,
   decision: Decision,
-  state: DecisionState,
+  state: StoredState,
 ): unknown[] {
   const { epoch, serving, stream, token, capMs, openTransactions, systemIdentifier, timeline } =
     decision;
@@ -191,20 +216,6 @@ export async function storeWitness(
     [...copyValues(ref, input.decision, "committed"), input.gateToken],
   );
   return result.rowCount === 1;
-}
-
-/** Who serves by these decisions: the side of the highest committed epoch, the source before any. */
-export function servingOf(decisions: readonly Decision[]): {
-  readonly epoch: number;
-  readonly side: Side;
-} {
-  let best: { epoch: number; side: Side } = { epoch: 0, side: "source" };
-  for (const decision of decisions) {
-    if (decision.state === "committed" && decision.epoch > best.epoch) {
-      best = { epoch: decision.epoch, side: decision.serving };
-    }
-  }
-  return best;
 }
 
 /** Channel of the hint that a decision has changed; the payload is the migration's id. */

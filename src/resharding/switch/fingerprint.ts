@@ -5,7 +5,7 @@ import type { MigrationRef, StreamNumber } from "../model/migration.js";
 
 /** What is moved is the schema as it was: a default, a constraint or an index made since is not on the other side. */
 export class TablesChanged extends SluiceError {
-  readonly code = "SLUICE_STREAM_UNSUPPORTED_CHANGE";
+  readonly code = "SLUICE_TABLES_CHANGED";
   readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
   readonly recovery = "operator";
   constructor(tables: string, options: ErrorFields = {}) {

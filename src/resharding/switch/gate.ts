@@ -41,7 +41,7 @@ export class BarrierTimedOut extends SluiceError {
 
 /** A partition that was made after the migration began; its rows are on neither the copy nor the stream. */
 export class TablesAdded extends SluiceError {
-  readonly code = "SLUICE_STREAM_UNSUPPORTED_CHANGE";
+  readonly code = "SLUICE_TABLES_ADDED";
   readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
   readonly recovery = "operator";
   constructor(tables: string, options: ErrorFields = {}) {

@@ -88,7 +88,7 @@ DECLARE
 BEGIN
   SELECT * INTO gate FROM sluice.gate WHERE migration = TG_ARGV[0];
   RAISE EXCEPTION 'table "%.%" does not take writes here (epoch %)', TG_TABLE_SCHEMA, TG_TABLE_NAME, gate.epoch
-    USING ERRCODE = 'SL001',
+    USING ERRCODE = '${SQLSTATE.gateClosed}',
           HINT = CASE WHEN gate.moved_to = '' THEN 'Its data is being moved; connect through Sluice, or try again.'
                       ELSE 'It has moved to ' || gate.moved_to || '.' END;
 END $body$`;
@@ -104,13 +104,13 @@ async function probeLoginRoles(client: SqlClient, ref: MigrationRef): Promise<vo
   );
   const blocked = result.rows.map((row) => row.rolname);
   if (blocked.length > 0) {
-    throw new GateProbeFailed(blocked.join(", "));
+    throw new GateUnreadable(blocked.join(", "));
   }
 }
 
 /** Installing the gate would have stopped an application. */
-export class GateProbeFailed extends SluiceError {
-  readonly code = "SLUICE_GATE_INCOMPLETE";
+export class GateUnreadable extends SluiceError {
+  readonly code = "SLUICE_GATE_UNREADABLE";
   readonly sqlState = SQLSTATE.insufficientPrivilege;
   readonly recovery = "operator";
   constructor(roles: string, options: ErrorFields = {}) {
@@ -189,7 +189,7 @@ async function withLockRetries(
       return;
     } catch (error) {
       const state = sqlStateOf(error);
-      if (state !== "55P03" && state !== "40P01") throw error;
+      if (state !== SQLSTATE.lockNotAvailable && state !== SQLSTATE.deadlockDetected) throw error;
       if (attempt >= LOCK_ATTEMPTS) throw new GateLockTimedOut(table, { cause: error });
       context.log.info("gate trigger waits for a table", { table, attempt });
     }

@@ -5,8 +5,9 @@ import { readIdentity } from "../control/identity.js";
 import { openSides, type Sides } from "../control/sides.js";
 import type { DecisionHandle, PrepareInput } from "../model/activities.js";
 import { otherSide } from "../model/migration.js";
+import { refusalOf, stateOf } from "../model/protocol.js";
 import { controlSession, readBoard } from "./board.js";
-import { readDecision } from "./decision.js";
+import { planDecision, readDecision } from "./decision.js";
 import { noteFingerprints } from "./fingerprint.js";
 import { assignGate, turnGate } from "./gate.js";
 import { GATE, installGatesOn } from "./install-gates-step.js";
@@ -33,35 +34,16 @@ export async function prepareDecision(
   const identity = await readIdentity(control);
   const epoch = Math.max(0, ...board.decisions.map((decision) => decision.epoch)) + 1;
   const token = randomBytes(16).toString("hex");
-  await control.query("BEGIN");
-  await control.query(
-    `UPDATE sluice.decision SET state = 'aborted', reason = 'replaced', decided_at = clock_timestamp()
-      WHERE migration = $1 AND state = 'planned'`,
-    [input.ref.id],
-  );
-  await control.query(
-    `INSERT INTO sluice.decision (migration, epoch, serving, stream, state, token, cap_ms,
-                                  open_transactions, system_identifier, timeline)
-     VALUES ($1, $2, $3, $4, 'planned', $5, $6, $7, $8, $9)`,
-    [
-      input.ref.id,
-      epoch,
-      input.serving,
-      input.stream,
-      token,
-      input.capMs,
-      context.policy.openTransactions,
-      identity.systemIdentifier,
-      identity.timeline,
-    ],
-  );
-  await control.query("COMMIT");
+  const { serving, stream, capMs } = input;
+  const { openTransactions } = context.policy;
+  const row = { epoch, token, serving, stream, capMs, openTransactions, ...identity };
+  await planDecision(control, input.ref, row);
   await context.announce("cutover.afterPlanned");
-  const handle: DecisionHandle = { epoch, token, serving: input.serving, stream: input.stream };
+  const handle: DecisionHandle = { epoch, token, serving, stream };
   await assignGates(sides, { ref: input.ref, handle });
   const stored = await readDecision(control, input.ref, epoch);
   if (stored?.state !== "planned" || stored.token !== token) {
-    throw new NotReady(`epoch ${epoch} was taken by another attempt`);
+    throw new NotReady(`epoch ${epoch} ${refusalOf("planned", "plan")}`);
   }
   context.log.info("decision planned", { migration: input.ref.id, epoch, leaving: from });
   return handle;
@@ -74,8 +56,10 @@ function refuseUnlessNext(board: Awaited<ReturnType<typeof readBoard>>, input: P
   if (board.serving === input.serving) {
     throw new NotReady(`the ${input.serving} side serves already since epoch ${board.epoch}`);
   }
-  const open = board.decisions.find((decision) => decision.state === "prepared");
-  if (open) throw new NotReady(`epoch ${open.epoch} is not final yet`, { hint: "RESOLVE CUTOVER" });
+  for (const decision of board.decisions) {
+    const why = refusalOf(stateOf(decision), "replace");
+    if (why) throw new NotReady(`epoch ${decision.epoch} ${why}`, { hint: "RESOLVE CUTOVER" });
+  }
 }
 
 /**

@@ -12,6 +12,14 @@ import {
 } from "../control/sides.js";
 import type { DecisionHandle, ResolveResult } from "../model/activities.js";
 import { type MigrationRef, otherSide, type Side } from "../model/migration.js";
+import {
+  isFinal,
+  nextState,
+  type ResolverRole,
+  refusalOf,
+  resolverMove,
+  stateOf,
+} from "../model/protocol.js";
 import { controlSession } from "./board.js";
 import {
   type Decision,
@@ -27,11 +35,8 @@ import { readGate, reopenGate, revokeGate, turnGate } from "./gate.js";
 export interface ResolveInput {
   readonly ref: MigrationRef;
   readonly decision: Pick<DecisionHandle, "epoch" | "serving" | "stream">;
-  /**
-   * "coordinator": the switch activity has ended or may end now; a decision that is not committed is aborted
-   * at once. "bystander" (a node, an operator): only when it has expired.
-   */
-  readonly as: "coordinator" | "bystander";
+  /** What each may do is in `RESOLVER`. */
+  readonly as: ResolverRole;
 }
 
 const RESOLVE: SessionUse = { purpose: "resolve" };
@@ -44,7 +49,7 @@ type FinalDecision = Decision & { readonly state: "committed" | "aborted" };
  * by any node without Temporal.
  * Second run, or any number beside each other: each statement is conditional on the state, or on the key of
  * the gate; all of them write the same.
- * @throws NotReady when it is `prepared`, not expired, and we are a bystander
+ * @throws NotReady when it is not ours to end: we are a bystander, and it has not expired
  * @throws ServerUnreachable, DecisionLost: unknown still; call again, for ever (R43)
  */
 export async function resolve(context: EngineContext, input: ResolveInput): Promise<ResolveResult> {
@@ -61,7 +66,8 @@ export async function resolveOn(
   // Read before the decision: a gate whose token is rotated after this is not opened.
   const tokens = await readTokens(sides, input);
   const decision = await settle(sides, input);
-  if (decision.state === "committed") {
+  const move = resolverMove(stateOf(decision), { role: input.as, isSameServer: true });
+  if (move === "driveForward") {
     await driveForward(sides, { ref: input.ref, decision, tokens });
   } else {
     await driveBack(sides, { ref: input.ref, decision });
@@ -74,10 +80,6 @@ export async function resolveOn(
     steps: decision.timings.steps ?? null,
     pauseMs: decision.timings.pauseMs ?? null,
   };
-}
-
-function isFinal(decision: Decision | null): decision is FinalDecision {
-  return decision?.state === "committed" || decision?.state === "aborted";
 }
 
 /** Tokens of the gates that a commit would open, by shard; null where a shard is silent or has no gate. */
@@ -100,25 +102,29 @@ async function readTokens(sides: Sides, input: ResolveInput): Promise<readonly (
 /** Reads the decision and makes it final. */
 async function settle(sides: Sides, input: ResolveInput): Promise<FinalDecision> {
   const control = await controlSession(sides, input.decision.serving);
-  const stored = await readDecision(control, input.ref, input.decision.epoch);
+  const key = { ref: input.ref, epoch: input.decision.epoch };
+  const stored = await readDecision(control, input.ref, key.epoch);
   const identity = await readIdentity(control);
-  if (stored === null || !sameServer(identity, stored)) {
+  // Of no row it does not matter: the table asks the witnesses either way.
+  const isSameServer = stored !== null && sameServer(identity, stored);
+  const move = resolverMove(stateOf(stored), { role: input.as, isSameServer });
+  if (move === "askWitnesses") {
     return await askWitnesses(sides, { ...input, control, stored, identity });
   }
-  if (isFinal(stored)) return stored;
-  await markAborted(
-    control,
-    { ref: input.ref, epoch: input.decision.epoch },
-    input.as === "coordinator"
-      ? { reason: "the coordinator gave up", when: "always" }
-      : { reason: "expired", when: "expired" },
-  );
-  const final = await readDecision(control, input.ref, input.decision.epoch);
+  if (move === "giveUp" || move === "expire") await markAborted(control, key, ENDINGS[move]);
+  // Read again: between an abort and a commit one has won, and only the row knows which.
+  const final = isFinal(stored) ? stored : await readDecision(control, input.ref, key.epoch);
   if (isFinal(final)) return final;
-  throw new NotReady(`epoch ${input.decision.epoch} is still being decided`, {
-    hint: "It expires by itself; try again.",
-  });
+  // Null: it expired between the two statements; the next try ends it.
+  const why = refusalOf(stateOf(final), "expire") ?? "has only just expired";
+  throw new NotReady(`epoch ${key.epoch} ${why}`, { hint: "It expires by itself; try again." });
 }
+
+/** How each event of the table that aborts is written. */
+const ENDINGS = {
+  giveUp: { reason: "the coordinator gave up", when: "always" },
+  expire: { reason: "expired", when: "expired" },
+} as const;
 
 /**
  * R30: the control server is not the one that the decision was made on (restored, failed over), so its row
@@ -143,10 +149,11 @@ async function askWitnesses(
     const said = await readDecision(witness, ref, decision.epoch);
     if (said?.state === "committed") committed = said;
   }
-  // Nobody has opened anything and nobody can any more, so the other answer is "aborted".
+  // Without a witness nobody has opened anything, and nobody can any more.
+  const next = nextState(stateOf(stored), committed ? "failoverWitnessed" : "failoverUnwitnessed");
   const known = committed ?? stored;
-  if (!known) throw new DecisionLost(decision.epoch);
-  const state = committed ? "committed" : "aborted";
+  if (typeof next !== "string" || !known) throw new DecisionLost(decision.epoch);
+  const state = next === "aborted" ? "aborted" : "committed";
   // From here on this server's row decides again.
   const reason = "the control database failed over";
   const final: FinalDecision = { ...known, ...input.identity, state, reason };
@@ -226,7 +233,7 @@ export async function markOpened(
 ): Promise<void> {
   await client.query(
     `UPDATE sluice.decision SET opened_at = coalesce(opened_at, clock_timestamp())
-      WHERE migration = $1 AND epoch = $2`,
+      WHERE migration = $1 AND epoch = $2 AND state = 'committed'`,
     [input.ref.id, input.decision.epoch],
   );
 }

@@ -8,6 +8,7 @@ import { readIdentity, sameServer } from "../control/identity.js";
 import { openSides, type Sides } from "../control/sides.js";
 import type { DecisionHandle, NodeInfo, SwitchReport } from "../model/activities.js";
 import type { MarkerMessage, MigrationRef } from "../model/migration.js";
+import { refusalOf } from "../model/protocol.js";
 import { emitMarker } from "../stream/lane-watch.js";
 import { settleWithin } from "../stream/settle-aside.js";
 import {
@@ -54,6 +55,19 @@ export class DrainTimedOut extends SluiceError {
   }
 }
 
+/** Keys that a lane set aside could not be settled within the pause (R33). */
+export class KeysUnsettled extends SluiceError {
+  readonly code = "SLUICE_KEYS_UNSETTLED";
+  readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
+  readonly recovery = "retry";
+  constructor(keyCount: number, options: ErrorFields = {}) {
+    super(`${keyCount} keys are on more than one shard still`, {
+      hint: "Their last changes move a row between shards; the switch was undone and is tried again.",
+      ...options,
+    });
+  }
+}
+
 /** Kept from the end of the cap, so that the compare-and-set itself is not late. */
 const DECISION_RESERVE_MS = 50;
 const POLL_MS = 3;
@@ -86,7 +100,7 @@ export async function switchTraffic(
   const key = { ref: input.ref, epoch: input.decision.epoch, token: input.decision.token };
   clock.start();
   const prepared = await markPrepared(sessions.control, key);
-  if (!prepared) return clock.undone("the decision is not planned any more");
+  if (!prepared) return clock.undone(`the decision ${refusalOf("aborted", "prepare")}`);
   try {
     return await switchPrepared(context, { ...input, sides, sessions, clock, key, prepared });
   } catch (error) {
@@ -164,7 +178,7 @@ class GateRevoked extends Error {
 /** Signal, not failure: somebody aborted the decision before we could commit it. */
 class DecisionTaken extends Error {
   override readonly name = "DecisionTaken";
-  override readonly message = "the decision expired or was aborted before it could be committed";
+  override readonly message = `the decision ${refusalOf("expired", "commit")}`;
 }
 
 /**
@@ -289,7 +303,7 @@ async function untilDrained(
     deadlineAtMs: deadline.atMs,
   });
   const left = await countAside(work);
-  if (left > 0) throw new DrainTimedOut(`${left} keys are on more than one shard`);
+  if (left > 0) throw new KeysUnsettled(left);
 }
 
 async function countAside(work: PreparedSwitch): Promise<number> {

@@ -13,7 +13,7 @@ import { settleAside } from "../stream/settle-aside.js";
 
 /** The lanes do not get past a marker: a comparison would only find their lag. */
 class MarkerNotPassed extends SluiceError {
-  readonly code = "SLUICE_DRAIN_TIMED_OUT";
+  readonly code = "SLUICE_MARKER_NOT_PASSED";
   readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
   readonly recovery = "retry";
   constructor(behind: readonly LanePosition[]) {

@@ -6,7 +6,13 @@ import { NodeAgent } from "../../../src/control/node/node-agent.js";
 import type { FromDataPlane, ToDataPlane } from "../../../src/proxy/channel.js";
 import { connectEngine } from "../../../src/resharding/control/sides.js";
 import type { DecisionHandle } from "../../../src/resharding/model/activities.js";
-import { markCommitted, markPrepared } from "../../../src/resharding/switch/decision.js";
+import {
+  markAborted,
+  markCommitted,
+  markPrepared,
+  planDecision,
+  readDecision,
+} from "../../../src/resharding/switch/decision.js";
 import { readGate, turnGate } from "../../../src/resharding/switch/gate.js";
 import { installGates } from "../../../src/resharding/switch/install-gates-step.js";
 import { listNodes } from "../../../src/resharding/switch/nodes.js";
@@ -250,6 +256,35 @@ describe("the node's agent", () => {
     expect(planes.told.map((message) => message.kind)).toEqual(["topology", "hold"]);
     await resolve(fixture.context(), { ref: fixture.ref, decision: handle, as: "coordinator" });
     await until(() => planes.count("release") === 1, { timeoutMs: 5_000, what: "the release" });
+  });
+
+  test("R32: a node that boots between the decision and the gates waits in the hold, under the old names", async () => {
+    const handle = await prepare();
+    await using control = await source();
+    await markPrepared(control, keyOf(handle));
+    await commit(handle);
+    const { agent, planes } = await startAgent(asAtFirst());
+    expect(planes.told.map((message) => message.kind)).toEqual(["topology", "hold"]);
+    expect(planes.told[0]).toMatchObject({ epochs: {} });
+    await until(() => planes.count("release") === 1, { timeoutMs: 10_000, what: "the release" });
+    expect(shardsOf(agent, "prod")).toEqual(fixture.destinations);
+  });
+
+  test("a hold whose attempt was aborted ends, also when the node sees the next attempt first", async () => {
+    const { planes } = await startAgent(asAtFirst());
+    const first = await prepare();
+    await using control = await source();
+    await markPrepared(control, keyOf(first));
+    await until(() => planes.count("hold") === 1, { timeoutMs: 5_000, what: "the hold" });
+    const stored = await readDecision(control, fixture.ref, first.epoch);
+    if (!stored) throw new Error("no decision");
+    // In one transaction, so that no look falls between the two.
+    await control.query("BEGIN");
+    await markAborted(control, keyOf(first), { reason: "test", when: "always" });
+    const next = { ...stored, epoch: first.epoch + 1, token: "next" };
+    await planDecision(control, fixture.ref, next);
+    await until(() => planes.count("release") === 1, { timeoutMs: 5_000, what: "the release" });
+    expect(planes.told.at(-1)).toEqual({ kind: "release", token: first.token });
   });
 
   test("a second migration between the same databases counts its epochs anew; the node adopts them", async () => {

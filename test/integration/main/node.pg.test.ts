@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { connect } from "node:net";
+import { join } from "node:path";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { builtLauncher } from "../../support/built.js";
@@ -69,7 +70,7 @@ async function connectTo(node: SluiceNode, database = "prod"): Promise<pg.Client
 
 function psql(node: SluiceNode, sql: string, password = "admin-secret") {
   const { status, stdout, stderr } = spawnSync(
-    "psql",
+    join(server.binDir, "psql"),
     ["-X", "-h", "127.0.0.1", "-p", String(node.port), "-U", "admin", "-d", "admin", "-c", sql],
     { encoding: "utf8", env: { ...process.env, PGPASSWORD: password, PGCONNECT_TIMEOUT: "10" } },
   );
@@ -245,6 +246,39 @@ describe("reload", () => {
     expect(await poolSize(admin)).toBe("7");
     expect(await ask(client, "SELECT 1 AS n")).toEqual([{ n: 1 }]);
     await Promise.all([admin.end(), client.end()]);
+  }, 60_000);
+});
+
+describe("log_level", () => {
+  const levels = (node: SluiceNode) =>
+    new Map(
+      node
+        .log()
+        .split("\n")
+        .filter((line) => line.startsWith("{"))
+        .map((line) => {
+          const { level, msg } = JSON.parse(line) as { level: number; msg: string };
+          return [msg, level] as const;
+        }),
+    );
+
+  it("is obeyed by every process, from the start and after RELOAD", async () => {
+    const env = { SLUICE_LOG_LEVEL: "" };
+    const quiet = { general: 'log_level = "error"', workers: 1 };
+    await using node = await startNode({ ...files(quiet), env });
+    const admin = await connectTo(node, "admin");
+    await ask(admin, "RELOAD");
+    node.write(files({ general: 'log_level = "info"', workers: 1 }));
+    expect([...levels(node).values()].filter((level) => level < 50)).toEqual([]);
+    await ask(admin, "RELOAD");
+    // Of the main process, and of those that look for Temporal again and again.
+    await until(
+      () =>
+        levels(node).has("configuration reloaded") &&
+        levels(node).has("no connection to Temporal, traffic goes on"),
+      { timeoutMs: 20_000, what: "the log of the main and of the control process" },
+    );
+    await admin.end();
   }, 60_000);
 });
 

@@ -46,10 +46,7 @@ const withProxy = async (authType: AuthType, use: (proxy: TestProxy) => Promise<
       general: { authType },
     }),
   );
-  proxy.onMessage = (message) => {
-    if (message.kind === "adminQuery")
-      proxy.tell({ kind: "adminResult", id: message.id, result: adminAnswer(message.sql) });
-  };
+  proxy.onAdmin = async (_user, sql) => adminAnswer(sql);
   await use(proxy);
 };
 
@@ -173,11 +170,8 @@ describe("login", () => {
         "28P01",
       );
       for (const what of ["clients", "pools", "servers", "stats"] as const) {
-        proxy.tell({ kind: "show", id: 1, what });
-        const shown = proxy.messages.findLast(({ kind }) => kind === "shown");
         const widths = { clients: 21, pools: 24, servers: 18, stats: 54 };
-        if (shown?.kind === "shown")
-          for (const row of shown.rows) expect(row.length).toBe(widths[what]);
+        for (const row of proxy.plane.show(what)) expect(row.length).toBe(widths[what]);
       }
     });
   });

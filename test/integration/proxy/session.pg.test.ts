@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import pg from "pg";
@@ -36,7 +37,9 @@ interface Finished {
 
 async function run(command: string, args: readonly string[], input = ""): Promise<Finished> {
   return await new Promise((resolve, reject) => {
-    const child = spawn(command, args, { env: { ...process.env, PGSSLMODE: "prefer" } });
+    const child = spawn(join(server.binDir, command), args, {
+      env: { ...process.env, PGSSLMODE: "prefer" },
+    });
     let out = "";
     child.stdout.on("data", (chunk: Buffer) => {
       out += chunk.toString();

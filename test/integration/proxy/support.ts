@@ -7,7 +7,7 @@ import type {
   UserConfig,
 } from "../../../src/config/model.js";
 import { createLog } from "../../../src/observe/log.js";
-import type { FromDataPlane, ToDataPlane } from "../../../src/proxy/channel.js";
+import type { FromDataPlane, MainCalls, ToDataPlane } from "../../../src/proxy/channel.js";
 import { DataPlane } from "../../../src/proxy/data-plane.js";
 import type { PostgresServer } from "../../support/postgres.js";
 
@@ -25,10 +25,7 @@ const GENERAL: GeneralConfig = {
   clientLoginTimeoutMs: 5_000,
   shutdownTimeoutMs: 1_000,
   cutoverTrafficStopThresholdBytes: 1_000_000,
-  cutoverReplicationLagThresholdBytes: 0,
-  cutoverLastTransactionDelayMs: 1_000,
-  cutoverTimeoutMs: 30_000,
-  cutoverTimeoutAction: "abort",
+  logLevel: "info",
   cutoverSaveConfig: false,
   reshardingCopyFormat: "binary",
   reshardingParallelCopies: 1,
@@ -112,6 +109,8 @@ export interface TestProxy extends AsyncDisposable {
   readonly messages: readonly FromDataPlane[];
   /** Called for each message, beside `messages`. */
   onMessage: (message: FromDataPlane) => void;
+  /** Answers the statements of clients of the admin database. */
+  onAdmin: MainCalls["admin"];
   tell(message: ToDataPlane): void;
   topology(config: Config, epochs?: Readonly<Record<string, number>>): void;
   /** Connected; ends itself with the proxy. */
@@ -129,6 +128,7 @@ export async function startProxy(config: Config): Promise<TestProxy> {
       messages.push(message);
       proxy.onMessage(message);
     },
+    admin: async (user, sql) => await proxy.onAdmin(user, sql),
     log: createLog({}, process.env.SLUICE_TEST_LOG ?? "fatal"),
   });
   const server = createServer((socket) => plane.attach(socket));
@@ -141,6 +141,7 @@ export async function startProxy(config: Config): Promise<TestProxy> {
     plane,
     messages,
     onMessage: () => {},
+    onAdmin: async () => ({ kind: "done", tag: "" }),
     tell: (message) => plane.handle(message),
     topology: (next, epochs = {}) =>
       plane.handle({ kind: "topology", generation: ++generation, config: next, epochs }),

@@ -315,11 +315,11 @@ test("no fitting pg_dump is an error that names the versions", async () => {
   vi.stubEnv("PATH", `${process.env.PATH}${delimiter}${server.binDir}`);
   // PATH has one that fits, so the configured one is replaced.
   await syncSchema(context, { ref: made.ref, phase: "pre" });
-  vi.unstubAllEnvs();
   await expect(findPgDump("/nonexistent/pg_dump", 99)).rejects.toMatchObject({
     code: "SLUICE_SCHEMA_DUMP_FAILED",
     detail: expect.stringMatching(/nonexistent\/pg_dump cannot be run; .* is \d+/),
   });
+  vi.unstubAllEnvs();
 });
 
 test("a failing pg_dump tells its own words and no password", async () => {

@@ -337,7 +337,7 @@ describe("R41: verification under traffic", () => {
       "UPDATE sluice.lane SET state = 'stopped' WHERE stream = 0",
     );
     await expect(verify(fixture)).rejects.toMatchObject({
-      code: "SLUICE_DRAIN_TIMED_OUT",
+      code: "SLUICE_MARKER_NOT_PASSED",
       message: expect.stringContaining("0 -> 1 (stopped)"),
     });
   });

@@ -65,7 +65,6 @@ function recorder(overrides: Partial<AdminHost> = {}) {
     status: async () => {
       throw new TaskUnknown("not here");
     },
-    connection: () => ({ kind: "up", sinceMs: 0 }),
     close: async () => {},
   };
   const host: AdminHost = {

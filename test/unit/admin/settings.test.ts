@@ -1,5 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { changeOf, configRows, SettingInvalid } from "../../../src/admin/settings.js";
+import {
+  changeOf,
+  configRows,
+  SettingInvalid,
+  SettingUnknown,
+} from "../../../src/admin/settings.js";
 import { parseConfig } from "../../../src/config/read-config.js";
 
 const CONFIG = parseConfig(
@@ -80,8 +85,9 @@ describe("SET", () => {
       changeOf(name, value);
       expect.unreachable();
     } catch (error) {
-      expect(error).toBeInstanceOf(SettingInvalid);
-      expect(error instanceof SettingInvalid && error.sqlState).toBe(sqlState);
+      const of = sqlState === "42704" ? SettingUnknown : SettingInvalid;
+      expect(error).toBeInstanceOf(of);
+      expect(error).toMatchObject({ sqlState });
     }
   });
 });

@@ -32,8 +32,6 @@ describe("pgdog.toml and users.toml", () => {
       authType: "scram",
       defaultPoolSize: 10,
       cutoverTrafficStopThresholdBytes: 1_000_000,
-      cutoverTimeoutMs: 30_000,
-      cutoverTimeoutAction: "abort",
       cutoverSaveConfig: true,
     });
     expect(config.databases).toHaveLength(3);

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Hold, type HoldEffect, HoldMachine } from "../../../src/proxy/hold/hold.js";
+import { cases } from "../../support/cases.js";
 
 const hold = (token: string, options: Partial<Hold> = {}): Hold => ({
   token,
@@ -147,7 +148,7 @@ describe("hold machine", () => {
         for (const session of machine.takeReleased(100)) waiting.delete(session);
         expect([...waiting]).toEqual([]);
       }),
-      { numRuns: 500 },
+      { numRuns: cases(500) },
     );
   });
 });

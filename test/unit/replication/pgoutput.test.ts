@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { SluiceError } from "../../../src/core/errors.js";
 import { decodePgoutput, type PgoutputHandler } from "../../../src/replication/pgoutput.js";
 import { tupleTexts } from "../../../src/replication/tuple.js";
+import { cases } from "../../support/cases.js";
 
 /**
  * As PostgreSQL 15.18 wrote them, protocol 1 with messages: t (id int PRIMARY KEY, m mood, body text with
@@ -138,7 +139,7 @@ describe("what no server writes", () => {
           }
         },
       ),
-      { numRuns: 5_000 },
+      { numRuns: cases(5_000) },
     );
   });
 });

@@ -5,6 +5,7 @@ import type { Route } from "../../../src/router/route.js";
 import { createRouter } from "../../../src/router/router.js";
 import { loadParser } from "../../../src/sql/parser.js";
 import { combinedHash, type KeyType } from "../../../src/topology/hash.js";
+import { cases } from "../../support/cases.js";
 import { SHOP_FACTS, shop } from "./shop.js";
 
 beforeAll(async () => {
@@ -113,7 +114,7 @@ describe("the cache", () => {
         const sql = make(one, other);
         expect(shared.route(sql, null)).toEqual(createRouter(shop(), SHOP_FACTS).route(sql, null));
       }),
-      { numRuns: 300 },
+      { numRuns: cases(300) },
     );
   });
 
@@ -127,7 +128,7 @@ describe("the cache", () => {
       fc.property(fc.array(pieces, { maxLength: 14 }), (words) => {
         expect(router.route(words.join(" "), null).kind).toBeTypeOf("string");
       }),
-      { numRuns: 500 },
+      { numRuns: cases(500) },
     );
   });
 });

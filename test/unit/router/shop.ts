@@ -1,7 +1,7 @@
 import type { ColumnFacts, FunctionFacts, TableFacts } from "../../../src/router/schema-facts.js";
 import { schemaFacts } from "../../../src/router/schema-facts.js";
-import { shardId } from "../../../src/topology/hash.js";
 import type { Database, ShardedTable } from "../../../src/topology/topology.js";
+import { shardId } from "../../../src/topology/topology.js";
 
 const rule = (
   name: string | null,

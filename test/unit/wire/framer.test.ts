@@ -30,6 +30,7 @@ import {
   encodeStartup,
   SYNC,
 } from "../../../src/wire/frontend.js";
+import { cases } from "../../support/cases.js";
 
 const bind = {
   portal: "p",
@@ -185,7 +186,7 @@ describe("messages", () => {
           }
         },
       ),
-      { numRuns: 3_000 },
+      { numRuns: cases(3_000) },
     );
   });
 });

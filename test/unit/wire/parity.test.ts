@@ -22,6 +22,7 @@ import {
   encodeBind,
   encodeExecute,
 } from "../../../src/wire/frontend.js";
+import { cases } from "../../support/cases.js";
 
 /** Our codecs against another implementation of the protocol: the one that node-postgres uses. */
 
@@ -109,7 +110,7 @@ describe("what we write for a client, pg-protocol reads", () => {
         expect(read[5]).toMatchObject({ fieldCount: row.length });
         expect(read[6]).toMatchObject({ fields: row });
       }),
-      { numRuns: 50 },
+      { numRuns: cases(50) },
     );
   });
 });
