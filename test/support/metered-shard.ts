@@ -4,7 +4,6 @@ import type { ServerAddress } from "../../src/backend/address.js";
 /** One connection that was tried, by what its startup message says. */
 export interface Opened {
   readonly applicationName: string;
-  readonly isReplication: boolean;
 }
 
 /**
@@ -14,27 +13,27 @@ export interface Opened {
 export class MeteredShard implements AsyncDisposable {
   readonly #to: ServerAddress;
   readonly #sockets = new Set<Socket>();
-  readonly #opened: Opened[] = [];
+  readonly #onOpened: (opened: Opened) => void;
   #server: Server | null = null;
   #port = 0;
 
-  private constructor(to: ServerAddress) {
+  private constructor(to: ServerAddress, onOpened: (opened: Opened) => void) {
     this.#to = to;
+    this.#onOpened = onOpened;
   }
 
-  static async to(address: ServerAddress): Promise<MeteredShard> {
-    const shard = new MeteredShard(address);
+  /** @param onOpened told of each connection that comes, in order */
+  static async to(
+    address: ServerAddress,
+    onOpened: (opened: Opened) => void,
+  ): Promise<MeteredShard> {
+    const shard = new MeteredShard(address, onOpened);
     await shard.mend();
     return shard;
   }
 
   get address(): ServerAddress {
     return { ...this.#to, port: this.#port };
-  }
-
-  /** All that came, in order, also while the shard was cut. */
-  get opened(): readonly Opened[] {
-    return this.#opened;
   }
 
   /** Connections that are there now. */
@@ -69,7 +68,7 @@ export class MeteredShard implements AsyncDisposable {
     this.#sockets.add(socket);
     const upstream = connect(this.#to.port, this.#to.host);
     socket.once("data", (startup: Buffer) => {
-      this.#opened.push(describe(startup));
+      this.#onOpened(describe(startup));
       upstream.write(startup);
       socket.pipe(upstream);
     });
@@ -96,6 +95,5 @@ function describe(startup: Buffer): Opened {
   const value = (name: string) => words[words.indexOf(name) + 1] ?? "";
   return {
     applicationName: words.includes("application_name") ? value("application_name") : "",
-    isReplication: words.includes("replication"),
   };
 }

@@ -10,8 +10,8 @@ export interface MeteredSides extends AsyncDisposable {
   readonly all: readonly MeteredShard[];
   /** For an engine context. */
   readonly cluster: (name: string) => Cluster;
-  /** "side shard: application" of every connection so far, replication ones too. */
-  opened(): readonly string[];
+  /** "side shard: application" of every connection so far, in their order. */
+  readonly opened: readonly string[];
 }
 
 export async function meteredSides(
@@ -22,12 +22,18 @@ export async function meteredSides(
     readonly shardBy?: string;
   },
 ): Promise<MeteredSides> {
-  const meter = (names: readonly string[]) =>
-    Promise.all(names.map((name) => MeteredShard.to(server.address(name))));
-  const source = await meter(input.databases.source);
-  const destination = await meter(input.databases.destination);
+  const opened: string[] = [];
+  const meter = (side: Side) =>
+    Promise.all(
+      input.databases[side].map((name, shard) =>
+        MeteredShard.to(server.address(name), ({ applicationName }) =>
+          opened.push(`${side} ${shard}: ${applicationName}`),
+        ),
+      ),
+    );
+  const source = await meter("source");
+  const destination = await meter("destination");
   const all = [...source, ...destination];
-  const named = { source, destination };
   return {
     source,
     destination,
@@ -41,12 +47,7 @@ export async function meteredSides(
           : [{ schema: null, name: null, column: input.shardBy, dataType: "bigint" }],
       omnishardedTables: [],
     }),
-    opened: () =>
-      (["source", "destination"] as const).flatMap((side) =>
-        named[side].flatMap((meterOfShard, shard) =>
-          meterOfShard.opened.map((one) => `${side} ${shard}: ${one.applicationName}`),
-        ),
-      ),
+    opened,
     [Symbol.asyncDispose]: async () => {
       await Promise.all(all.map((shard) => shard[Symbol.asyncDispose]()));
     },

@@ -11,7 +11,7 @@ import { isMissingControlSchema } from "./control-schema.js";
 export interface SessionUse {
   /**
    * Shown in pg_stat_activity. Who asks for the same shard and purpose gets the same session, so one flow at a
-   * time uses it: two side by side only where each of their statements is a transaction of its own.
+   * time uses it: a transaction of its own belongs to a purpose of its own.
    */
   readonly purpose: string;
   readonly lockTimeoutMs?: number;

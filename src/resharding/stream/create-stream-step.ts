@@ -2,10 +2,11 @@ import { describeAddress } from "../../backend/address.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { formatLsn, type Lsn } from "../../core/lsn.js";
 import { ensurePublication, ensureSlot, waitForSlotEdge } from "../../replication/slot.js";
+import type { ServerIdentity } from "../../replication/walsender.js";
 import type { EngineContext } from "../context.js";
 import { readIdentity } from "../control/identity.js";
 import { noteResource } from "../control/resource.js";
-import { openSides, type SessionUse, type Sides } from "../control/sides.js";
+import { openSides, type SessionUse } from "../control/sides.js";
 import { names, otherSide, streamFrom } from "../model/migration.js";
 import type { StreamInput } from "./lane-watch.js";
 
@@ -36,7 +37,7 @@ export async function createStream(
   const side = streamFrom(input.stream);
   const from = sides[side].shards;
   const waiting = { timeoutMs: input.timeoutMs ?? CREATE_TIMEOUT_MS, signal: context.signal };
-  await Promise.all(
+  const slots = await Promise.all(
     from.map(async (_, fromShard) => {
       const client = await sides.session(side, fromShard, CREATE);
       const slot = names.slot(input.ref, input.stream, fromShard);
@@ -47,9 +48,11 @@ export async function createStream(
       await context.announce("stream.afterPublication");
       const startLsn = await ensureSlot(await sides.session(side, fromShard, SLOT), slot, waiting);
       await context.announce("stream.afterSlot");
-      await createLanes({ ...input, sides, client, fromShard, startLsn });
+      return { slot, startLsn, identity: await readIdentity(client) };
     }),
   );
+  const to = await sides.sessions(otherSide(side), LANE);
+  await Promise.all(to.map((client, toShard) => createLanes(client, { ...input, toShard, slots })));
   await Promise.all(
     from.map(async (address, fromShard) => {
       const server = describeAddress(address);
@@ -58,19 +61,21 @@ export async function createStream(
   );
 }
 
-async function createLanes(
-  input: CreateStreamInput & {
-    readonly sides: Sides;
-    readonly client: SqlClient;
-    readonly fromShard: number;
+interface LanesInput extends StreamInput {
+  readonly toShard: number;
+  /** By from-shard. */
+  readonly slots: readonly {
+    readonly slot: string;
     readonly startLsn: Lsn;
-  },
-): Promise<void> {
-  const { ref, stream, fromShard } = input;
-  const identity = await readIdentity(input.client);
+    readonly identity: ServerIdentity;
+  }[];
+}
+
+/** Those into one shard. */
+async function createLanes(client: SqlClient, input: LanesInput): Promise<void> {
+  const { ref, stream, toShard } = input;
   const isFirst = stream === 0;
-  const to = await input.sides.sessions(otherSide(streamFrom(stream)), LANE);
-  for (const [toShard, client] of to.entries()) {
+  for (const [fromShard, { slot, startLsn, identity }] of input.slots.entries()) {
     const origin = names.origin(ref, stream, fromShard, toShard);
     await noteResource(client, ref, { kind: "origin", name: origin });
     await client.query(
@@ -82,12 +87,12 @@ async function createLanes(
         stream,
         fromShard,
         toShard,
-        names.slot(ref, stream, fromShard),
+        slot,
         origin,
         identity.systemIdentifier,
         identity.timeline,
         isFirst ? "applying" : "standby",
-        isFirst ? formatLsn(input.startLsn) : null,
+        isFirst ? formatLsn(startLsn) : null,
       ],
     );
   }

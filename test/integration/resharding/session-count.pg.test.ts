@@ -69,7 +69,7 @@ test.each([1, 2, 4, 8])(
     expect(result.waitingFor.map(({ message }) => message)).toEqual([
       "no verification pass has finished",
     ]);
-    expect([...scope.opened()].sort()).toEqual(LOOKS(destinations).sort());
+    expect([...scope.opened].sort()).toEqual(LOOKS(destinations).sort());
   },
 );
 
@@ -80,12 +80,12 @@ test("a task that waits opens nothing for its second look", async () => {
   await steps.readiness(context, { ref, stream: 0, waitMs: 1_200 });
   // Three looks: at once, after 500 ms, after 1,000 ms.
   expect(performance.now() - startedAtMs).toBeGreaterThan(990);
-  expect([...scope.opened()].sort()).toEqual(LOOKS(3).sort());
+  expect([...scope.opened].sort()).toEqual(LOOKS(3).sort());
   await createStream(context, { ref, stream: 1 });
-  const before = scope.opened().length;
+  const before = scope.opened.length;
   // Its lanes are there and read; a stream that is not there waits as long as it may.
   await steps.awaitStandby(context, { ref, stream: 2, waitMs: 1_200 });
-  expect([...scope.opened().slice(before)].sort()).toEqual(LOOKS(3).sort());
+  expect([...scope.opened.slice(before)].sort()).toEqual(LOOKS(3).sort());
 });
 
 interface Paused {
@@ -116,11 +116,11 @@ async function attempt(
     configHash: "",
   };
   let atHold = 0;
-  const before = meters.opened().length;
+  const before = meters.opened.length;
   const context = cycle.context({
     cluster: meters.cluster,
     announce: async (step) => {
-      if (step === "cutover.afterPrepared") atHold = meters.opened().length;
+      if (step === "cutover.afterPrepared") atHold = meters.opened.length;
       await input.announce(step);
     },
   });
@@ -130,7 +130,7 @@ async function attempt(
     nodes: input.ghost ? [nobody] : [],
   });
   await resolve(cycle.context(), { ref, decision, as: "coordinator" });
-  const opened = meters.opened();
+  const opened = meters.opened;
   return { report, before: opened.slice(before, atHold), inPause: opened.slice(atHold) };
 }
 

@@ -153,15 +153,15 @@ describe.each(DOWN)("with $side $shard down", (down) => {
   }
 
   test.each(NAMES)("%s leaves no session", async (name) => {
-    const before = meters.opened().length;
+    const before = meters.opened.length;
     const outcome = await run(name);
     const scene = `${name} with ${down.side} ${down.shard}`;
     if (outcome === "fine" && scene !== NOT_ASKED) expect(MAY_SUCCEED).toContain(name);
     // It got as far as the servers that live.
-    if (scene !== ASKED_FIRST) expect(meters.opened().length).toBeGreaterThan(before);
+    if (scene !== ASKED_FIRST) expect(meters.opened.length).toBeGreaterThan(before);
     await until(() => meters.all.every((shard) => shard.openCount === 0), {
       timeoutMs: 2_000,
-      what: `the sessions of ${name} to end: ${meters.opened().slice(before).join(", ")}`,
+      what: `the sessions of ${name} to end: ${meters.opened.slice(before).join(", ")}`,
     });
     const databases = [...stage.fixture.sources, ...stage.fixture.destinations];
     const left = () =>

@@ -33,7 +33,7 @@ const open = async (overrides: Partial<EngineContext> = {}): Promise<Sides> =>
     fixture.context({ cluster: meters.cluster, log: silentLog, ...overrides }),
     fixture.ref,
   );
-const work = () => meters.opened().filter((one) => one.endsWith("sluice work")).length;
+const work = () => meters.opened.filter((one) => one.endsWith("sluice work")).length;
 const untilNoneIsOpen = async () =>
   await until(() => meters.all.every((shard) => shard.openCount === 0), {
     timeoutMs: 2_000,
