@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { connectEngine } from "../../../src/resharding/control/sides.js";
+import { connectEngine, openSides } from "../../../src/resharding/control/sides.js";
 import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
-import { emitMarker } from "../../../src/resharding/stream/lane-watch.js";
+import { emitMarker, openLaneWatch } from "../../../src/resharding/stream/lane-watch.js";
+import { openSettlement, settleWithin } from "../../../src/resharding/stream/settle-aside.js";
 import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
@@ -153,6 +154,30 @@ it("R33: a key on two shards stays aside and is named", async () => {
     await rowsOf(fixture, "destination", "doc"),
   );
   void running;
+});
+
+it("R28 R33: in the pause settlement waits no longer than the pause, and for no lock longer than 500 ms", async () => {
+  const fixture = await reverseFixture();
+  const context = fixture.context();
+  const input = { ref: fixture.ref, stream: 1 };
+  await createStream(context, input);
+  await fixture.sql(
+    "source",
+    0,
+    `INSERT INTO sluice.aside (migration, stream, schema_name, table_name, key, from_shard, reason)
+     VALUES ('${fixture.ref.id}', 1, 'public', 'doc', '{1}', 0, 'test')`,
+  );
+  await using sides = await openSides(context, fixture.ref);
+  const lanes = await openLaneWatch(context, sides, input);
+  const sessions = await openSettlement(sides, { ...input, lanes });
+  for (const client of [...sessions.writers, ...sessions.readers])
+    expect((await client.query("SHOW lock_timeout")).rows).toEqual([{ lock_timeout: "500ms" }]);
+  // No lane runs, so the marker is never passed.
+  const startedAtMs = performance.now();
+  const deadlineAtMs = startedAtMs + 250;
+  const result = await settleWithin(context, sides, { ...input, sessions, deadlineAtMs });
+  expect(result).toEqual({ settledKeys: 0, conflicts: ["the lanes do not pass a marker now"] });
+  expect(performance.now() - startedAtMs).toBeLessThan(2_500);
 });
 
 it("R34: a standby stream drops what is before its marker and what our lanes wrote", async () => {
