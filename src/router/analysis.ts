@@ -35,8 +35,6 @@ export const CONCATENATED: MergePlan = {
   offset: 0,
 };
 
-export const FIRST_SHARD = 0 as ShardId;
-
 /** On the shards, each with its own rows. */
 export function onShards(shards: readonly ShardId[] | "all", isWrite: boolean): Route {
   return {

@@ -1,5 +1,5 @@
 import type { KeyType } from "../topology/hash.js";
-import type { ShardId } from "../topology/topology.js";
+import { FIRST_SHARD, type ShardId } from "../topology/topology.js";
 import {
   type KeyTerm,
   NULL_KEY,
@@ -85,8 +85,6 @@ export class Placement {
     return { kind: "refused", route: refused(kind) };
   }
 }
-
-const FIRST_SHARD = 0 as ShardId;
 
 /**
  * Conditions count where they stand outermost: `NOT EXISTS (... inner.key = outer.key AND inner.key = 5)`

@@ -1,6 +1,7 @@
 import type { SelectStmt } from "libpg-query";
 import { lastName } from "../sql/ast.js";
-import { ANY, type Analysis, everywhere, FIRST_SHARD, type Plan, placed } from "./analysis.js";
+import { FIRST_SHARD } from "../topology/topology.js";
+import { ANY, type Analysis, everywhere, type Plan, placed } from "./analysis.js";
 import { constantOf, isBinary, type StatementValues, type ValueRef } from "./key-value.js";
 import { rewriteLimit } from "./limit-rewrite.js";
 import { type MergeShape, mergeShape } from "./merge.js";

@@ -1,6 +1,7 @@
 import type { Node } from "libpg-query";
 import { tagged } from "../sql/ast.js";
-import { ANY, type Analysis, everywhere, FIRST_SHARD, type Plan } from "./analysis.js";
+import { FIRST_SHARD } from "../topology/topology.js";
+import { ANY, type Analysis, everywhere, type Plan } from "./analysis.js";
 import { copyPlan } from "./copy.js";
 import { insertPlan } from "./insert.js";
 import { addSelect } from "./query.js";

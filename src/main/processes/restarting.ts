@@ -53,18 +53,21 @@ export class RestartingProcess {
 
   async #keepRunning(): Promise<void> {
     const { backoff, onEnd } = this.#options;
-    const { signal } = this.#stop;
     let delayMs: number | null = null;
     for (;;) {
       const startedAtMs = performance.now();
       const end = await this.#runOnce();
-      if (signal.aborted) return onEnd({ ...end, restartInMs: null });
+      if (this.#isStopping()) return onEnd({ ...end, restartInMs: null });
       delayMs = nextDelayMs(delayMs, performance.now() - startedAtMs, backoff);
       onEnd({ ...end, restartInMs: delayMs });
       // Cut short by the end of all: the loop's next look says so.
-      await sleep(delayMs, undefined, { signal }).catch(() => {});
-      if (signal.aborted) return;
+      await sleep(delayMs, undefined, { signal: this.#stop.signal }).catch(() => {});
+      if (this.#isStopping()) return;
     }
+  }
+
+  #isStopping(): boolean {
+    return this.#stop.signal.aborted;
   }
 
   async #runOnce(): Promise<Omit<ProcessEnd, "restartInMs">> {

@@ -1,4 +1,5 @@
 import type { ReadinessResult } from "./activities.js";
+import type { TaskPolicy } from "./policy.js";
 
 /** What `replicate` decides, from what it knows. Times are arguments, in ms. */
 
@@ -107,7 +108,7 @@ export interface PassDue {
  */
 export function nextPassDue(
   lastCleanAtMs: number | null,
-  policy: { readonly verifyMaxAgeMs: number },
+  policy: Pick<TaskPolicy, "verifyMaxAgeMs">,
 ): PassDue | null {
   if (lastCleanAtMs === null) return null;
   // Half of the age at which it counts no more: the pass itself takes time.

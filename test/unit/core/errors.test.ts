@@ -1,10 +1,7 @@
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { assertNever, InvariantBroken } from "../../../src/core/assert.js";
 import {
   DatabaseUnknown,
-  ERROR_CODES,
   NotReady,
   ServerUnreachable,
   SluiceError,
@@ -32,23 +29,6 @@ describe("an error that is thrown on purpose", () => {
   it("has a hint of its own that a caller may replace", () => {
     expect(new DatabaseUnknown("x").hint).toMatch(/SHOW POOLS/);
     expect(new DatabaseUnknown("x", { hint: "other" }).hint).toBe("other");
-  });
-});
-
-describe("the list of codes", () => {
-  it("names each once, and each is thrown somewhere", () => {
-    expect(new Set(ERROR_CODES).size).toBe(ERROR_CODES.length);
-    const sources = ["src", "activities", "workflows"]
-      .flatMap((room) =>
-        readdirSync(room, { recursive: true, encoding: "utf8" }).map((name) => join(room, name)),
-      )
-      .filter((name) => name.endsWith(".ts") && !name.endsWith("core/errors.ts"))
-      .map((name) => readFileSync(name, "utf8"));
-    const home = readFileSync("src/core/errors.ts", "utf8").split("] as const;")[1] ?? "";
-    const unused = ERROR_CODES.filter(
-      (code) => ![...sources, home].some((text) => text.includes(`"${code}"`)),
-    );
-    expect(unused).toEqual([]);
   });
 });
 

@@ -20,7 +20,7 @@ const CARRIERS: Readonly<Record<string, readonly string[]>> = {
     "UserConfig",
   ],
   "src/resharding/context.ts": ["EnginePolicy", "Cluster", "ShardedTableRule"],
-  "src/resharding/model/tasks.ts": ["TaskPolicy"],
+  "src/resharding/model/policy.ts": ["TaskPolicy"],
   "src/topology/topology.ts": ["ShardServer", "ShardedTable", "DatabaseUser", "Database"],
 };
 /** Credentials obey: they decide which of several passwords a server gets. */
