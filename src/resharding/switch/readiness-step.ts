@@ -20,19 +20,8 @@ import { readNodes } from "./nodes.js";
 
 /**
  * May a switch begin, and would it be short? Every reason why not, each a sentence with its figures
- * (promise 7). Reads only; any number of runs beside each other.
- */
-export async function readiness(
-  context: EngineContext,
-  input: { readonly ref: MigrationRef; readonly stream: StreamNumber },
-): Promise<ReadinessResult> {
-  await using sides = await openSides(context, input.ref);
-  return await lookAtReadiness(context, { ...input, sides });
-}
-
-/**
- * Looks until it is ready, or `waitMs` are over; production servers get one session each for all the looks.
- * Second run: it reads only.
+ * (promise 7). Looks until none is left, or `waitMs` are over; all looks share one session to each database.
+ * Second run, or any number beside each other: they read only.
  */
 export async function awaitReadiness(
   context: EngineContext,

@@ -4,7 +4,7 @@ import type { EngineContext } from "../../../src/resharding/context.js";
 import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { installGates } from "../../../src/resharding/switch/install-gates-step.js";
 import { prepareDecision } from "../../../src/resharding/switch/prepare-decision-step.js";
-import { readiness } from "../../../src/resharding/switch/readiness-step.js";
+import { awaitReadiness } from "../../../src/resharding/switch/readiness-step.js";
 import { resolve } from "../../../src/resharding/switch/resolve-step.js";
 import { switchTraffic } from "../../../src/resharding/switch/switch-step.js";
 import { copyFixture, silentLog } from "../../support/copy-fixture.js";
@@ -65,7 +65,7 @@ test.each([1, 2, 4, 8])(
   async (destinations) => {
     const { ref, meters, context } = await migration(destinations);
     await using scope = meters;
-    const result = await readiness(context, { ref, stream: 0 });
+    const result = await awaitReadiness(context, { ref, stream: 0, waitMs: 0 });
     expect(result.waitingFor.map(({ message }) => message)).toEqual([
       "no verification pass has finished",
     ]);

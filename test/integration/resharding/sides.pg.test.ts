@@ -1,4 +1,6 @@
+import { createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { connectSql } from "../../../src/backend/sql-client.js";
 import type { EngineContext } from "../../../src/resharding/context.js";
 import { openSides, type Sides } from "../../../src/resharding/control/sides.js";
 import { type CopyFixture, copyFixture, silentLog } from "../../support/copy-fixture.js";
@@ -105,6 +107,24 @@ test("a server that was away is asked again", async () => {
   });
   await shard?.mend();
   expect(await sides.sessions("destination", WORK)).toHaveLength(2);
+});
+
+test("an open that hangs ends with the attempt", async () => {
+  // Takes connections and never answers, as a frozen server does.
+  const accepted = new Set<Socket>();
+  const frozen = createServer((socket) => accepted.add(socket));
+  await new Promise<void>((resolve) => frozen.listen(0, "127.0.0.1", resolve));
+  const bound = frozen.address();
+  const port = bound !== null && typeof bound === "object" ? bound.port : 0;
+  const attempt = new AbortController();
+  const address = { ...server.address("postgres"), port };
+  const hanging = connectSql(address, { applicationName: "test", signal: attempt.signal });
+  const startedAtMs = performance.now();
+  attempt.abort(new Error("stop"));
+  await expect(hanging).rejects.toThrow("stop");
+  expect(performance.now() - startedAtMs).toBeLessThan(4_000);
+  for (const socket of accepted) socket.destroy();
+  await new Promise((resolve) => frozen.close(resolve));
 });
 
 test("a signal of its own outlives the attempt's", async () => {
