@@ -96,11 +96,11 @@ test("a task that waits opens nothing for its second look", async () => {
 });
 
 test("a stream that is waited for is looked at by sessions that stay", async () => {
-  const { ref, meters, context } = await migration(2);
+  const { ref, meters, context } = await migration(5);
   await using scope = meters;
   // One that is not there: it waits as long as it may.
   await steps.awaitStandby(context, { ref, stream: 2, waitMs: 1_200 });
-  expect([...scope.opened].sort()).toEqual(LOOKS(2).sort());
+  expect([...scope.opened].sort()).toEqual(LOOKS(5).sort());
 });
 
 interface Paused {
