@@ -1,6 +1,9 @@
 import { CancelledFailure, Context } from "@temporalio/activity";
+import { SluiceError } from "../src/core/errors.js";
+import { framesOf, tell } from "../src/core/tell.js";
 import type { Log } from "../src/observe/log.js";
 import type { Cluster, EngineContext, EnginePolicy } from "../src/resharding/context.js";
+import { keepLeftEvidence } from "../src/resharding/control/evidence.js";
 import { toFailure } from "./failure.js";
 
 /** What the process that hosts activities gives them. The getters are asked anew at every use. */
@@ -13,6 +16,8 @@ export interface ActivityDeps {
   readonly announce: (step: string) => Promise<void>;
   readonly incarnation: string;
 }
+
+const LOGGED_FRAMES = 5;
 
 type Step<A extends readonly unknown[], R> = (context: EngineContext, ...input: A) => Promise<R>;
 
@@ -41,16 +46,24 @@ export function activityOf<A extends readonly unknown[], R>(
     } catch (error) {
       // Stopped from outside: whatever it threw on the way down, it says why it was stopped.
       if (cancellationSignal.aborted) throw stopReason(cancellationSignal);
+      await keepLeftEvidence(deps.cluster, { step: info.activityType, input, error });
       deps.log.warn("step failed", {
         step: info.activityType,
         attempt: info.attempt,
-        reason: error instanceof Error ? error.message : String(error),
+        reason: tell(error),
+        ...whereIs(error),
       });
       throw toFailure(error, info.attempt);
     } finally {
       beat.stop();
     }
   };
+}
+
+/** Of what nobody foresaw the message is not told, so the log says at least where it came from. */
+function whereIs(error: unknown): { readonly at?: string } {
+  if (error instanceof SluiceError || !(error instanceof Error)) return {};
+  return { at: framesOf(error).slice(0, LOGGED_FRAMES).join("; ") };
 }
 
 /** What Temporal made of it: cancelled, timed out, worker shutting down. Core tells them apart. */

@@ -1,5 +1,7 @@
 import { ApplicationFailure } from "@temporalio/activity";
 import { type Recovery, SluiceError } from "../src/core/errors.js";
+import { SqlError } from "../src/core/sql-error.js";
+import { tell } from "../src/core/tell.js";
 import { isTransientState } from "../src/core/transient.js";
 
 const PASSING_SYSTEM_ERRORS = ["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH"];
@@ -9,18 +11,17 @@ const ATTEMPTS_AT_UNKNOWN = 5;
 
 /**
  * What an activity throws, as Temporal keeps it: `type` is our code (or the SQLSTATE), the first detail has
- * hint and detail for people. Repeated by Temporal only where time alone may help.
+ * hint and detail for people. Repeated by Temporal only where time alone may help. No cause, and no message that
+ * is not ours: a history is kept for weeks, and read by more people than the rows are (R56).
  */
 export function toFailure(error: unknown, attempt: number): ApplicationFailure {
   if (error instanceof ApplicationFailure) return error;
   const { type, recovery, hint, detail } = classify(error, attempt);
   return ApplicationFailure.create({
-    message: error instanceof Error ? error.message : String(error),
+    message: tell(error),
     type,
     nonRetryable: recovery !== "retry",
     details: [{ hint, detail }],
-    // Kept out: a cause may carry what a server said about values.
-    ...(error instanceof Error && !(error instanceof SluiceError) ? { cause: error } : {}),
   });
 }
 
@@ -45,7 +46,10 @@ function classify(error: unknown, attempt: number): Classified {
   return {
     type: code ?? (error instanceof Error ? error.name : "UNKNOWN"),
     recovery: attempt < ATTEMPTS_AT_UNKNOWN ? "retry" : "operator",
-    hint: "Not foreseen: see the log of the process that ran it, then retryStep or abort.",
+    hint:
+      error instanceof SqlError && error.evidence !== undefined
+        ? "SHOW EVIDENCE has what the server said of rows. Correct it, then retryStep, or abort."
+        : "Not foreseen: see the log of the process that ran it, then retryStep or abort.",
     detail: "",
   };
 }

@@ -1,47 +1,14 @@
-import type { AdminType } from "../proxy/channel.js";
+import { type AdminTable, adminTable, type ColumnTypes } from "../proxy/admin-table.js";
+import { PLANE_TABLES } from "../proxy/show-columns.js";
 import type { ShowName } from "./command.js";
-
-export interface AdminColumn {
-  readonly name: string;
-  readonly type: AdminType;
-}
-
-const STATS = [
-  "xact_count",
-  "xact_2pc_count",
-  "query_count",
-  "server_assignment_count",
-  "received",
-  "sent",
-  "xact_time",
-  "idle_xact_time",
-  "query_time",
-  "wait_time",
-  "server_parse_count",
-  "bind_count",
-  "close_count",
-  "errors",
-  "cleaned",
-  "rollbacks",
-  "connect_time",
-  "connect_count",
-  "reads",
-  "writes",
-  "auth_attempts",
-  "rows_inserted",
-  "rows_updated",
-  "rows_deleted",
-] as const;
 
 /**
  * What every SHOW returns, in order. Names, order and types are PgDog's where it has the command, as clients
  * read columns by position and drivers by type: ids are bigint, other numbers numeric, flags bool, times text;
- * in the tables of a migration every number is bigint. Ours alone: cutover, nodes, maintenance.
- *
- * Longer than other files: a table.
+ * in the tables of a migration every number is bigint. Ours alone: cutover, nodes, maintenance, evidence.
  */
-export const SHOW_COLUMNS: Readonly<Record<ShowName, readonly AdminColumn[]>> = {
-  tasks: columns({
+export const SHOW_TABLES = {
+  tasks: adminTable({
     id: "bigint",
     scope: "text",
     type: "text",
@@ -52,7 +19,7 @@ export const SHOW_COLUMNS: Readonly<Record<ShowName, readonly AdminColumn[]>> = 
     elapsed: "text",
     elapsed_ms: "bigint",
   }),
-  table_copies: columns({
+  table_copies: adminTable({
     schema: "text",
     table: "text",
     status: "text",
@@ -66,7 +33,7 @@ export const SHOW_COLUMNS: Readonly<Record<ShowName, readonly AdminColumn[]>> = 
     elapsed_ms: "bigint",
     sql: "text",
   }),
-  replication_slots: columns({
+  replication_slots: adminTable({
     host: "text",
     port: "bigint",
     database_name: "text",
@@ -78,7 +45,7 @@ export const SHOW_COLUMNS: Readonly<Record<ShowName, readonly AdminColumn[]>> = 
     last_transaction: "text",
     last_transaction_ms: "bigint",
   }),
-  schema_sync: columns({
+  schema_sync: adminTable({
     database: "text",
     user: "text",
     shard: "bigint",
@@ -91,7 +58,7 @@ export const SHOW_COLUMNS: Readonly<Record<ShowName, readonly AdminColumn[]>> = 
     table_name: "text",
     sql: "text",
   }),
-  cutover: columns({
+  cutover: adminTable({
     database: "text",
     migration: "text",
     epoch: "bigint",
@@ -106,7 +73,7 @@ export const SHOW_COLUMNS: Readonly<Record<ShowName, readonly AdminColumn[]>> = 
     step_reverse_ms: "bigint",
     step_resume_ms: "bigint",
   }),
-  nodes: columns({
+  nodes: adminTable({
     migration: "text",
     node: "text",
     incarnation: "text",
@@ -116,94 +83,21 @@ export const SHOW_COLUMNS: Readonly<Record<ShowName, readonly AdminColumn[]>> = 
     last_seen: "text",
     last_seen_ms: "bigint",
   }),
-  config: columns({ name: "text", value: "text" }),
-  version: columns({ version: "text" }),
-  clients: columns({
-    id: "bigint",
-    user: "text",
-    database: "text",
-    addr: "text",
-    port: "numeric",
-    state: "text",
-    replication: "text",
-    connect_time: "text",
-    last_request: "text",
-    queries: "numeric",
-    transactions: "numeric",
-    transactions_2pc: "numeric",
-    wait_time: "numeric",
-    query_time: "numeric",
-    transaction_time: "numeric",
-    bytes_received: "numeric",
-    bytes_sent: "numeric",
-    errors: "numeric",
-    application_name: "text",
-    locked: "bool",
-    prepared_statements: "numeric",
-  }),
-  pools: columns({
-    id: "bigint",
-    database: "text",
-    user: "text",
-    addr: "text",
-    port: "numeric",
-    shard: "numeric",
-    role: "text",
-    cl_waiting: "numeric",
-    sv_idle: "numeric",
-    sv_active: "numeric",
-    sv_idle_xact: "numeric",
-    sv_total: "numeric",
-    maxwait: "numeric",
-    maxwait_us: "numeric",
-    pool_mode: "text",
-    paused: "bool",
-    banned: "bool",
-    healthy: "bool",
-    errors: "numeric",
-    re_synced: "numeric",
-    out_of_sync: "numeric",
-    force_closed: "numeric",
-    online: "bool",
-    schema_admin: "bool",
-  }),
-  servers: columns({
-    pool_id: "bigint",
-    database: "text",
-    user: "text",
-    addr: "text",
-    port: "numeric",
-    state: "text",
-    connect_time: "text",
-    request_time: "text",
-    remote_pid: "numeric",
-    client_id: "bigint",
-    transactions: "numeric",
-    queries: "numeric",
-    rollbacks: "numeric",
-    prepared_statements: "numeric",
-    healthchecks: "numeric",
-    errors: "numeric",
-    bytes_received: "numeric",
-    bytes_sent: "numeric",
-    last_sent: "text",
-    last_received: "text",
-    age: "numeric",
-    application_name: "text",
-  }),
-  stats: statsColumns(),
-  lists: [
-    { name: "databases", type: "numeric" },
-    { name: "users", type: "numeric" },
-    { name: "pools", type: "numeric" },
+  config: adminTable({ name: "text", value: "text" }),
+  version: adminTable({ version: "text" }),
+  ...PLANE_TABLES,
+  lists: adminTable({
+    databases: "numeric",
+    users: "numeric",
+    pools: "numeric",
     // Twice: first always 0, then the number of clients. PgDog's readers take them by position.
-    { name: "used_clients", type: "numeric" },
-    { name: "used_clients", type: "numeric" },
-    { name: "free_servers", type: "numeric" },
-    { name: "used_servers", type: "numeric" },
-  ],
-  maintenance: columns({ database: "text", owner: "text" }),
-  bans: columns({
+    none: { name: "used_clients", type: "numeric" },
+    used_clients: "numeric",
+    free_servers: "numeric",
+    used_servers: "numeric",
+  }),
+  maintenance: adminTable({ database: "text", owner: "text" }),
+  bans: adminTable({
     id: "bigint",
     database: "text",
     user: "text",
@@ -214,24 +108,17 @@ export const SHOW_COLUMNS: Readonly<Record<ShowName, readonly AdminColumn[]>> = 
     ban_reason: "text",
     ban_time_left: "numeric",
   }),
-  instance_id: columns({ instance_id: "text" }),
-};
-
-function statsColumns(): readonly AdminColumn[] {
-  return [
-    ...columns({
-      database: "text",
-      user: "text",
-      addr: "text",
-      port: "numeric",
-      shard: "numeric",
-      role: "text",
-    }),
-    ...STATS.map((name): AdminColumn => ({ name: `total_${name}`, type: "numeric" })),
-    ...STATS.map((name): AdminColumn => ({ name: `avg_${name}`, type: "numeric" })),
-  ];
-}
-
-function columns(types: Readonly<Record<string, AdminType>>): readonly AdminColumn[] {
-  return Object.entries(types).map(([name, type]) => ({ name, type }));
-}
+  instance_id: adminTable({ instance_id: "text" }),
+  evidence: adminTable({
+    migration: "text",
+    server: "text",
+    step: "text",
+    scope: "text",
+    schema: "text",
+    table: "text",
+    code: "text",
+    reason: "text",
+    noted_at: "text",
+    evidence: "text",
+  }),
+} as const satisfies Readonly<Record<ShowName, AdminTable<ColumnTypes>>>;

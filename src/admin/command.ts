@@ -27,6 +27,7 @@ export const SHOW_NAMES = [
   "maintenance",
   "bans",
   "instance_id",
+  "evidence",
 ] as const;
 
 export type ShowName = (typeof SHOW_NAMES)[number];
@@ -55,8 +56,13 @@ export type Command =
   /** null: the one task that waits for it. */
   | { readonly kind: "cutover"; readonly taskId: number | null }
   | { readonly kind: "stopTask"; readonly taskId: number }
-  /** `columns` empty: all of them. */
-  | { readonly kind: "show"; readonly what: ShowName; readonly columns: readonly string[] }
+  /** `columns` empty: all of them. `taskId`: of one task, where there is a choice. */
+  | {
+      readonly kind: "show";
+      readonly what: ShowName;
+      readonly columns: readonly string[];
+      readonly taskId?: number;
+    }
   /** A driver's probe of a setting: one row with one empty column of that name. */
   | { readonly kind: "showSetting"; readonly name: string }
   | { readonly kind: "maintenance"; readonly isOn: boolean; readonly database: string | null }
@@ -167,10 +173,19 @@ function show(rest: readonly Token[]): Command {
       return { kind: "unsupported", name: `SHOW ${rest.map((token) => token.text).join(" ")}` };
     return { kind: "showSetting", name: rest.map((token) => token.text).join("_") };
   }
+  if (what === "evidence") return showEvidence(more);
   const columns = more.filter((token) => token.isQuoted || token.text !== ",");
   if (columns.length > 0 && what !== "clients" && what !== "servers")
     throw usageError(`SHOW ${what.toUpperCase()}`);
   return { kind: "show", what, columns: columns.map((token) => token.text.toLowerCase()) };
+}
+
+function showEvidence(rest: readonly Token[]): Command {
+  const usage = "SHOW EVIDENCE [<task_id>]";
+  atMost(rest, 1, usage);
+  const [id] = rest;
+  const all = { kind: "show", what: "evidence", columns: [] } as const;
+  return id === undefined ? all : { ...all, taskId: taskId(id, usage) };
 }
 
 function maintenance(rest: readonly Token[]): Command {

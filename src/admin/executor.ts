@@ -1,6 +1,7 @@
 import { assertNever } from "../core/assert.js";
 import { type ErrorFields, SluiceError } from "../core/errors.js";
 import { SQLSTATE } from "../core/sqlstate.js";
+import { tell } from "../core/tell.js";
 import type { AdminResult } from "../proxy/channel.js";
 import { type Command, parseCommand } from "./command.js";
 import type { AdminHost } from "./host.js";
@@ -49,6 +50,8 @@ export class AdminExecutor {
       case "empty":
         return done("");
       case "show":
+        // Who has looked at rows is worth a line; what they saw is not told.
+        if (command.what === "evidence") this.#audit(user, "show evidence");
         return await show(host, command);
       case "showSetting":
         return setting(command.name);
@@ -147,7 +150,7 @@ export class AdminExecutor {
 
   #failure(error: unknown): AdminResult {
     if (error instanceof SluiceError) return failure(error.sqlState, error.message, error);
-    const message = error instanceof Error ? error.message : String(error);
+    const message = tell(error);
     this.#host.log.error("admin command failed", { error: message });
     return failure(SQLSTATE.internalError, message, {});
   }

@@ -1,10 +1,8 @@
 import type { Config } from "../config/model.js";
+import type { CutoverRow } from "../control/node/answers.js";
 import type { TaskClient } from "../control/task-api.js";
 import type { Log } from "../observe/log.js";
-import type { AdminRow, AdminValue } from "../proxy/channel.js";
-
-/** One migration's decision, as SHOW CUTOVER and RESOLVE CUTOVER tell it. */
-export type CutoverRow = Readonly<Record<string, AdminValue>>;
+import type { AdminRow } from "../proxy/channel.js";
 
 export interface MaintenanceFlag {
   /** null: all databases. */

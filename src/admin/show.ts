@@ -1,14 +1,15 @@
-import type { TaskRow } from "../control/task-api.js";
+import { type TaskRow, workflowIdOf } from "../control/task-api.js";
 import { assertNever } from "../core/assert.js";
-import type { AdminResult, AdminRow, AdminValue } from "../proxy/channel.js";
+import type { AdminResult, AdminRow } from "../proxy/channel.js";
+import { readEvidence } from "../resharding/control/evidence.js";
 import {
   readNodes,
   readReplicationSlots,
   readSchemaStatements,
   readTableCopies,
 } from "../resharding/control/status.js";
-import { SHOW_COLUMNS } from "./columns.js";
-import type { Command, ShowName } from "./command.js";
+import { SHOW_TABLES } from "./columns.js";
+import type { Command } from "./command.js";
 import { formatBytes, formatCount, formatElapsed, formatTime } from "./format.js";
 import type { AdminHost } from "./host.js";
 import { configRows } from "./settings.js";
@@ -25,8 +26,8 @@ export async function show(
   host: AdminHost,
   command: Extract<Command, { kind: "show" }>,
 ): Promise<AdminResult> {
-  const { rows, notices } = await rowsOf(host, command.what);
-  const all = SHOW_COLUMNS[command.what];
+  const { rows, notices } = await rowsOf(host, command);
+  const all = SHOW_TABLES[command.what].columns;
   const picked = pickColumns(
     command,
     all.map((column) => column.name),
@@ -54,7 +55,10 @@ function pickColumns(
   return names.flatMap((name, index) => (isWanted(name) ? [index] : []));
 }
 
-async function rowsOf(host: AdminHost, what: ShowName): Promise<Shown> {
+async function rowsOf(
+  host: AdminHost,
+  { what, taskId }: Extract<Command, { kind: "show" }>,
+): Promise<Shown> {
   switch (what) {
     case "tasks":
       return { rows: (await host.tasks.list()).map(taskRow) };
@@ -67,11 +71,15 @@ async function rowsOf(host: AdminHost, what: ShowName): Promise<Shown> {
     case "nodes":
       return await nodes(host);
     case "cutover":
-      return { rows: (await host.showCutover()).map((row) => byName("cutover", row)) };
+      return { rows: (await host.showCutover()).map((row) => SHOW_TABLES.cutover.row(row)) };
     case "config":
-      return { rows: configRows(host.config()) };
+      return {
+        rows: configRows(host.config()).map(([name, value]) =>
+          SHOW_TABLES.config.row({ name, value }),
+        ),
+      };
     case "version":
-      return { rows: [[PRODUCT_VERSION]] };
+      return { rows: [SHOW_TABLES.version.row({ version: PRODUCT_VERSION })] };
     case "clients":
     case "pools":
     case "servers":
@@ -80,33 +88,35 @@ async function rowsOf(host: AdminHost, what: ShowName): Promise<Shown> {
     case "lists":
       return { rows: [await lists(host)] };
     case "maintenance":
-      return { rows: host.maintenanceFlags().map(({ database, owner }) => [database, owner]) };
+      return {
+        rows: host
+          .maintenanceFlags()
+          .map(({ database, owner }) => SHOW_TABLES.maintenance.row({ database, owner })),
+      };
     case "bans":
       // Sluice does not take servers out of service by itself: none is banned, ever.
       return { rows: [] };
     case "instance_id":
-      return { rows: [[host.incarnation]] };
+      return { rows: [SHOW_TABLES.instance_id.row({ instance_id: host.incarnation })] };
+    case "evidence":
+      return await evidence(host, taskId ?? null);
     default:
       return assertNever(what, "SHOW");
   }
 }
 
-function byName(what: ShowName, row: Readonly<Record<string, AdminValue>>): AdminRow {
-  return SHOW_COLUMNS[what].map((column) => row[column.name] ?? null);
-}
-
 function taskRow(task: TaskRow): AdminRow {
-  return [
-    task.id,
-    task.scope,
-    task.type,
-    task.status,
-    task.innerStatus,
-    formatTime(new Date(task.startedAtMs)),
-    formatTime(new Date(task.updatedAtMs)),
-    formatElapsed(task.elapsedMs),
-    Math.round(task.elapsedMs),
-  ];
+  return SHOW_TABLES.tasks.row({
+    id: task.id,
+    scope: task.scope,
+    type: task.type,
+    status: task.status,
+    inner_status: task.innerStatus,
+    started_at: formatTime(new Date(task.startedAtMs)),
+    updated_at: formatTime(new Date(task.updatedAtMs)),
+    elapsed: formatElapsed(task.elapsedMs),
+    elapsed_ms: Math.round(task.elapsedMs),
+  });
 }
 
 async function tableCopies(host: AdminHost): Promise<Shown> {
@@ -116,20 +126,20 @@ async function tableCopies(host: AdminHost): Promise<Shown> {
     rows: rows.map((copy) => {
       const isRunning = copy.byteCount > 0;
       const rate = Math.round(copy.byteCount / Math.max(1, Math.floor(copy.elapsedMs / 1_000)));
-      return [
-        copy.schema,
-        copy.table,
-        isRunning ? "running" : "waiting",
-        copy.rowCount,
-        formatCount(copy.rowCount),
-        copy.byteCount,
-        formatBytes(copy.byteCount),
-        rate,
-        formatBytes(rate),
-        formatElapsed(copy.elapsedMs),
-        Math.round(copy.elapsedMs),
-        isRunning ? `COPY "${copy.schema}"."${copy.table}" TO STDOUT` : "",
-      ];
+      return SHOW_TABLES.table_copies.row({
+        schema: copy.schema,
+        table: copy.table,
+        status: isRunning ? "running" : "waiting",
+        rows: copy.rowCount,
+        rows_human: formatCount(copy.rowCount),
+        bytes: copy.byteCount,
+        bytes_human: formatBytes(copy.byteCount),
+        bytes_per_sec: rate,
+        bytes_per_sec_human: formatBytes(rate),
+        elapsed: formatElapsed(copy.elapsedMs),
+        elapsed_ms: Math.round(copy.elapsedMs),
+        sql: isRunning ? `COPY "${copy.schema}"."${copy.table}" TO STDOUT` : "",
+      });
     }),
   };
 }
@@ -138,19 +148,22 @@ async function replicationSlots(host: AdminHost): Promise<Shown> {
   const { rows, unreachable } = await readReplicationSlots(allPrimaries(host.config()));
   return {
     ...noticesFor(unreachable),
-    rows: rows.map((slot) => [
-      slot.address.host,
-      slot.address.port,
-      slot.address.database,
-      slot.name,
-      slot.confirmedFlushLsn,
-      slot.lagBytes === null ? null : formatBytes(slot.lagBytes),
-      slot.lagBytes,
-      // Ours are streams; the copy needs no slots of its own.
-      false,
-      slot.lastTransaction === null ? null : formatTime(slot.lastTransaction),
-      slot.lastTransactionMs === null ? null : Math.round(slot.lastTransactionMs),
-    ]),
+    rows: rows.map((slot) =>
+      SHOW_TABLES.replication_slots.row({
+        host: slot.address.host,
+        port: slot.address.port,
+        database_name: slot.address.database,
+        name: slot.name,
+        lsn: slot.confirmedFlushLsn,
+        lag: slot.lagBytes === null ? null : formatBytes(slot.lagBytes),
+        lag_bytes: slot.lagBytes,
+        // Ours are streams; the copy needs no slots of its own.
+        copy_data: false,
+        last_transaction: slot.lastTransaction === null ? null : formatTime(slot.lastTransaction),
+        last_transaction_ms:
+          slot.lastTransactionMs === null ? null : Math.round(slot.lastTransactionMs),
+      }),
+    ),
   };
 }
 
@@ -167,19 +180,19 @@ async function schemaSync(host: AdminHost): Promise<Shown> {
           candidate.port === address.port &&
           candidate.databaseName === address.database,
       );
-      return [
-        entry?.name ?? address.database,
-        address.user,
-        statement.shard,
-        statement.kind,
-        SYNC_STATES[statement.phase],
-        startedAt === null ? null : formatTime(startedAt),
-        elapsedMs === null ? null : formatElapsed(elapsedMs),
-        elapsedMs === null ? null : Math.round(elapsedMs),
-        statement.tableSchema,
-        statement.tableName,
-        statement.sql,
-      ];
+      return SHOW_TABLES.schema_sync.row({
+        database: entry?.name ?? address.database,
+        user: address.user,
+        shard: statement.shard,
+        kind: statement.kind,
+        sync_state: SYNC_STATES[statement.phase],
+        started_at: startedAt === null ? null : formatTime(startedAt),
+        elapsed: elapsedMs === null ? null : formatElapsed(elapsedMs),
+        elapsed_ms: elapsedMs === null ? null : Math.round(elapsedMs),
+        table_schema: statement.tableSchema,
+        table_name: statement.tableName,
+        sql: statement.sql,
+      });
     }),
   };
 }
@@ -190,16 +203,41 @@ async function nodes(host: AdminHost): Promise<Shown> {
   const { rows, unreachable } = await readNodes(allPrimaries(host.config()));
   return {
     ...noticesFor(unreachable),
-    rows: rows.map((node) => [
-      node.migration,
-      node.nodeId,
-      node.incarnation,
-      node.address,
-      node.epoch,
-      node.savedEpoch,
-      formatTime(node.lastSeen),
-      Math.round(node.lastSeenMs),
-    ]),
+    rows: rows.map((node) =>
+      SHOW_TABLES.nodes.row({
+        migration: node.migration,
+        node: node.nodeId,
+        incarnation: node.incarnation,
+        address: node.address,
+        epoch: node.epoch,
+        saved_epoch: node.savedEpoch,
+        last_seen: formatTime(node.lastSeen),
+        last_seen_ms: Math.round(node.lastSeenMs),
+      }),
+    ),
+  };
+}
+
+/** The one SHOW with text of rows (R56); without a task it needs no Temporal. */
+async function evidence(host: AdminHost, taskId: number | null): Promise<Shown> {
+  const workflowId = taskId === null ? null : await workflowIdOf(host.tasks, taskId);
+  const { rows, unreachable } = await readEvidence(allPrimaries(host.config()), workflowId);
+  return {
+    ...noticesFor(unreachable),
+    rows: rows.map((row) =>
+      SHOW_TABLES.evidence.row({
+        migration: row.migration,
+        server: row.server,
+        step: row.step,
+        scope: row.scope,
+        schema: row.schema,
+        table: row.table,
+        code: row.code,
+        reason: row.reason,
+        noted_at: row.notedAt === null ? null : formatTime(row.notedAt),
+        evidence: row.evidence,
+      }),
+    ),
   };
 }
 
@@ -211,7 +249,15 @@ async function lists(host: AdminHost): Promise<AdminRow> {
     host.gather("servers"),
   ]);
   const databases = new Set(config.databases.map((entry) => entry.name));
-  return [databases.size, config.users.length, pools.length, 0, clients.length, 0, servers.length];
+  return SHOW_TABLES.lists.row({
+    databases: databases.size,
+    users: config.users.length,
+    pools: pools.length,
+    none: 0,
+    used_clients: clients.length,
+    free_servers: 0,
+    used_servers: servers.length,
+  });
 }
 
 function noticesFor(unreachable: readonly string[]): Pick<Shown, "notices"> {

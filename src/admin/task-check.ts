@@ -4,6 +4,7 @@ import type { Config } from "../config/model.js";
 import { clusterOf, SchemaOwnerMissing } from "../control/cluster-directory.js";
 import { DatabaseUnknown, type ErrorFields, NotReady, SluiceError } from "../core/errors.js";
 import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import { tell } from "../core/tell.js";
 import { isMissingControlSchema } from "../resharding/control/control-schema.js";
 import { migrationOfSlot } from "../resharding/model/migration.js";
 import type { MigrationArguments } from "./command.js";
@@ -36,7 +37,7 @@ class SchemaOwnerRefused extends SluiceError {
   readonly sqlState: SqlState;
   readonly recovery = "operator";
   constructor(server: ServerAddress, { cause, sqlState }: { cause: unknown; sqlState: SqlState }) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = tell(cause);
     super(`server ${describeAddress(server)} refuses the schema owner: ${reason}`, {
       cause,
       hint: "Correct server_user and server_password (or name and password) of the schema_admin in users.toml, then RELOAD.",

@@ -134,20 +134,14 @@ export class ServerPool {
   #clean(connection: ServerConnection): void {
     connection.use(null);
     const timer = setTimeout(() => connection.destroy(), ROLLBACK_TIMEOUT_MS);
-    clean(connection)
+    void clean(connection)
+      .catch(() => false)
       .then((isClean) => {
-        if (isClean) this.counters.cleaned++;
+        clearTimeout(timer);
+        this.counters[isClean ? "cleaned" : "forceClosed"]++;
         if (isClean && !this.#isRetired) this.#rest(connection);
         else this.#drop(connection);
-      })
-      .catch(() => this.#drop(connection))
-      .finally(() => clearTimeout(timer));
-  }
-
-  /** Ends a connection that must not be used again. */
-  discard(connection: ServerConnection): void {
-    this.counters.forceClosed++;
-    this.#drop(connection);
+      });
   }
 
   /** Opens connections until `count` are there. Failures are logged: the next client sees them itself. */

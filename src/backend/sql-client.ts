@@ -1,10 +1,15 @@
 import { setMaxListeners } from "node:events";
 import pg from "pg";
 import { ServerUnreachable } from "../core/errors.js";
-import { parseSqlState, type SqlState } from "../core/sqlstate.js";
+import { SqlError } from "../core/sql-error.js";
+import type { SqlState } from "../core/sqlstate.js";
+import { tell } from "../core/tell.js";
 import { describeAddress, type ServerAddress } from "./address.js";
 
-/** A connection for our own statements (not for client traffic), `await using` closes it. */
+/**
+ * A connection for our own statements (not for client traffic), `await using` closes it. What the server refuses
+ * comes as SqlError: this is the only door of the server's own words into the engine (R56).
+ */
 export type SqlClient = pg.Client & AsyncDisposable;
 
 export interface SqlClientOptions {
@@ -50,9 +55,10 @@ export async function connectSql(
   options.signal?.addEventListener("abort", giveUp, { once: true });
   try {
     await client.connect();
-  } catch (cause) {
+  } catch (error) {
     options.signal?.throwIfAborted();
-    throw new ServerUnreachable(describeAddress(address), { cause, detail: messageOf(cause) });
+    const cause = asSqlError(error);
+    throw new ServerUnreachable(describeAddress(address), { cause, detail: tell(cause) });
   } finally {
     options.signal?.removeEventListener("abort", giveUp);
   }
@@ -92,6 +98,7 @@ function disposable(client: pg.Client, signal: AbortSignal | undefined): SqlClie
   signal?.addEventListener("abort", abort, { once: true });
   client.once("end", () => signal?.removeEventListener("abort", abort));
   return Object.assign(client, {
+    query: throughTheDoor(client),
     [Symbol.asyncDispose]: async () => {
       signal?.removeEventListener("abort", abort);
       await client.end().catch(() => {});
@@ -105,24 +112,30 @@ function destroySocket(client: pg.Client): void {
   connection.stream.destroy();
 }
 
-function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message || cause.name : String(cause);
+/** As `client.query`, but a server's error is one of ours. A submitted query is handed its errors by itself. */
+function throughTheDoor(client: pg.Client): pg.Client["query"] {
+  const query = client.query.bind(client) as (...input: unknown[]) => unknown;
+  const through = (...input: unknown[]): unknown => {
+    const answer = query(...input);
+    return answer instanceof Promise ? orSqlError(answer) : answer;
+  };
+  return through as pg.Client["query"];
+}
+
+async function orSqlError(answer: Promise<unknown>): Promise<unknown> {
+  try {
+    return await answer;
+  } catch (error) {
+    throw asSqlError(error);
+  }
+}
+
+/** What `pg` hands out when the server has sent an error; all else comes back as it is. */
+export function asSqlError<E>(error: E): E | SqlError {
+  return error instanceof pg.DatabaseError ? new SqlError(error) : error;
 }
 
 /** SQLSTATE of an error that PostgreSQL sent, else null. */
 export function sqlStateOf(error: unknown): SqlState | null {
-  return error instanceof pg.DatabaseError ? parseSqlState(error.code) : null;
-}
-
-const LOST_MESSAGES = [
-  "Connection terminated",
-  "Client has encountered a connection error",
-  "Client was closed",
-];
-
-/** Whether `pg` says that the connection is gone. Whether the last statement was executed is not known. */
-export function isConnectionLost(error: unknown): boolean {
-  if (!(error instanceof Error) || error instanceof pg.DatabaseError) return false;
-  const isSystemError = "syscall" in error;
-  return isSystemError || LOST_MESSAGES.some((message) => error.message.startsWith(message));
+  return error instanceof SqlError ? error.code : null;
 }

@@ -76,7 +76,7 @@ function readThrough(path: string, configPath: string): TomlFile {
   return { ...readTomlFile(pathToRead(path, configPath)), path };
 }
 
-/** The same for texts in memory; mistakes are reported under the usual file names. */
+/** The same for texts in memory; mistakes are reported under the usual file names. @testonly */
 export function parseConfig(
   texts: { readonly pgdog: string; readonly users: string; readonly sluice?: string },
   env: Environment = {},

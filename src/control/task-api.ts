@@ -127,6 +127,13 @@ export class TaskUnknown extends SluiceError {
   }
 }
 
+/** @throws TaskUnknown when no task of the list has the id; TemporalUnreachable */
+export async function workflowIdOf(tasks: TaskClient, taskId: number): Promise<string> {
+  const row = (await tasks.list()).find((task) => task.id === taskId);
+  if (row === undefined) throw new TaskUnknown(`no task has the id ${taskId}`);
+  return row.workflowId;
+}
+
 /** The same two databases are being resharded already. */
 export class TaskExists extends SluiceError {
   readonly code = "SLUICE_TASK_EXISTS";

@@ -1,3 +1,4 @@
+import type { RowEvidence } from "./row-evidence.js";
 import { SQLSTATE, type SqlState } from "./sqlstate.js";
 
 /** Who can make the next attempt succeed. */
@@ -59,6 +60,7 @@ export const ERROR_CODES = [
   "SLUICE_TASK_UNKNOWN",
   "SLUICE_TASK_EXISTS",
   "SLUICE_NODE_NOT_ARMED",
+  "SLUICE_STANDBY_NOT_READING",
   "SLUICE_SERVER_UNREACHABLE",
   "SLUICE_SERVER_REFUSED",
   "SLUICE_SERVER_CONNECTION_LOST",
@@ -74,16 +76,15 @@ export const ERROR_CODES = [
   "SLUICE_ROW_NOT_MOVED",
 ] as const;
 
-/** Meant several things, or were never thrown. Kept so that nobody gives them a meaning again. */
-export const RETIRED_CODES = ["SLUICE_SESSION_REFUSED", "SLUICE_VERIFY_DIFFERENT"] as const;
-
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
-/** What a client sees beside the message. */
+/** What a client sees beside the message; none of it may hold values of a row (R56). */
 export interface ErrorFields extends ErrorOptions {
   readonly detail?: string;
   /** What to do next. */
   readonly hint?: string;
+  /** What may hold them, and no client sees. */
+  readonly evidence?: RowEvidence | undefined;
 }
 
 /** Base of every error that we throw on purpose. Anything else that is thrown is a bug. */
@@ -93,15 +94,20 @@ export abstract class SluiceError extends Error {
   abstract readonly recovery: Recovery;
   readonly detail: string | undefined;
   readonly hint: string | undefined;
+  readonly evidence: RowEvidence | undefined;
   constructor(message: string, fields: ErrorFields = {}) {
     super(message, fields.cause === undefined ? undefined : { cause: fields.cause });
     this.detail = fields.detail;
     this.hint = fields.hint;
+    this.evidence = fields.evidence;
   }
   override get name(): string {
     return this.constructor.name;
   }
 }
+
+/** Expected control flow that unwinds as an error does, and is none. Its message is ours. */
+export abstract class Signal extends Error {}
 
 /** A `[[databases]]` name that the configuration does not have. */
 export class DatabaseUnknown extends SluiceError {

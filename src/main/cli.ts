@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { VERSION } from "../admin/version.js";
 import type { ConfigPaths } from "../config/read-config.js";
+import { COMMAND_ORDERS, COMMANDS } from "../resharding/model/orders.js";
 import { reportFailure } from "./cli/failure-report.js";
 
 interface FileOptions {
@@ -83,16 +84,9 @@ withFiles(migrate.command("watch"))
   .argument("<task>", "task id", taskId)
   .action((id: number, options: FileOptions) => act(async () => await watch(pathsOf(options), id)));
 
-const ORDERS = {
-  cutover: "switch as soon as it is ready",
-  rollback: "switch back: takes the id of the reverse task",
-  finalize: "give up the way back: takes the id of the reverse task",
-  abort: "undo a migration that has not switched",
-} as const;
-
-for (const order of ["cutover", "rollback", "finalize", "abort"] as const)
+for (const order of COMMANDS)
   withFiles(migrate.command(order))
-    .description(ORDERS[order])
+    .description(COMMAND_ORDERS[order].text)
     .argument("<task>", "task id", taskId)
     .action((id: number, options: FileOptions) =>
       act(async () => await (await migrateCommands()).orderTask(pathsOf(options), order, id)),
@@ -103,6 +97,16 @@ withFiles(migrate.command("report"))
   .argument("<task>", "task id", taskId)
   .action((id: number, options: FileOptions) =>
     act(async () => await (await migrateCommands()).reportTask(pathsOf(options), id)),
+  );
+
+withFiles(migrate.command("evidence"))
+  .description("the rows that a task stopped at, straight from the databases; shows their text")
+  .argument("[task]", "task id; none: all tasks, and Temporal is not asked", taskId)
+  .action((id: number | undefined, options: FileOptions) =>
+    act(async () => {
+      const { showEvidence } = await import("./cli/migrate-evidence.js");
+      return await showEvidence(pathsOf(options), id ?? null);
+    }),
   );
 
 withMigration(program.command("schema-sync"))

@@ -1,61 +1,34 @@
-import { randomInt, timingSafeEqual } from "node:crypto";
 import type { Socket } from "node:net";
-import type { Config } from "../config/model.js";
 import { assertNever } from "../core/assert.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
-import { encodeError, encodeThrown } from "../wire/error-fields.js";
 import type { AdminRow, FromDataPlane, MainCalls, ShowWhat, ToDataPlane } from "./channel.js";
-import { AdminSession } from "./client/admin-session.js";
-import { ClientConnection } from "./client/client-connection.js";
-import {
-  type Account,
-  type CancelKey,
-  encodeWelcome,
-  makeCancelKey,
-  proveIdentity,
-  readStartup,
-  type StartupResult,
-} from "./client/login.js";
-import type { Cluster } from "./clusters/cluster.js";
-import { Clusters } from "./clusters/clusters.js";
-import { HoldGivenUp, SessionEnded, SessionRefused } from "./errors.js";
+import type { ServedDatabase } from "./databases/served-database.js";
+import { ServedDatabases } from "./databases/served-databases.js";
 import { HoldDriver } from "./hold/hold-driver.js";
 import { Maintenance } from "./hold/maintenance.js";
-import { greetingFor } from "./session/greeting.js";
-import { PreparedStatements } from "./session/prepared-statements.js";
-import { Session, type SessionHost } from "./session/session.js";
-import { SessionSettings, startupSettings } from "./session/session-settings.js";
+import { Refreshes } from "./hold/refreshes.js";
+import { goingDown, type LoginHost, Logins } from "./session/logins.js";
+import type { Session } from "./session/session.js";
+import { Sessions } from "./session/sessions.js";
+import { HoldGivenUp, SessionRefused } from "./session-errors.js";
 import { showClients, showPools, showServers, showStats } from "./show.js";
 
-/** Connections that have not proved who they are; more are turned away. */
-const MOST_LOGINS = 1_000;
-const REFRESH_TIMEOUT_MS = 15_000;
 /** Between two questions about the same decision. */
 const REFRESH_PAUSE_MS = 100;
-
-type Startup = Extract<StartupResult, { kind: "startup" }>;
 
 /**
  * Serves clients: the part of a node that keeps working while everything else is down. Told by messages what
  * to serve, when to hold and when to go on; decides nothing itself.
  */
-export class DataPlane implements SessionHost {
+export class DataPlane implements LoginHost {
   readonly #send: (message: FromDataPlane) => void;
-  readonly #log: Log;
-  readonly #clusters: Clusters;
-  readonly #sessions = new Map<number, Session>();
-  readonly #keys = new Map<number, CancelKey>();
-  readonly #registry = new PreparedStatements();
+  readonly #databases: ServedDatabases;
+  readonly #sessions = new Sessions();
+  readonly #logins: Logins;
   readonly #holds: HoldDriver;
   readonly #maintenance = new Maintenance();
-  readonly #admin: MainCalls["admin"];
-  readonly #refreshes = new Map<
-    string,
-    { readonly done: Promise<void>; readonly resolve: () => void }
-  >();
-  #config: Config | null = null;
-  #logins = 0;
+  readonly #refreshes: Refreshes;
   #isShuttingDown = false;
   #onEmpty: (() => void) | null = null;
 
@@ -65,17 +38,23 @@ export class DataPlane implements SessionHost {
     readonly log: Log;
   }) {
     this.#send = options.send;
-    this.#log = options.log;
-    this.#clusters = new Clusters(options.log);
-    this.#holds = new HoldDriver({ ...options, sessions: this.#sessions });
-    this.#admin = options.admin;
+    this.#databases = new ServedDatabases(options.log);
+    this.#holds = new HoldDriver({ ...options, sessions: this.#sessions.byId });
+    this.#refreshes = new Refreshes(options.send);
+    this.#logins = new Logins({
+      host: this,
+      databases: this.#databases,
+      sessions: this.#sessions,
+      admin: options.admin,
+      log: options.log,
+    });
   }
 
   handle(message: ToDataPlane): void {
     switch (message.kind) {
       case "topology":
-        this.#config = message.config;
-        this.#clusters.replace(message);
+        this.#logins.configure(message.config);
+        this.#databases.replace(message);
         this.#reconcileMaintenance();
         return;
       case "hold":
@@ -85,20 +64,20 @@ export class DataPlane implements SessionHost {
         this.#holds.release(message.token);
         return;
       case "warm":
-        for (const name of message.databases) void this.#clusters.get(name)?.warm();
+        for (const name of message.databases) void this.#databases.get(name)?.warm();
         return;
       case "refreshed":
-        this.#refreshes.get(message.database)?.resolve();
+        this.#refreshes.answered(message.database);
         return;
       case "maintenance":
         this.#maintenance.set(message.isOn, message.database);
         this.#reconcileMaintenance();
         return;
       case "pause":
-        this.#clusters.setPaused(message);
+        this.#databases.setPaused(message);
         return;
       case "reconnect":
-        this.#clusters.reconnect();
+        this.#databases.reconnect();
         return;
       case "cancelRequest":
         void this.#cancel(message.processId, Buffer.from(message.secretHex, "hex"));
@@ -110,57 +89,42 @@ export class DataPlane implements SessionHost {
 
   /** Takes over an accepted socket. */
   attach(socket: Socket): void {
-    const client = new ClientConnection(socket);
-    if (this.#logins >= MOST_LOGINS) {
-      const message = "too many connections are logging in";
-      client.end(
-        encodeError({ severity: "FATAL", sqlState: SQLSTATE.tooManyConnections, message }),
-      );
-      return;
-    }
-    this.#logins++;
-    const timeoutMs = this.#config?.general.clientLoginTimeoutMs ?? 60_000;
-    const timer = setTimeout(() => socket.destroy(), timeoutMs);
-    this.#login(client, timer)
-      .catch((error: unknown) => client.end(encodeThrown(error, "FATAL")))
-      .finally(() => {
-        this.#logins--;
-        clearTimeout(timer);
-      });
+    this.#logins.attach(socket);
   }
 
   /** Rows of this data plane, in the column order of the command. */
   show(what: ShowWhat): readonly AdminRow[] {
     switch (what) {
       case "clients":
-        return showClients([...this.#sessions.values()]);
+        return showClients(this.#sessions.all);
       case "pools":
-        return showPools(this.#clusters.all);
+        return showPools(this.#databases.all);
       case "servers":
-        return showServers(this.#clusters.all);
+        return showServers(this.#databases.all);
       case "stats":
-        return showStats(this.#clusters.all);
+        return showStats(this.#databases.all);
     }
   }
 
   /** Ends idle sessions at once, others with their transaction, and what is left after the time. */
   async shutdown(timeoutMs: number): Promise<void> {
     this.#isShuttingDown = true;
+    this.#logins.close();
     const isEmpty = new Promise<void>((resolve) => {
       this.#onEmpty = resolve;
     });
-    for (const session of this.#sessions.values()) if (session.isIdle) session.end(goingDown());
+    for (const session of this.#sessions.all) if (session.isIdle) session.end(goingDown());
     const timer = setTimeout(() => {
-      for (const session of this.#sessions.values()) session.end(goingDown());
+      for (const session of this.#sessions.all) session.end(goingDown());
     }, timeoutMs);
-    if (this.#sessions.size > 0) await isEmpty;
+    if (this.#sessions.count > 0) await isEmpty;
     clearTimeout(timer);
     this.#holds.stop();
-    this.#clusters.destroy();
+    this.#databases.destroy();
   }
 
-  cluster(database: string): Cluster | null {
-    return this.#clusters.get(database);
+  served(database: string): ServedDatabase | null {
+    return this.#databases.get(database);
   }
 
   begin(session: Session, bytes: number): Promise<void> | null {
@@ -172,149 +136,35 @@ export class DataPlane implements SessionHost {
     if (this.#isShuttingDown && session.isBetweenTransactions) session.end(goingDown());
   }
 
-  async refresh(cluster: Cluster): Promise<void> {
-    const { name, epoch } = cluster.database;
-    let refresh = this.#refreshes.get(name);
-    if (!refresh) {
-      let resolve = () => {};
-      const done = new Promise<void>((settle) => {
-        resolve = settle;
-      });
-      refresh = { done, resolve };
-      this.#refreshes.set(name, refresh);
-      this.#send({ kind: "stale", database: name, epoch });
-    }
-    const { done } = refresh;
-    let timer: NodeJS.Timeout | undefined;
-    const tooLate = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new HoldGivenUp(name, "its tables are closed and nobody says where they are")),
-        REFRESH_TIMEOUT_MS,
-      );
-    });
-    try {
-      await Promise.race([done, tooLate]);
-    } finally {
-      clearTimeout(timer);
-      this.#refreshes.delete(name);
-    }
+  async refresh(served: ServedDatabase): Promise<void> {
+    const { name } = served.database;
+    await this.#refreshes.ask(served.database);
     // Nothing is held and nothing has moved: the decision is being made. Look again a little later.
-    if (!this.#holds.isHeld(name) && this.#clusters.get(name) === cluster)
+    if (!this.#holds.isHeld(name) && this.#databases.get(name) === served)
       await new Promise((resolve) => setTimeout(resolve, REFRESH_PAUSE_MS));
   }
 
   closed(session: Session): void {
     this.#holds.unpark(session, new HoldGivenUp(session.database, "the client is gone"));
-    this.#sessions.delete(session.id);
-    this.#keys.delete(session.id);
-    if (this.#sessions.size === 0) this.#onEmpty?.();
+    this.#sessions.remove(session);
+    if (this.#sessions.count === 0) this.#onEmpty?.();
   }
 
-  async #login(client: ClientConnection, timer: NodeJS.Timeout): Promise<void> {
-    const startup = await readStartup(client);
-    if (startup.kind === "gone") {
-      client.end();
-      return;
-    }
-    if (startup.kind === "cancel") {
-      await this.#cancelOrAsk(startup.processId, startup.secret);
-      client.end();
-      return;
-    }
-    const config = this.#config;
-    if (!config) throw new SessionEnded(SQLSTATE.cannotConnectNow, "the proxy is starting up");
-    const isAdmin = startup.database === config.admin.name;
-    if (this.#isShuttingDown && !isAdmin) throw goingDown();
-    const account = isAdmin ? adminAccount(config, startup.user) : this.#accountOf(config, startup);
-    const claim = { ...account, user: startup.user };
-    if (!(await proveIdentity(client, config.general.authType, claim))) return;
-    // Proved: what follows may wait for a server, or for a hold to end.
-    clearTimeout(timer);
-    if (isAdmin) this.#startAdmin(client, startup);
-    else await this.#startSession(client, startup);
-  }
-
-  async #startSession(client: ClientConnection, startup: Startup): Promise<void> {
-    const { database, user: userName } = startup;
-    const cluster = this.#clusters.get(database);
-    const user = cluster?.database.users.get(userName);
-    if (!user)
-      throw new SessionEnded(SQLSTATE.invalidCatalogName, `database "${database}" does not exist`, {
-        hint: "Names are those of [[databases]] in pgdog.toml, with a user of the same database.",
-      });
-    const id = this.#freeId();
-    const session = new Session({
-      id,
-      database,
-      host: this,
-      log: this.#log.child({ client: id, database, user: userName }),
-      state: {
-        client,
-        userName,
-        settings: new SessionSettings(startupSettings(startup.parameters)),
-        statements: new Map(),
-        registry: this.#registry,
-        transaction: "none",
-        beginSql: "",
-        tie: null,
-        mode: user.poolerMode,
-      },
-    });
-    const key = makeCancelKey(id, startup.minor);
-    this.#sessions.set(id, session);
-    this.#keys.set(id, key);
-    try {
-      const parameters = await greetingFor(session, this);
-      client.write(encodeWelcome(parameters, key));
-    } catch (error) {
-      session.end(error);
-      return;
-    }
-    client.use(session);
-  }
-
-  #startAdmin(client: ClientConnection, startup: Startup): void {
-    const id = this.#freeId();
-    client.write(encodeWelcome(AdminSession.parameters, makeCancelKey(id, startup.minor)));
-    client.use(new AdminSession(client, startup.user, this.#admin));
-  }
-
-  /** Unknown users have an account nobody can prove, and so has a user of another database. */
-  #accountOf(config: Config, { database, user }: Startup): Account {
-    const own = this.#clusters.get(database)?.database.users.get(user);
-    if (own) return { isKnown: true, password: own.password };
-    // Whoever proves a password of theirs may learn that the database is not there.
-    const elsewhere = config.users.find((each) => each.name === user);
-    if (elsewhere && !this.#clusters.get(database))
-      return { isKnown: true, password: elsewhere.password };
-    return { isKnown: false, password: null };
-  }
-
-  async #cancelOrAsk(processId: number, secret: Buffer): Promise<void> {
-    if (this.#keys.has(processId)) await this.#cancel(processId, secret);
+  async cancelRequested(processId: number, secret: Buffer): Promise<void> {
+    if (this.#sessions.has(processId)) await this.#cancel(processId, secret);
     else this.#send({ kind: "cancelRequest", processId, secretHex: secret.toString("hex") });
   }
 
   async #cancel(processId: number, secret: Buffer): Promise<void> {
-    const key = this.#keys.get(processId);
-    if (!key || key.secret.length !== secret.length || !timingSafeEqual(key.secret, secret)) return;
-    const session = this.#sessions.get(processId);
+    const session = this.#sessions.withKey(processId, secret);
+    if (!session) return;
     const canceled = "canceling statement due to user request";
     const error = new SessionRefused(SQLSTATE.queryCanceled, canceled);
-    if (!session || this.#holds.unpark(session, error)) return;
-    await session.cancel();
-  }
-
-  #freeId(): number {
-    for (;;) {
-      // Random, so that the data planes of a node hardly ever have the same.
-      const id = randomInt(1, 0x7fffffff);
-      if (!this.#sessions.has(id)) return id;
-    }
+    if (!this.#holds.unpark(session, error)) await session.cancel();
   }
 
   #reconcileMaintenance(): void {
-    const { hold, release } = this.#maintenance.reconcile(this.#clusters.names);
+    const { hold, release } = this.#maintenance.reconcile(this.#databases.names);
     for (const name of hold)
       this.#holds.hold(
         {
@@ -333,15 +183,4 @@ export class DataPlane implements SessionHost {
 
 function maintenanceToken(database: string): string {
   return `maintenance ${database}`;
-}
-
-function adminAccount(config: Config, user: string): Account {
-  const isKnown = user === config.admin.user;
-  return { isKnown, password: isKnown ? config.admin.password : null };
-}
-
-function goingDown(): SessionEnded {
-  return new SessionEnded(SQLSTATE.adminShutdown, "the proxy is shutting down", {
-    hint: "Connect again.",
-  });
 }

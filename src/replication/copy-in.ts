@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 import type pg from "pg";
-import type { SqlClient } from "../backend/sql-client.js";
+import { asSqlError, type SqlClient } from "../backend/sql-client.js";
 
 const FRAME_BYTES = 128 * 1024;
 const HEADER_BYTES = 5;
@@ -150,7 +150,8 @@ class CopyInQuery {
   }
 
   /** The server throws away what we may still send, and waits for the next statement. */
-  handleError(error: Error): void {
+  handleError(sent: Error): void {
+    const error = asSqlError(sent);
     this.#failure = error;
     this.#stream?.removeListener("drain", this.#onDrain);
     this.#stream = null;

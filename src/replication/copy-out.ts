@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 import type pg from "pg";
-import type { SqlClient } from "../backend/sql-client.js";
+import { asSqlError, type SqlClient } from "../backend/sql-client.js";
 
 /** Takes the bytes of a COPY stream. */
 export interface CopySink {
@@ -151,6 +151,6 @@ class CopyOutQuery {
 
   handleError(error: Error): void {
     this.#release();
-    this.#outcome.reject(this.#failure ?? error);
+    this.#outcome.reject(this.#failure ?? asSqlError(error));
   }
 }

@@ -1,5 +1,15 @@
 import { SluiceError } from "../core/errors.js";
 import { SQLSTATE } from "../core/sqlstate.js";
+import {
+  BINARY_HEADER,
+  BINARY_HEADER_BYTES,
+  BINARY_TRAILER,
+  binaryHeaderLength,
+  hasCriticalFlags,
+  isBinaryHeader,
+  NULL_LENGTH,
+  TRAILER_COUNT,
+} from "../wire/copy-format.js";
 import type { CopySink } from "./copy-out.js";
 
 /** Where rows go: one COPY into a server. */
@@ -33,13 +43,6 @@ export class CopyStreamMalformed extends SluiceError {
   }
 }
 
-const SIGNATURE = Buffer.from("PGCOPY\n\xff\r\n\0", "latin1");
-const HEADER_BYTES = SIGNATURE.length + 8;
-/** Without flags and extension. */
-export const BINARY_HEADER = Buffer.concat([SIGNATURE, Buffer.alloc(8)]);
-export const BINARY_TRAILER = Buffer.from([0xff, 0xff]);
-/** In the place of a row's field count. */
-const TRAILER_COUNT = -1;
 const INCOMPLETE = -1;
 
 /**
@@ -117,13 +120,10 @@ export class BinaryCopySplitter implements CopySplitter {
   }
 
   #headerEnd(bytes: Buffer, start: number, end: number): number {
-    if (end - start < HEADER_BYTES) return INCOMPLETE;
-    if (bytes.compare(SIGNATURE, 0, SIGNATURE.length, start, start + SIGNATURE.length) !== 0)
-      throw new CopyStreamMalformed("no binary signature");
-    // Bits 16 to 31 are critical: a reader must stop at those that it does not know.
-    if (bytes.readUInt32BE(start + SIGNATURE.length) >>> 16 !== 0)
-      throw new CopyStreamMalformed("unknown critical flags");
-    const headerEnd = start + HEADER_BYTES + bytes.readUInt32BE(start + HEADER_BYTES - 4);
+    if (end - start < BINARY_HEADER_BYTES) return INCOMPLETE;
+    if (!isBinaryHeader(bytes, start)) throw new CopyStreamMalformed("no binary signature");
+    if (hasCriticalFlags(bytes, start)) throw new CopyStreamMalformed("unknown critical flags");
+    const headerEnd = start + binaryHeaderLength(bytes, start);
     return headerEnd <= end ? headerEnd : INCOMPLETE;
   }
 
@@ -136,7 +136,7 @@ export class BinaryCopySplitter implements CopySplitter {
     for (let field = 0; field < fieldCount; field++) {
       if (end - at < 4) return INCOMPLETE;
       const length = bytes.readInt32BE(at);
-      if (length < -1) throw new CopyStreamMalformed(`a field of ${length} bytes`);
+      if (length < NULL_LENGTH) throw new CopyStreamMalformed(`a field of ${length} bytes`);
       at += 4;
       if (field === this.#keyField) {
         this.#keyStart = length < 0 ? -1 : at;

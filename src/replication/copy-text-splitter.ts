@@ -1,3 +1,4 @@
+import { BACKSLASH, NEWLINE, NULL_LETTER, TAB, withoutEscapes } from "../wire/copy-format.js";
 import {
   Carry,
   type CopyOutput,
@@ -6,21 +7,6 @@ import {
   type KeyRouter,
   pressureOf,
 } from "./copy-splitter.js";
-
-const NEWLINE = 0x0a;
-const TAB = 0x09;
-const BACKSLASH = 0x5c;
-const UPPER_N = 0x4e;
-
-/** What COPY TO writes after a backslash; every other character stands for itself. */
-const ESCAPES: ReadonlyMap<number, number> = new Map([
-  [0x62, 0x08], // \b
-  [0x66, 0x0c], // \f
-  [0x6e, 0x0a], // \n
-  [0x72, 0x0d], // \r
-  [0x74, 0x09], // \t
-  [0x76, 0x0b], // \v
-]);
 
 /**
  * Deals the rows of a text COPY stream (defaults: tab, `\N`) to outputs, in one pass over the bytes. A raw
@@ -85,23 +71,8 @@ export class TextCopySplitter implements CopySplitter {
     for (; keyEnd < end && bytes[keyEnd] !== TAB; keyEnd++)
       if (bytes[keyEnd] === BACKSLASH) isEscaped = true;
     if (!isEscaped) return this.#route(bytes, at, keyEnd);
-    if (keyEnd - at === 2 && bytes[at + 1] === UPPER_N) return this.#route(bytes, -1, -1);
+    if (keyEnd - at === 2 && bytes[at + 1] === NULL_LETTER) return this.#route(bytes, -1, -1);
     const plain = withoutEscapes(bytes, at, keyEnd);
     return this.#route(plain, 0, plain.length);
   }
-}
-
-function withoutEscapes(bytes: Buffer, start: number, end: number): Buffer {
-  const plain = Buffer.allocUnsafe(end - start);
-  let length = 0;
-  for (let at = start; at < end; at++) {
-    let byte = bytes[at] ?? 0;
-    if (byte === BACKSLASH && at + 1 < end) {
-      at++;
-      const escaped = bytes[at] ?? 0;
-      byte = ESCAPES.get(escaped) ?? escaped;
-    }
-    plain[length++] = byte;
-  }
-  return plain.subarray(0, length);
 }

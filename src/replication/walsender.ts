@@ -1,8 +1,10 @@
 import pg from "pg";
 import { describeAddress, type ServerAddress } from "../backend/address.js";
+import { asSqlError } from "../backend/sql-client.js";
 import { ServerUnreachable } from "../core/errors.js";
 import { quoteIdentifier, quoteLiteral } from "../core/identifier.js";
 import { formatLsn, LSN_ZERO, type Lsn, toLsn } from "../core/lsn.js";
+import { SqlError } from "../core/sql-error.js";
 import { StreamMalformed } from "./errors.js";
 
 /** Who answers at the other end (R18). */
@@ -80,25 +82,21 @@ export class Walsender implements AsyncDisposable {
     client.on("error", () => {});
     try {
       await client.connect();
-    } catch (cause) {
-      throw new ServerUnreachable(describeAddress(address), { cause });
+    } catch (error) {
+      throw new ServerUnreachable(describeAddress(address), { cause: asSqlError(error) });
     }
     return new Walsender(client, address);
   }
 
   async identify(): Promise<ServerIdentity> {
-    const { rows } = await this.#client.query<{ systemid: string; timeline: number }>(
-      "IDENTIFY_SYSTEM",
-    );
+    const { rows } = await this.#query<{ systemid: string; timeline: number }>("IDENTIFY_SYSTEM");
     const row = rows[0];
     if (!row) throw new StreamMalformed("IDENTIFY_SYSTEM returned nothing");
     return { systemIdentifier: row.systemid, timeline: Number(row.timeline) };
   }
 
   async serverVersion(): Promise<number> {
-    const { rows } = await this.#client.query<{ server_version_num: string }>(
-      "SHOW server_version_num",
-    );
+    const { rows } = await this.#query<{ server_version_num: string }>("SHOW server_version_num");
     return Number(rows[0]?.server_version_num ?? 0);
   }
 
@@ -117,11 +115,11 @@ export class Walsender implements AsyncDisposable {
       this.#feedbackTimer = setInterval(() => this.#sendFeedback(), FEEDBACK_MS);
     });
     try {
-      await this.#client.query(startCommand(options, version));
+      await this.#query(startCommand(options, version));
     } catch (error) {
       signal.throwIfAborted();
       if (this.#failure !== null) throw this.#failure;
-      if (error instanceof pg.DatabaseError) throw error;
+      if (error instanceof SqlError) throw error;
       throw new ServerUnreachable(describeAddress(this.#address), { cause: error });
     } finally {
       if (this.#feedbackTimer !== null) clearInterval(this.#feedbackTimer);
@@ -151,6 +149,14 @@ export class Walsender implements AsyncDisposable {
 
   resume(): void {
     this.#connection.stream.resume();
+  }
+
+  async #query<Row extends object>(text: string): Promise<{ readonly rows: readonly Row[] }> {
+    try {
+      return await this.#client.query<Row>(text);
+    } catch (error) {
+      throw asSqlError(error);
+    }
   }
 
   #receive(chunk: Buffer, receiver: WalReceiver): void {

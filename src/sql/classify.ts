@@ -112,7 +112,7 @@ const KINDS: ReadonlyMap<string, StatementKind> = new Map([
 /**
  * Splits a query text into its statements and says what each is. Looks at the first words only, and walks
  * the whole text only when it holds a semicolon, so it is cheap enough for traffic that is passed through.
- * "with" counts as `select` even where it writes: the parser knows better (`SqlParser`).
+ * "with" counts as `select` even where it writes: the router, which parses, knows better.
  * @returns at least one statement; a text without any gives one `empty`
  */
 export function classify(sql: string): readonly ClassifiedStatement[] {

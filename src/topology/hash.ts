@@ -111,7 +111,7 @@ function remainder(shardCount: number): ShardId {
   return shardId(((high % shardCount) * TWO_32 + low) % shardCount);
 }
 
-/** The combined 64-bit value of the last key; for tests against PostgreSQL's. */
+/** The combined 64-bit value of the last key, to be compared with PostgreSQL's. @testonly */
 export function combinedHash(key: string, type: KeyType): bigint {
   assert(shardOfText(key, type, 1) !== NOT_A_KEY, "not a key");
   return BigInt.asUintN(
@@ -121,12 +121,6 @@ export function combinedHash(key: string, type: KeyType): bigint {
       (BigInt(COMBINE_HIGH) << 32n) +
       BigInt(COMBINE_LOW),
   );
-}
-
-/** Where an integer key lives; any of int2, int4, int8. */
-export function shardOfInteger(value: bigint, shardCount: number): ShardId {
-  hashInt(Number(BigInt.asIntN(32, value >> 32n)), Number(BigInt.asIntN(32, value)));
-  return remainder(shardCount);
 }
 
 // Long enough for every bigint and uuid; longer keys get a buffer of their own.

@@ -46,14 +46,19 @@ export interface ParseMessage {
   readonly identity: Buffer;
 }
 
-export interface BindMessage {
+export interface BindNames {
   readonly portal: string;
   readonly statement: string;
+}
+
+export interface BindValues {
   /** None, one for all, or one each; 0 text, 1 binary. */
   readonly parameterFormats: readonly number[];
   readonly parameters: readonly (Buffer | null)[];
   readonly resultFormats: readonly number[];
 }
+
+export interface BindMessage extends BindNames, BindValues {}
 
 /** Of Describe and Close. */
 export interface TargetMessage {
@@ -96,17 +101,27 @@ export function decodeParse(frame: Buffer): ParseMessage {
   return { name, sqlBytes, parameterTypes, identity };
 }
 
-export function decodeBind(frame: Buffer): BindMessage {
+/**
+ * Bind's two names only, and where its values begin: renaming a statement does not decode parameters.
+ * @throws ProtocolViolation
+ */
+export function decodeBindNames(frame: Buffer): BindNames & { readonly valuesAt: number } {
   const reader = MessageReader.ofFrame(frame);
   const portal = reader.cstring();
   const statement = reader.cstring();
+  return { portal, statement, valuesAt: reader.offset };
+}
+
+/** The rest of a Bind, from `valuesAt` on; parameters are slices of the frame. @throws ProtocolViolation */
+export function decodeBindValues(frame: Buffer, valuesAt: number): BindValues {
+  const reader = new MessageReader(frame, valuesAt, frame.length);
   const parameterFormats = counted(reader, () => reader.int16());
   const parameters = counted(reader, () => {
     const length = reader.int32();
     return length === -1 ? null : reader.bytes(length);
   });
   const resultFormats = counted(reader, () => reader.int16());
-  return { portal, statement, parameterFormats, parameters, resultFormats };
+  return { parameterFormats, parameters, resultFormats };
 }
 
 export function decodeTarget(frame: Buffer): TargetMessage {
@@ -119,18 +134,6 @@ export function decodeTarget(frame: Buffer): TargetMessage {
 export function decodeExecute(frame: Buffer): ExecuteMessage {
   const reader = MessageReader.ofFrame(frame);
   return { portal: reader.cstring(), maxRows: reader.int32() };
-}
-
-/** Bind's two names only, and where the rest begins: renaming a statement does not decode parameters. */
-export function decodeBindNames(frame: Buffer): {
-  readonly portal: string;
-  readonly statement: string;
-  readonly restAt: number;
-} {
-  const reader = MessageReader.ofFrame(frame);
-  const portal = reader.cstring();
-  const statement = reader.cstring();
-  return { portal, statement, restAt: reader.offset };
 }
 
 function counted<T>(reader: MessageReader, read: () => T): T[] {
@@ -199,23 +202,20 @@ export function encodeBind(bind: BindMessage): Buffer {
 /** The same Bind for another statement's name; parameters are copied as bytes. */
 export function encodeRenamedBind(
   frame: Buffer,
-  names: { readonly portal: string; readonly statement: string; readonly restAt: number },
+  names: BindNames & { readonly valuesAt: number },
 ): Buffer {
   return new MessageWriter(frame.length + 32)
     .begin("B")
     .cstring(names.portal)
     .cstring(names.statement)
-    .bytes(frame.subarray(names.restAt))
+    .bytes(frame.subarray(names.valuesAt))
     .end()
     .finish();
 }
 
-export function encodeDescribe(message: TargetMessage): Buffer {
-  return encodeTarget("D", message);
-}
-
-export function encodeClose(message: TargetMessage): Buffer {
-  return encodeTarget("C", message);
+export function encodeDescribe({ target, name }: TargetMessage): Buffer {
+  const letter = target === "statement" ? 0x53 : 0x50;
+  return new MessageWriter(32).begin("D").byte(letter).cstring(name).end().finish();
 }
 
 export function encodeExecute(message: ExecuteMessage): Buffer {
@@ -225,10 +225,6 @@ export function encodeExecute(message: ExecuteMessage): Buffer {
     .int32(message.maxRows)
     .end()
     .finish();
-}
-
-export function encodeCopyData(bytes: Uint8Array): Buffer {
-  return new MessageWriter(bytes.length + 5).begin("d").bytes(bytes).end().finish();
 }
 
 export function encodeCopyFail(reason: string): Buffer {
@@ -246,9 +242,4 @@ export function encodeSaslInitial(mechanism: string, response: string): Buffer {
 
 export function encodeSaslResponse(response: string): Buffer {
   return new MessageWriter().begin("p").string(response).end().finish();
-}
-
-function encodeTarget(type: "D" | "C", { target, name }: TargetMessage): Buffer {
-  const letter = target === "statement" ? 0x53 : 0x50;
-  return new MessageWriter(32).begin(type).byte(letter).cstring(name).end().finish();
 }

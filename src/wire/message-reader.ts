@@ -51,19 +51,26 @@ export class MessageReader {
   }
 
   cstringBytes(): Buffer {
-    const zero = this.#buffer.indexOf(0, this.offset);
-    if (zero < 0 || zero >= this.#end) throw new ProtocolViolation("string without an end");
-    const bytes = this.#buffer.subarray(this.offset, zero);
-    this.offset = zero + 1;
-    return bytes;
+    const start = this.offset;
+    return this.#buffer.subarray(start, this.#passString());
   }
 
   cstring(): string {
-    return this.cstringBytes().toString("utf8");
+    const start = this.offset;
+    const zero = this.#passString();
+    return zero === start ? "" : this.#buffer.toString("utf8", start, zero);
   }
 
   rest(): Buffer {
     return this.bytes(this.remaining);
+  }
+
+  /** @returns where its zero byte is */
+  #passString(): number {
+    const zero = this.#buffer.indexOf(0, this.offset);
+    if (zero < 0 || zero >= this.#end) throw new ProtocolViolation("string without an end");
+    this.offset = zero + 1;
+    return zero;
   }
 
   #take(length: number): number {

@@ -1,10 +1,11 @@
+import { serialize } from "pg-protocol";
 import { ServerConnection } from "../../src/backend/server-connection.js";
 import type {
   ClientSink,
   CopySource,
   ScatterOutcome,
   StatementRequest,
-} from "../../src/proxy/sharded/execution.js";
+} from "../../src/proxy/sharded/scatter/contract.js";
 import { executeScatter } from "../../src/proxy/sharded/scatter/execute.js";
 import { statementMessages } from "../../src/proxy/sharded/scatter/messages.js";
 import { ShardStatement } from "../../src/proxy/sharded/scatter/shard-statement.js";
@@ -14,7 +15,6 @@ import { shardId } from "../../src/topology/topology.js";
 import { BACKEND, decodeDataRow, decodeRowDescription } from "../../src/wire/backend.js";
 import { decodeErrorFields } from "../../src/wire/error-fields.js";
 import { Framer } from "../../src/wire/framer.js";
-import { encodeCopyData } from "../../src/wire/frontend.js";
 import type { PostgresServer } from "./postgres.js";
 
 export interface StatementResult {
@@ -171,7 +171,7 @@ function copySource({ copyData = [] }: RunOptions): CopySource {
       const piece = pieces.shift();
       if (piece === undefined) return { kind: "done" };
       if (piece === null) return { kind: "failed", reason: "the client gave up" };
-      return { kind: "data", frames: encodeCopyData(piece) };
+      return { kind: "data", frames: serialize.copyData(piece) };
     },
   };
 }

@@ -99,7 +99,7 @@ async function ensureStandby({ input, step }: Attempt): Promise<void> {
   const status = await step("awaitStandby", { summary: reads }, { ref, stream, waitMs });
   const message = standbyRefusal(status, waitMs);
   if (message !== null)
-    throw answeredBadly("awaitStandby", { code: "SLUICE_NOT_READY", message, hint: "" });
+    throw answeredBadly("awaitStandby", { code: "SLUICE_STANDBY_NOT_READING", message });
 }
 
 async function startStandby(input: CutoverInput): Promise<void> {
@@ -139,7 +139,7 @@ async function arm(attempt: Attempt, decision: DecisionHandle): Promise<readonly
   const armed = afterArming(nodes, await armAll(attempt, decision, nodes), policy);
   if (armed.kind === "goOn") return armed.nodes;
   const { reason: message } = armed;
-  throw answeredBadly("armNode", { code: "SLUICE_NODE_NOT_ARMED", message, hint: "" });
+  throw answeredBadly("armNode", { code: "SLUICE_NODE_NOT_ARMED", message });
 }
 
 /** @returns the nodes that did not arm, with the reason */

@@ -9,7 +9,7 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from "@temporalio/workflow";
-import { refusalOf } from "../../src/resharding/model/orders.js";
+import { orderRefusal } from "../../src/resharding/model/orders.js";
 import {
   type ReplicateInput,
   type ReplicateResult,
@@ -52,7 +52,7 @@ export async function replicate(input: ReplicateInput): Promise<ReplicateResult>
 /** A cancel request is the order to abort, where that is taken; elsewhere it is neither of the other two. */
 function noteCancel(run: ReplicateRun): void {
   run.flags.isCancelled = true;
-  const refusal = refusalOf(run.phase(), "abort", { isParked: false });
+  const refusal = orderRefusal(run.phase(), "abort", { isParked: false });
   if (refusal === null) run.flags.isAborted = true;
   else run.notice = `cancel ignored: ${refusal}`;
 }

@@ -3,7 +3,7 @@ import {
   answerOf,
   ORDERS,
   type OrderName,
-  refusalOf,
+  orderRefusal,
   type TaskPhase,
 } from "../../src/resharding/model/orders.js";
 import { type Order, orderMessages } from "./messages.js";
@@ -25,7 +25,7 @@ export interface OrderHandling {
 /** Wires every order as update and as signal; what is taken, and the words, come from model/orders.ts. */
 export function handleOrders({ view, retries, phase, take }: OrderHandling): void {
   const refusal = (name: OrderName) =>
-    refusalOf(phase(), name, { isParked: view.state().parked !== null });
+    orderRefusal(phase(), name, { isParked: view.state().parked !== null });
   const obey = (name: OrderName, order: Order) => {
     if (name === "retryStep") retries.count += 1;
     take(name, order);

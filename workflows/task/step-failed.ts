@@ -1,4 +1,5 @@
 import { ApplicationFailure } from "@temporalio/workflow";
+import type { ErrorCode } from "../../src/core/errors.js";
 import {
   ALL_STEPS,
   type FailurePlan,
@@ -23,11 +24,14 @@ export class StepFailed extends ApplicationFailure {
 }
 
 /** A step that answered, but not with what its task needs: the same as if it had failed. */
-export function answeredBadly(step: StepName, failure: Failure): Error {
+export function answeredBadly(
+  step: StepName,
+  failure: { readonly code: ErrorCode; readonly message: string; readonly hint?: string },
+): Error {
   const plan = failurePlan(ALL_STEPS[step]);
   // Nothing to wait for here: the step ended well, and would answer the same again.
   if (plan.kind === "stay") throw new TypeError(`${step} stays, and cannot end its task`);
-  return new StepFailed(step, plan, failure);
+  return new StepFailed(step, plan, { hint: "", ...failure });
 }
 
 /** Whether what was made has to be undone; anything but a declared "no" means yes. */

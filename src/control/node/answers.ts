@@ -1,4 +1,3 @@
-import type { AdminValue } from "../../proxy/channel.js";
 import type { EngineContext } from "../../resharding/context.js";
 import { unfence } from "../../resharding/ends/unfence.js";
 import type { Decision } from "../../resharding/switch/decision.js";
@@ -8,18 +7,16 @@ import { type EffectiveConfig, type KnownMigration, namesOf } from "./effective-
 /** What the admin database is told without Temporal: SHOW CUTOVER, RESOLVE CUTOVER, UNFENCE. */
 
 /** One row per decision, newest first. */
-export function cutoverRows(
-  migrations: readonly KnownMigration[],
-): readonly Readonly<Record<string, AdminValue>>[] {
+export function cutoverRows(migrations: readonly KnownMigration[]): readonly CutoverRow[] {
   return migrations.flatMap((migration) =>
     [...migration.decisions].reverse().map((decision) => cutoverRow(migration, decision)),
   );
 }
 
-function cutoverRow(
-  migration: KnownMigration,
-  decision: Decision,
-): Readonly<Record<string, AdminValue>> {
+/** By the names of SHOW CUTOVER's columns, which admin holds it to. Times in ms; null: not so far, or not known. */
+export type CutoverRow = ReturnType<typeof cutoverRow>;
+
+function cutoverRow(migration: KnownMigration, decision: Decision) {
   const { steps, pauseMs } = decision.timings;
   return {
     database: migration.source,

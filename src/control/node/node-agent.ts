@@ -1,12 +1,11 @@
 import type { Config } from "../../config/model.js";
 import type { ConfigPaths } from "../../config/read-config.js";
 import type { Log } from "../../observe/log.js";
-import type { AdminValue } from "../../proxy/channel.js";
 import type { EngineContext } from "../../resharding/context.js";
 import type { MigrationRef } from "../../resharding/model/migration.js";
 import { clusterOf } from "../cluster-directory.js";
 import { enginePolicyOf } from "../policy.js";
-import { cutoverRows, resolveOpen, unfenceDatabase } from "./answers.js";
+import { type CutoverRow, cutoverRows, resolveOpen, unfenceDatabase } from "./answers.js";
 import type { DataPlaneGroup } from "./data-plane-group.js";
 import { follow } from "./decision-follower.js";
 import { type EffectiveConfig, type KnownMigration, namesOf } from "./effective-config.js";
@@ -130,7 +129,7 @@ export class NodeAgent {
   }
 
   /** One row per decision, newest first, for SHOW CUTOVER. */
-  async showCutover(): Promise<readonly Readonly<Record<string, AdminValue>>[]> {
+  async showCutover(): Promise<readonly CutoverRow[]> {
     await this.#loop.now();
     return cutoverRows(this.#migrations);
   }

@@ -10,6 +10,7 @@ import {
 } from "../../control/task-api.js";
 import { connectTasks } from "../../control/temporal/task-client.js";
 import { createLog } from "../../observe/log.js";
+import { COMMAND_ORDERS, type CommandOrder } from "../../resharding/model/orders.js";
 
 export interface MigrationNames {
   readonly from: string;
@@ -97,20 +98,22 @@ export function describe(row: TaskRow): string {
   return `${id}  ${row.type}: ${row.status}${inner}, ${formatElapsed(row.elapsedMs)}`;
 }
 
-export type Order = "cutover" | "rollback" | "finalize" | "abort";
-
 /**
  * `sluice migrate cutover | rollback | finalize | abort`. The words name a direction, so each is refused on
  * a task of the other one: an abort that in truth finalizes would give up the way back.
  * @returns the exit code
  * @throws TaskUnknown when the order does not fit the task
  */
-export async function orderTask(paths: ConfigPaths, order: Order, id: number): Promise<number> {
+export async function orderTask(
+  paths: ConfigPaths,
+  order: CommandOrder,
+  id: number,
+): Promise<number> {
   return await withTasks(paths, async (tasks) => {
     const row = (await tasks.list()).find((task) => task.id === id);
     if (row === undefined) throw new TaskUnknown(`no task has the id ${id}`);
     const isReverse = row.type.endsWith("(reverse)");
-    const wantsReverse = order === "rollback" || order === "finalize";
+    const wantsReverse = COMMAND_ORDERS[order].phase === "reverse";
     if (isReverse !== wantsReverse)
       throw new TaskUnknown(`${order} does not fit task ${id}, ${row.type}`, {
         hint: wantsReverse

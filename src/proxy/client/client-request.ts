@@ -38,10 +38,6 @@ export class RequestCollector {
   #messages: Message[] = [];
   #bytes = 0;
 
-  get isCollecting(): boolean {
-    return this.#messages.length > 0;
-  }
-
   /** Of the framer's current message. @returns a request when that completes one */
   add(framer: Framer): ClientRequest | null {
     const { type, buffer, start, end } = framer;

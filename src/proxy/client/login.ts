@@ -14,7 +14,7 @@ import {
   PROTOCOL_3_2,
   type StartupPacket,
 } from "../../wire/frontend.js";
-import { SessionEnded } from "../errors.js";
+import { SessionEnded } from "../session-errors.js";
 import { authenticate } from "./client-authentication.js";
 import type { ClientConnection } from "./client-connection.js";
 

@@ -1,8 +1,7 @@
 import type { SluiceError } from "../../core/errors.js";
 import type { Log } from "../../observe/log.js";
 import type { FromDataPlane } from "../channel.js";
-import { HoldGivenUp } from "../errors.js";
-import type { Session } from "../session/session.js";
+import { HoldGivenUp } from "../session-errors.js";
 import { type Hold, type HoldEffect, HoldMachine, type SessionId } from "./hold.js";
 
 const TICK_MS = 20;
@@ -11,8 +10,16 @@ const PROGRESS_MS = 200;
 const RELEASED_AT_ONCE = 32;
 const BETWEEN_GROUPS_MS = 1;
 
+/** What a hold knows of a session. */
+export interface HeldSession {
+  readonly id: SessionId;
+  readonly database: string;
+  /** Its transaction is not waited for. */
+  endForHold(): void;
+}
+
 interface Parked {
-  readonly session: Session;
+  readonly session: HeldSession;
   readonly go: () => void;
   readonly giveUp: (error: SluiceError) => void;
 }
@@ -20,7 +27,7 @@ interface Parked {
 /** Gives the hold machine its clock, its sessions and its voice. */
 export class HoldDriver {
   readonly #machine = new HoldMachine();
-  readonly #sessions: ReadonlyMap<SessionId, Session>;
+  readonly #sessions: ReadonlyMap<SessionId, HeldSession>;
   readonly #send: (message: FromDataPlane) => void;
   readonly #log: Log;
   readonly #parked = new Map<SessionId, Parked>();
@@ -30,7 +37,7 @@ export class HoldDriver {
   #isReleasing = false;
 
   constructor(options: {
-    readonly sessions: ReadonlyMap<SessionId, Session>;
+    readonly sessions: ReadonlyMap<SessionId, HeldSession>;
     readonly send: (message: FromDataPlane) => void;
     readonly log: Log;
   }) {
@@ -57,7 +64,7 @@ export class HoldDriver {
   }
 
   /** @returns null: go; else resolves when the session may go. @throws HoldGivenUp by the promise */
-  begin(session: Session, bytes: number): Promise<void> | null {
+  begin(session: HeldSession, bytes: number): Promise<void> | null {
     const { database, id } = session;
     const { answer, effects } = this.#machine.begin(id, { database, bytes, nowMs: Date.now() });
     if (answer === "go") return null;
@@ -67,12 +74,12 @@ export class HoldDriver {
     });
   }
 
-  finish(session: Session): void {
+  finish(session: HeldSession): void {
     this.#apply(this.#machine.finish(session.id));
   }
 
   /** The client is gone or asked for an end of its statement: it waits no longer. */
-  unpark(session: Session, error: SluiceError): boolean {
+  unpark(session: HeldSession, error: SluiceError): boolean {
     const parked = this.#parked.get(session.id);
     if (!parked) return false;
     this.#parked.delete(session.id);

@@ -1,9 +1,10 @@
-import { SQLSTATE } from "../../core/sqlstate.js";
-import type { ShardId } from "../../topology/topology.js";
-import type { Cluster } from "../clusters/cluster.js";
-import { SessionEnded } from "../errors.js";
+import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
+import { FIRST_SHARD } from "../../topology/topology.js";
+import type { ServedDatabase } from "../databases/served-database.js";
+import { Loan } from "../execution/loan.js";
+import { applySettings, type Settings } from "../execution/session-settings.js";
+import { SessionEnded } from "../session-errors.js";
 import type { Session, SessionHost } from "./session.js";
-import { applySettings, type Settings } from "./session-settings.js";
 
 // Reported as the client gave them; a server need not be asked what it makes of them.
 const TAKEN_AS_GIVEN: ReadonlyMap<string, string> = new Map([
@@ -21,36 +22,36 @@ export async function greetingFor(
 ): Promise<ReadonlyMap<string, string>> {
   const settings = session.state.settings.current;
   const mustAsk = [...settings.keys()].some((name) => !TAKEN_AS_GIVEN.has(name));
-  const known = host.cluster(session.database)?.greeting;
+  const known = host.served(session.database)?.greeting;
   if (known && !mustAsk) return withGiven(known, settings);
   // A statement on a server like any other: not while its database is held.
   await host.begin(session, 0);
   try {
-    const cluster = host.cluster(session.database);
-    if (!cluster) throw new SessionEnded(SQLSTATE.invalidCatalogName, "database is gone");
-    return await ask(session, cluster);
+    const served = host.served(session.database);
+    if (!served) throw new SessionEnded(SQLSTATE.invalidCatalogName, "database is gone");
+    return await ask(session, served);
   } finally {
     host.finish(session);
   }
 }
 
-async function ask(session: Session, cluster: Cluster): Promise<ReadonlyMap<string, string>> {
-  const user = cluster.database.users.get(session.state.userName);
+async function ask(session: Session, served: ServedDatabase): Promise<ReadonlyMap<string, string>> {
+  const user = served.database.users.get(session.state.userName);
   if (!user) throw new SessionEnded(SQLSTATE.invalidAuthorizationSpecification, "user is gone");
-  const pool = cluster.pool(user, 0 as ShardId);
-  const server = await pool.acquire();
+  const loan = await Loan.take(served, user, FIRST_SHARD);
+  const { server } = loan;
   const settings = session.state.settings.current;
   try {
-    cluster.greeting ??= server.appliedSettings.size === 0 ? new Map(server.parameters) : null;
+    served.greeting ??= server.appliedSettings.size === 0 ? new Map(server.parameters) : null;
     const refused = await applySettings(server, settings);
     if (refused)
       throw new SessionEnded(
-        (refused.get("C") ?? SQLSTATE.invalidParameterValue) as SessionEnded["sqlState"],
+        parseSqlState(refused.get("C")) ?? SQLSTATE.invalidParameterValue,
         refused.get("M") ?? "start-up settings refused",
       );
     return withGiven(server.parameters, settings);
   } finally {
-    pool.release(server);
+    loan.giveBack();
   }
 }
 

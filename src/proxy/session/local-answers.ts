@@ -7,31 +7,72 @@ import {
   PARSE_COMPLETE,
   READY,
 } from "../../wire/backend.js";
-import { encodeError } from "../../wire/error-fields.js";
-import { decodeTarget, FRONTEND } from "../../wire/frontend.js";
-import type { SendRequest } from "../single/single-executor.js";
-import { forgetStatement } from "./extended-translation.js";
-import type { SessionState } from "./session-state.js";
-import type { StatementEffects } from "./statement-effects.js";
-
-type ExtendedRequest = Extract<SendRequest, { kind: "extended" }>;
+import { encodeError, encodeNotice } from "../../wire/error-fields.js";
+import type {
+  DecodedPipeline,
+  DecodedRequest,
+  PipelinePart,
+} from "../execution/decoded-request.js";
+import { forgetStatement, type SessionState } from "../execution/session-state.js";
 
 const FAILED = encodeError({
   sqlState: SQLSTATE.inFailedSqlTransaction,
   message: "current transaction is aborted, commands ignored until end of transaction block",
 });
 const ROLLED_BACK = encodeCommandComplete("ROLLBACK");
+const NO_TRANSACTION = encodeNotice({
+  severity: "WARNING",
+  sqlState: SQLSTATE.noActiveSqlTransaction,
+  message: "there is no transaction in progress",
+});
+
+export type LocalAnswer =
+  /** A server must answer it. */
+  | "none"
+  | "answered"
+  /** With an error in a pipeline: the rest of it is dropped up to Sync. */
+  | "failed";
 
 /**
- * A transaction that failed without a server (lost, refused): as PostgreSQL, everything but its end is
- * refused.
- * @returns whether a pipeline goes on after an error, so that the rest is dropped up to Sync
+ * Answers what needs no server, while none is at work for the session: BEGIN is put off until one is needed, what
+ * ends a transaction that never began needs none, and one that failed without its server takes nothing but its end.
  */
-export function answerFailed(
-  request: SendRequest,
-  effects: readonly StatementEffects[],
+export function answerLocally(request: DecodedRequest, state: SessionState): LocalAnswer {
+  if (state.transaction === "failed") return answerFailed(request, state);
+  switch (request.kind) {
+    case "extended":
+      return closesOnly(request, state) ? "answered" : "none";
+    case "query":
+      return answerControl(request, state) ? "answered" : "none";
+    case "function":
+      return "none";
+  }
+}
+
+function answerControl(
+  { sql, effects }: Extract<DecodedRequest, { kind: "query" }>,
   state: SessionState,
 ): boolean {
+  const [only] = effects;
+  if (!only?.isPlainControl) return false;
+  if (only.kind === "begin") {
+    if (state.transaction === "begun" || state.mode === "statement") return false;
+    state.transaction = "begun";
+    state.beginSql = sql;
+    const tag = /^\s*start/i.test(sql) ? "START TRANSACTION" : "BEGIN";
+    state.client.write(Buffer.concat([encodeCommandComplete(tag), READY.T]));
+    return true;
+  }
+  const tag = encodeCommandComplete(only.kind === "commit" ? "COMMIT" : "ROLLBACK");
+  const before = state.transaction === "begun" ? [] : [NO_TRANSACTION];
+  state.client.write(Buffer.concat([...before, tag, READY.I]));
+  state.transaction = "none";
+  return true;
+}
+
+/** A transaction that failed without a server (lost, refused): as PostgreSQL, all but its end is refused. */
+function answerFailed(request: DecodedRequest, state: SessionState): LocalAnswer {
+  const { effects } = request;
   const endsIt =
     effects.length > 0 && effects.every(({ kind }) => kind === "rollback" || kind === "commit");
   if (request.kind !== "extended") {
@@ -39,61 +80,57 @@ export function answerFailed(
     state.client.write(
       endsIt ? Buffer.concat([ROLLED_BACK, READY.I]) : Buffer.concat([FAILED, READY.E]),
     );
-    return false;
+    return "answered";
   }
   const out: Buffer[] = [];
   let hasFailed = false;
-  for (const { type } of request.messages) {
-    if (type === FRONTEND.sync) {
+  for (const { kind } of request.parts) {
+    if (kind === "sync") {
       if (endsIt && !hasFailed) state.transaction = "none";
       out.push(endsIt && !hasFailed ? READY.I : READY.E);
       hasFailed = false;
     } else if (hasFailed) continue;
-    else if (endsIt || type === FRONTEND.close) out.push(answerOf(type));
-    else if (type !== FRONTEND.flush) {
+    else if (endsIt || kind === "close") out.push(answerOf(kind));
+    else if (kind !== "flush") {
       out.push(FAILED);
       hasFailed = true;
     }
   }
   state.client.write(Buffer.concat(out));
-  return hasFailed;
+  return hasFailed ? "failed" : "answered";
 }
 
-function answerOf(type: number): Buffer {
-  switch (type) {
-    case FRONTEND.parse:
+function answerOf(kind: PipelinePart["kind"]): Buffer {
+  switch (kind) {
+    case "parse":
       return PARSE_COMPLETE;
-    case FRONTEND.bind:
+    case "bind":
       return BIND_COMPLETE;
-    case FRONTEND.describe:
+    case "describe":
       return NO_DATA;
-    case FRONTEND.close:
+    case "close":
       return CLOSE_COMPLETE;
-    case FRONTEND.execute:
+    case "execute":
       return ROLLED_BACK;
-    default:
+    case "sync":
+    case "flush":
       return Buffer.alloc(0);
   }
 }
 
-/**
- * Closing statements, and a bare Sync, need no server.
- * @returns whether that was all, and is answered
- */
-export function closesOnly(request: ExtendedRequest, state: SessionState): boolean {
+/** @returns whether closing statements, and a bare Sync, was all; then it is answered */
+function closesOnly({ parts, end }: DecodedPipeline, state: SessionState): boolean {
   const names: string[] = [];
-  for (const { type, frame } of request.messages) {
-    if (type === FRONTEND.sync || type === FRONTEND.flush) continue;
-    if (type !== FRONTEND.close) return false;
-    const { target, name } = decodeTarget(frame);
-    if (target !== "statement") return false;
-    names.push(name);
+  for (const part of parts) {
+    if (part.kind === "sync" || part.kind === "flush") continue;
+    if (part.kind !== "close" || part.target !== "statement") return false;
+    names.push(part.name);
   }
   // A kept connection may know names that we do not.
   if (state.tie !== null && names.some((name) => !state.statements.has(name))) return false;
   for (const name of names) forgetStatement(state, name);
   const answers = names.map(() => CLOSE_COMPLETE);
-  if (request.end === "sync") answers.push(state.transaction === "begun" ? READY.T : READY.I);
+  if (end === "sync") answers.push(state.transaction === "begun" ? READY.T : READY.I);
   if (answers.length > 0) state.client.write(Buffer.concat(answers));
   return true;
 }

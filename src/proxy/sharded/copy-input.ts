@@ -1,6 +1,6 @@
 import { FRONTEND } from "../../wire/frontend.js";
 import { MessageReader } from "../../wire/message-reader.js";
-import type { CopySource } from "./execution.js";
+import type { CopySource } from "./scatter/contract.js";
 
 type CopyPart = Awaited<ReturnType<CopySource["next"]>>;
 

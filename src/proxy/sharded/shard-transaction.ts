@@ -1,20 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { PoolRetired } from "../../backend/errors.js";
 import type { QueryOutcome, ServerConnection } from "../../backend/server-connection.js";
-import type { ServerPool } from "../../backend/server-pool.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
-import type { DatabaseUser, ShardId } from "../../topology/topology.js";
+import { type DatabaseUser, FIRST_SHARD, type ShardId } from "../../topology/topology.js";
 import { encodeErrorFields } from "../../wire/error-fields.js";
-import type { Cluster } from "../clusters/cluster.js";
-import { SessionRefused, StatementFailed } from "../errors.js";
-import type { SessionState } from "../session/session-state.js";
-import { prepareSession } from "../single/single-executor.js";
-import type { ShardServers } from "./execution.js";
-
-interface Used {
-  readonly server: ServerConnection;
-  readonly pool: ServerPool;
-}
+import type { ServedDatabase } from "../databases/served-database.js";
+import { Loan } from "../execution/loan.js";
+import type { SessionState } from "../execution/session-state.js";
+import { SessionRefused, StatementFailed } from "../session-errors.js";
+import type { ShardServers } from "./scatter/contract.js";
 
 /**
  * One client's servers on several shards, each joined when it is first needed. In a transaction all of them
@@ -27,8 +21,8 @@ interface Used {
  */
 export class ShardTransaction implements ShardServers {
   readonly #state: SessionState;
-  readonly #used = new Map<ShardId, Used>();
-  #cluster: Cluster | null = null;
+  readonly #loans = new Map<ShardId, Loan>();
+  #served: ServedDatabase | null = null;
   #user: DatabaseUser | null = null;
   /** null: statements commit by themselves. */
   #beginSql: string | null = null;
@@ -43,15 +37,19 @@ export class ShardTransaction implements ShardServers {
   }
 
   get shards(): readonly ShardId[] {
-    return this.#cluster?.shards ?? [];
+    return this.#served?.shards ?? [];
   }
 
   get used(): readonly ServerConnection[] {
-    return [...this.#used.values()].map(({ server }) => server);
+    return [...this.#loans.values()].map(({ server }) => server);
   }
 
   get usedShards(): readonly ShardId[] {
-    return [...this.#used.keys()];
+    return [...this.#loans.keys()];
+  }
+
+  get isUsed(): boolean {
+    return this.#loans.size > 0;
   }
 
   get isBegun(): boolean {
@@ -59,30 +57,30 @@ export class ShardTransaction implements ShardServers {
   }
 
   /** @param beginSql sent to each server as it joins; null: none */
-  use(cluster: Cluster, user: DatabaseUser, beginSql: string | null): void {
-    this.#cluster = cluster;
+  use(served: ServedDatabase, user: DatabaseUser, beginSql: string | null): void {
+    this.#served = served;
     this.#user = user;
     if (beginSql !== null) this.#beginSql = beginSql;
   }
 
   async acquire(shard: ShardId): Promise<ServerConnection> {
-    const known = this.#used.get(shard);
+    const known = this.#loans.get(shard);
     if (known) return known.server;
-    const cluster = this.#cluster;
+    const served = this.#served;
     const user = this.#user;
-    if (!cluster || !user) throw new SessionRefused(SQLSTATE.internalError, "no cluster in use");
-    const pool = cluster.pool(user, shard);
-    const server = pool.tryAcquire() ?? (await this.#wait(pool));
-    this.#used.set(shard, { server, pool });
-    await prepareSession(server, cluster, this.#state);
+    if (!served || !user) throw new SessionRefused(SQLSTATE.internalError, "no database in use");
+    const loan = await this.#take(served, user, shard);
+    const { server } = loan;
+    this.#loans.set(shard, loan);
+    await loan.prepare(served, this.#state);
     for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined])
       await must(server, sql);
     return server;
   }
 
-  async #wait(pool: ServerPool): Promise<ServerConnection> {
+  async #take(served: ServedDatabase, user: DatabaseUser, shard: ShardId): Promise<Loan> {
     try {
-      return await pool.acquire();
+      return await Loan.take(served, user, shard);
     } catch (error) {
       if (error instanceof PoolRetired) this.metRetired = error;
       throw error;
@@ -91,9 +89,9 @@ export class ShardTransaction implements ShardServers {
 
   /** SET, SAVEPOINT and the like: on every server of the transaction, and on those that join later. */
   async everywhere(sql: string): Promise<QueryOutcome> {
-    if (this.#used.size === 0) await this.acquire(0 as ShardId);
+    if (this.#loans.size === 0) await this.acquire(FIRST_SHARD);
     let outcome: QueryOutcome | null = null;
-    for (const { server } of this.#used.values()) outcome = await must(server, sql);
+    for (const { server } of this.#loans.values()) outcome = await must(server, sql);
     this.#joined.push(sql);
     return outcome ?? { rows: [], tag: "", error: null };
   }
@@ -127,6 +125,7 @@ export class ShardTransaction implements ShardServers {
       throw error;
     }
     for (const index of prepared) await settle("COMMIT", index);
+    this.#state.counters.twoPhaseTransactions++;
   }
 
   async #commitEach(servers: readonly ServerConnection[], sql: () => string): Promise<void> {
@@ -148,13 +147,21 @@ export class ShardTransaction implements ShardServers {
     }
   }
 
+  /** Whatever runs is cancelled; resolves when all servers have taken the request. */
+  async cancel(): Promise<void> {
+    await Promise.all([...this.#loans.values()].map((loan) => loan.cancel()));
+  }
+
+  /** As `Loan.cancelling`, of all. */
+  cancelling(): Promise<unknown> | null {
+    const under = [...this.#loans.values()].flatMap(({ cancelling }) => cancelling ?? []);
+    return under.length > 0 ? Promise.all(under) : null;
+  }
+
   /** Gives all servers back; what is open is rolled back there. */
   release(): void {
-    for (const { server, pool } of this.#used.values()) {
-      server.use(null);
-      pool.release(server);
-    }
-    this.#used.clear();
+    for (const loan of this.#loans.values()) loan.giveBack();
+    this.#loans.clear();
     this.metRetired = null;
     this.#beginSql = null;
     this.#joined = [];
@@ -162,7 +169,7 @@ export class ShardTransaction implements ShardServers {
 
   /** For a client that is gone in the middle of a statement. */
   destroy(): void {
-    for (const { server } of this.#used.values()) server.destroy();
+    for (const { server } of this.#loans.values()) server.destroy();
   }
 }
 

@@ -1,5 +1,5 @@
 import type { ClientConnection } from "../client/client-connection.js";
-import type { ClientSink } from "./execution.js";
+import type { ClientSink } from "./scatter/contract.js";
 
 /** The client as the scatter sees it. What is held back goes out before anything else. */
 export class ShardedSink implements ClientSink {

@@ -1,3 +1,4 @@
+import { RowEvidence } from "../../core/row-evidence.js";
 import { LaneRowExists, LaneRowMissing } from "../errors.js";
 import { columnText, hasUnchanged, type Tuple, unchangedMask } from "../tuple.js";
 import { type AppliedTable, describeTable } from "./applied-table.js";
@@ -90,7 +91,8 @@ export class TableBatch {
   }
 
   #contradict(operation: "insert" | "update" | "delete", row: Tuple): never {
-    const options = { detail: `key: ${this.#key(row)}`, hint: CONTRADICTION_HINT };
+    const evidence = new RowEvidence(`${operation}: key ${this.#key(row)}`);
+    const options = { evidence, hint: CONTRADICTION_HINT };
     const where = `in ${describeTable(this.#table)} within one batch of the stream`;
     if (operation === "insert") throw new LaneRowExists(`two inserts of a key ${where}`, options);
     throw new LaneRowMissing(`${operation} of a deleted row ${where}`, options);

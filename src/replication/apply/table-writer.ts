@@ -1,4 +1,6 @@
-import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
+import type { SqlClient } from "../../backend/sql-client.js";
+import { RowEvidence } from "../../core/row-evidence.js";
+import { SqlError } from "../../core/sql-error.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { LaneRowExists, LaneRowMissing } from "../errors.js";
 import { appendTuple, TextArray } from "../text-array.js";
@@ -106,13 +108,18 @@ export class TableWriter {
     if (this.#isTolerant) return { reason: "missing", rows };
     throw new LaneRowMissing(
       `${operation} in ${describeTable(this.#table)}: ${rows.length} of ${wanted.length} rows are not there`,
-      { detail: `first: ${this.describeRow(rows[0])}`, hint: STOPPED_HINT },
+      { evidence: this.#evidenceOf(operation, rows), hint: STOPPED_HINT },
     );
   }
 
-  /** Names a row by what it is matched on. For the lane's row in the database, not for logs. */
-  describeRow(row: Tuple | undefined): string {
-    if (!row) return "";
+  #evidenceOf(operation: string, rows: readonly Tuple[]): RowEvidence {
+    const shown = rows.slice(0, SHOWN_ROWS).map((row) => `${operation}: ${this.#describeRow(row)}`);
+    const left = rows.length - shown.length;
+    return new RowEvidence([...shown, ...(left > 0 ? [`and ${left} more`] : [])].join("\n"));
+  }
+
+  /** Names a row by what it is matched on. */
+  #describeRow(row: Tuple): string {
     const columns = this.#table.keyColumns ?? this.#table.matchColumns;
     return columns
       .map(
@@ -166,21 +173,19 @@ export class TableWriter {
   }
 
   #asRowExists(error: unknown, operation: string): unknown {
-    if (sqlStateOf(error) !== SQLSTATE.uniqueViolation) return error;
-    const detail = error instanceof Error && "detail" in error ? String(error.detail) : "";
+    if (!(error instanceof SqlError) || error.code !== SQLSTATE.uniqueViolation) return error;
+    const constraint = error.constraint === undefined ? "" : ` by constraint "${error.constraint}"`;
     return new LaneRowExists(
-      `${operation} in ${describeTable(this.#table)} meets an existing row`,
-      {
-        cause: error,
-        detail,
-        hint: STOPPED_HINT,
-      },
+      `${operation} in ${describeTable(this.#table)} meets an existing row${constraint}`,
+      { cause: error, evidence: error.evidence, hint: STOPPED_HINT },
     );
   }
 }
 
+const SHOWN_ROWS = 20;
+
 const STOPPED_HINT =
-  "Somebody else wrote to the tables of this side. Compare the row on both sides; ABORT the migration, or repair the row and retry the step.";
+  "Somebody else wrote to the tables of this side. SHOW EVIDENCE names the row: compare it on both sides; abort the migration, or repair the row and retry the step.";
 
 const statementNames = new Map<string, string>();
 

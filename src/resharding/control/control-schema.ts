@@ -8,6 +8,21 @@ export function isMissingControlSchema(error: unknown): boolean {
 }
 
 /**
+ * Brings what later versions added to a schema that is there, for migrations that began before. Only looks where
+ * nothing is missing: ALTER TABLE, even to no effect, would wait for every lane.
+ */
+export async function upgradeControlSchema(client: SqlClient): Promise<void> {
+  const { rows } = await client.query<{ has: boolean }>(
+    `SELECT to_regclass('sluice.evidence') IS NOT NULL AND (
+              SELECT count(*) FROM pg_attribute
+               WHERE (attrelid, attname) IN (
+                 (to_regclass('sluice.lane'), 'evidence'), (to_regclass('sluice.aside'), 'conflict'))
+            ) = 2 AS has`,
+  );
+  if (rows[0]?.has !== true) await ensureControlSchema(client);
+}
+
+/**
  * The `sluice` schema: the durable truth of migrations, on every shard of both sides (design, section 4).
  * Statements are idempotent; a second run, or one beside the first, changes nothing.
  */
@@ -19,11 +34,30 @@ export async function ensureControlSchema(client: SqlClient): Promise<void> {
       "SELECT pg_advisory_xact_lock(hashtextextended('sluice.control_schema', 0))",
     );
     for (const statement of STATEMENTS) await client.query(statement);
+    for (const column of ADDED_COLUMNS) await addColumn(client, column);
     await client.query("COMMIT");
   } catch (error) {
     await client.query("ROLLBACK");
     throw error;
   }
+}
+
+/** Columns that tables got after the first release. */
+const ADDED_COLUMNS = [
+  { table: "lane", column: "evidence", type: "text" },
+  { table: "aside", column: "conflict", type: "text" },
+] as const;
+
+async function addColumn(
+  client: SqlClient,
+  { table, column, type }: (typeof ADDED_COLUMNS)[number],
+): Promise<void> {
+  const { rowCount } = await client.query(
+    "SELECT FROM pg_attribute WHERE attrelid = to_regclass('sluice.' || $1) AND attname = $2",
+    [table, column],
+  );
+  if (rowCount === 0)
+    await client.query(`ALTER TABLE sluice.${table} ADD COLUMN ${column} ${type}`);
 }
 
 const STATEMENTS: readonly string[] = [
@@ -126,6 +160,8 @@ const STATEMENTS: readonly string[] = [
     incarnation text,
     stopped_code text,
     stopped_reason text,
+    -- R56: the row that it stopped at, for SHOW EVIDENCE; the reason is told without.
+    evidence text,
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, stream, from_shard, to_shard))`,
   // R33, R12: keys whose state the lanes cannot know; settled at a joint marker.
@@ -137,6 +173,8 @@ const STATEMENTS: readonly string[] = [
     key text[] NOT NULL,
     from_shard integer NOT NULL,
     reason text NOT NULL,
+    -- Why settlement could not decide it.
+    conflict text,
     snapshots text[],
     settled_at timestamptz,
     PRIMARY KEY (migration, stream, schema_name, table_name, key))`,
@@ -169,6 +207,20 @@ const STATEMENTS: readonly string[] = [
     name text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, kind, name))`,
+  // R56: text of rows that an error is about. No reference to a migration: SCHEMA_SYNC works before there is one.
+  `CREATE TABLE IF NOT EXISTS sluice.evidence (
+    migration text NOT NULL,
+    source text NOT NULL,
+    destination text NOT NULL,
+    step text NOT NULL,
+    scope text NOT NULL,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    code text NOT NULL,
+    reason text NOT NULL,
+    evidence text NOT NULL,
+    noted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, step, scope))`,
   // For SHOW SCHEMA_SYNC. No reference to a migration: SCHEMA_SYNC works before there is one.
   `CREATE TABLE IF NOT EXISTS sluice.schema_statement (
     migration text NOT NULL,

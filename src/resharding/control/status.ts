@@ -1,5 +1,6 @@
 import { describeAddress, type ServerAddress } from "../../backend/address.js";
 import { connectSql, type SqlClient } from "../../backend/sql-client.js";
+import { tell } from "../../core/tell.js";
 import { isMissingControlSchema } from "./control-schema.js";
 
 /** What people see of running migrations, read from the databases: no process remembers any of it. */
@@ -270,7 +271,7 @@ const NODES = `
    ORDER BY n.migration, n.node_id`;
 
 /** Runs `read` on each distinct database, side by side; a database without our schema has nothing to tell. */
-async function onEach<T>(
+export async function onEach<T>(
   servers: readonly ServerAddress[],
   read: (client: SqlClient, address: ServerAddress) => Promise<{ readonly rows: readonly T[] }>,
 ): Promise<Status<T>> {
@@ -290,9 +291,7 @@ async function onEach<T>(
         return (await read(client, address)).rows;
       } catch (error) {
         if (isMissingControlSchema(error)) return [];
-        unreachable.push(
-          `${describeAddress(address)}: ${error instanceof Error ? error.message : String(error)}`,
-        );
+        unreachable.push(`${describeAddress(address)}: ${tell(error)}`);
         return [];
       }
     }),

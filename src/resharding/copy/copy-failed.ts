@@ -1,6 +1,7 @@
-import { sqlStateOf } from "../../backend/sql-client.js";
 import { type ErrorFields, type Recovery, SluiceError } from "../../core/errors.js";
+import { SqlError } from "../../core/sql-error.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { tell } from "../../core/tell.js";
 import { isTransientState } from "../../core/transient.js";
 
 /** A range could not be copied. Nothing of it is counted as done; a repeat begins with deleting it. */
@@ -30,12 +31,16 @@ export class SnapshotOnStandby extends SluiceError {
 export function toCopyFailed(error: unknown, what: string): unknown {
   if (error instanceof SluiceError) return error;
   if (!(error instanceof Error)) return error;
-  const state = sqlStateOf(error);
+  const sent = error instanceof SqlError ? error : null;
+  const state = sent?.code ?? null;
   const isTransient = state === null || isTransientState(state);
-  return new CopyFailed(`copy of ${what} failed: ${error.message}`, {
+  const seen =
+    sent?.evidence === undefined ? "" : " SHOW EVIDENCE has what the server said of rows.";
+  return new CopyFailed(`copy of ${what} failed: ${tell(error)}`, {
     recovery: isTransient ? "retry" : "operator",
     cause: error,
-    hint: hintOf(state),
+    hint: `${hintOf(state)}${seen}`,
+    evidence: sent?.evidence,
   });
 }
 

@@ -1,6 +1,7 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import type { EngineContext } from "../context.js";
+import { type EvidencePlace, forgetEvidence, keepEvidence } from "../control/evidence.js";
 import { openSides, type SessionUse, type Sides, shardAddress } from "../control/sides.js";
 import type { CopyRangeInput, CopyRangeResult } from "../model/activities.js";
 import type { TablePlan } from "../model/migration.js";
@@ -38,8 +39,17 @@ export async function copyRange(
   } catch (error) {
     // A cancelled attempt fails by its closed connections, which is not news.
     context.signal.throwIfAborted();
-    throw toCopyFailed(error, `${tableLabel(table)} range ${input.range}`);
+    const failed = toCopyFailed(error, `${tableLabel(table)} range ${input.range}`);
+    // Their transactions end first: what is noted shall not wait for the locks of what has failed.
+    await sides[Symbol.asyncDispose]();
+    await keepEvidence(shardAddress(sides.destination, 0), evidencePlace(input), failed);
+    throw failed;
   }
+}
+
+function evidencePlace({ ref, schema, table, sourceShard, range }: CopyRangeInput): EvidencePlace {
+  const scope = `${schema}.${table}, range ${range} of source shard ${sourceShard}`;
+  return { ref, step: "copy", scope, table: { schema, name: table } };
 }
 
 interface RangeJob extends CopyRangeInput {
@@ -77,6 +87,8 @@ async function copyOrFindDone(context: EngineContext, job: RangeJob): Promise<Co
   }
   await context.announce("copy.beforeCommit");
   await commitAll(context, destination);
+  const [first] = destination;
+  if (first) await forgetEvidence(first, evidencePlace(job));
   return summary(plan, shares);
 }
 

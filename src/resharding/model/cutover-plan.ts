@@ -1,13 +1,28 @@
-import type { NodeInfo, ResolveResult, StreamStatus, SwitchReport } from "./activities.js";
-import { isReading } from "./lane-state.js";
+import type {
+  LaneStatus,
+  NodeInfo,
+  ResolveResult,
+  StreamStatus,
+  SwitchReport,
+} from "./activities.js";
 import type { TaskPolicy } from "./policy.js";
 import type { CutoverResult } from "./tasks.js";
 
 /** What `cutover` decides, from the answers of its steps. */
 
-/** Why the way back is not ready after this wait, or null when every lane of it reads its slot. */
+/**
+ * Every lane of the way back reads its slot. "applying" too: an attempt that was undone after its start markers
+ * leaves its lanes so. Nothing can come of it before the next one: that side's gate is closed, and what our own
+ * sessions write carries an origin of ours, which these lanes drop (R34).
+ */
+export function isStandbyReading({ lanes }: Pick<StreamStatus, "lanes">): boolean {
+  const isReading = ({ state }: LaneStatus) => state === "standby" || state === "applying";
+  return lanes.length > 0 && lanes.every(isReading);
+}
+
+/** Why the way back is not ready after this wait, or null when it is. */
 export function standbyRefusal(status: StreamStatus, waitedMs: number): string | null {
-  if (status.lanes.length > 0 && status.lanes.every(isReading)) return null;
+  if (isStandbyReading(status)) return null;
   const why = status.blocker?.message ?? "a lane has not begun";
   return `the way back is not ready after ${waitedMs} ms: ${why}`;
 }

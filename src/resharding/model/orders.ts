@@ -126,7 +126,7 @@ function unknownTo(task: string): Readonly<Record<OrderName, Answer>> {
 }
 
 /** Why the order is refused now, in words for whoever gave it; null: it is taken. */
-export function refusalOf(
+export function orderRefusal(
   phase: TaskPhase,
   order: OrderName,
   now: { readonly isParked: boolean },
@@ -144,36 +144,44 @@ export function refusalOf(
   }
 }
 
-interface OrderText {
-  /** What the giver of the order reads when it is taken. */
-  readonly answer: string;
-  /** Current details say how to give it in these phases; in others it is known by another name, or needless. */
-  readonly offeredIn: readonly TaskPhase[];
-}
-
 const SWITCHES = "switches as soon as it is ready";
-const TEXTS: Readonly<Record<OrderName, OrderText>> = {
-  cutover: { answer: SWITCHES, offeredIn: ["forward"] },
-  rollback: { answer: SWITCHES, offeredIn: ["reverse"] },
-  finalize: { answer: "drops the way back", offeredIn: ["reverse"] },
-  abort: { answer: "undoes what was made", offeredIn: ["forward"] },
-  go: { answer: SWITCHES, offeredIn: [] },
-  retryStep: { answer: "tries the step again", offeredIn: ["forward", "reverse"] },
+const ANSWERED: Readonly<Record<OrderName, string>> = {
+  cutover: SWITCHES,
+  rollback: SWITCHES,
+  finalize: "drops the way back",
+  abort: "undoes what was made",
+  go: SWITCHES,
+  retryStep: "tries the step again",
 };
 
 /** What the giver of an order that is taken reads. */
 export function answerOf(order: OrderName): string {
-  return TEXTS[order].answer;
+  return ANSWERED[order];
 }
 
-/** The orders to show to a person, in the order of ORDERS. */
+/**
+ * The orders of `sluice migrate` and of current details, each with the direction of its task. The words name a
+ * direction, so none is taken by a task of the other one: an abort that in truth finalizes would give up the
+ * way back.
+ */
+export const COMMAND_ORDERS = {
+  cutover: { phase: "forward", text: "switch as soon as it is ready" },
+  rollback: { phase: "reverse", text: "switch back: takes the id of the reverse task" },
+  finalize: { phase: "reverse", text: "give up the way back: takes the id of the reverse task" },
+  abort: { phase: "forward", text: "undo a migration that has not switched" },
+} as const satisfies Readonly<
+  Partial<Record<OrderName, { readonly phase: TaskPhase; readonly text: string }>>
+>;
+export type CommandOrder = keyof typeof COMMAND_ORDERS;
+export const COMMANDS = Object.keys(COMMAND_ORDERS) as readonly CommandOrder[];
+
+/** The orders to show to a person who looks at a task. */
 export function offeredOrders(
-  phase: TaskPhase,
+  phase: "forward" | "reverse",
   now: { readonly isParked: boolean },
 ): readonly OrderName[] {
-  return ORDERS.filter(
-    (order) => TEXTS[order].offeredIn.includes(phase) && refusalOf(phase, order, now) === null,
-  );
+  const orders = COMMANDS.filter((order) => COMMAND_ORDERS[order].phase === phase);
+  return now.isParked ? [...orders, "retryStep"] : orders;
 }
 
 /** Where a `replicate` task stands. */

@@ -447,7 +447,7 @@ export const OPERATOR_STEPS = [
   { key: "resume", text: "resume traffic" },
 ] as const;
 
-/** The table of docs/steps.md, lines without their ends. */
+/** The table of docs/steps.md, lines without their ends. @testonly */
 export function stepsTable(): readonly string[] {
   const rows = Object.entries(ALL_STEPS).map(
     ([name, step]) =>

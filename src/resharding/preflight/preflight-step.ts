@@ -1,5 +1,6 @@
 import { describeAddress, type ServerAddress } from "../../backend/address.js";
 import { DatabaseUnknown, ServerUnreachable } from "../../core/errors.js";
+import { tell } from "../../core/tell.js";
 import type { Cluster, EngineContext } from "../context.js";
 import { configuredSides, type SessionUse, type SideSessions } from "../control/sides.js";
 import type { PreflightResult } from "../model/activities.js";
@@ -96,7 +97,7 @@ async function runCheck(check: PreflightCheck, world: World): Promise<readonly C
   try {
     findings = await check.run(world);
   } catch (error) {
-    findings = [failure("all", `the check could not be made: ${messageOf(error)}`, "")];
+    findings = [failure("all", `the check could not be made: ${tell(error)}`, "")];
   }
   if (findings.length === 0) return [fine(check.id, check.fine)];
   return findings.map((finding) => ({ id: check.id, ...finding }));
@@ -106,13 +107,9 @@ async function trySpec(world: World, checks: Check[]): Promise<MigrationSpec | n
   try {
     return await buildSpec(world);
   } catch (error) {
-    checks.push({ id: "specification", ...failure("all", messageOf(error), "") });
+    checks.push({ id: "specification", ...failure("all", tell(error), "") });
     return null;
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 async function openWorld(
@@ -128,7 +125,7 @@ async function openWorld(
       return await openShard(sides, { ref, side, shard, scope, address, names });
     } catch (error) {
       context.signal.throwIfAborted();
-      const evidence = error instanceof ServerUnreachable ? withDetail(error) : messageOf(error);
+      const evidence = error instanceof ServerUnreachable ? withDetail(error) : tell(error);
       const remedy =
         "Correct host, port, user or password in pgdog.toml and users.toml, or start the server.";
       checks.push({ id: "servers", ...failure(scope, evidence, remedy) });

@@ -1,5 +1,6 @@
 import { sqlStateOf } from "../../backend/sql-client.js";
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
+import { tell } from "../../core/tell.js";
 import type { MigrationRef } from "../model/migration.js";
 import {
   displayName,
@@ -113,7 +114,7 @@ async function tryAndRollBack({ client }: ShardView, statement: string): Promise
     return null;
   } catch (error) {
     if (sqlStateOf(error) === null) throw error;
-    return error instanceof Error ? error.message : String(error);
+    return tell(error);
   } finally {
     await client.query("ROLLBACK");
   }

@@ -1,8 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
 import { quoteIdentifier } from "../../core/identifier.js";
+import { SqlError } from "../../core/sql-error.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { tell } from "../../core/tell.js";
 import type { EngineContext } from "../context.js";
+import { writeEvidence } from "../control/evidence.js";
 import type { MigrationRef } from "../model/migration.js";
 import { describeObject } from "./existing-object.js";
 import { SchemaStatementFailed } from "./failures.js";
@@ -148,7 +151,7 @@ async function judge(
   run: ShardRun,
   { statement, ordinal, error, state, isBusy }: Refusal,
 ): Promise<Outcome> {
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = tell(error);
   if (state === null) throw error;
   if (statement.isAccess && ACCESS_REFUSED.has(state)) {
     await markFinished(run, ordinal);
@@ -156,7 +159,12 @@ async function judge(
   }
   if (DUPLICATE.has(state) || DUPLICATE_OF[statement.object.kind] === state) {
     const difference = await compareExisting(run, statement);
-    if (difference !== null) throw failed(run, statement, `${reason}; ${difference}`, error);
+    if (difference !== null)
+      throw await failed(
+        run,
+        { statement, ordinal, error },
+        { reason: `${reason}; ${difference}` },
+      );
     await markFinished(run, ordinal);
     return { kind: "done" };
   }
@@ -170,7 +178,7 @@ async function judge(
     return { kind: "deferred", reason };
   }
   const isTransient = isBusy || (run.phase === "cutover" && NOT_YET.has(state));
-  throw failed(run, statement, reason, error, isTransient);
+  throw await failed(run, { statement, ordinal, error }, { reason, isTransient });
 }
 
 /** @returns null when what exists is what the source has */
@@ -187,23 +195,35 @@ async function compareExisting(
   return `it exists as "${here}" and is "${there ?? "gone"}" on the source`;
 }
 
-function failed(
-  { scope }: ShardRun,
-  { sql }: SchemaStatement,
-  reason: string,
-  cause: unknown,
-  isTransient = false,
-): SchemaStatementFailed {
-  const state = sqlStateOf(cause);
-  return new SchemaStatementFailed(
+/** R56: what the server said of rows (which value is twice there) is noted beside them, on the shard. */
+async function failed(
+  { scope, ref, phase, shard, client }: ShardRun,
+  { statement, ordinal, error }: Pick<Refusal, "statement" | "ordinal" | "error">,
+  why: { readonly reason: string; readonly isTransient?: boolean },
+): Promise<SchemaStatementFailed> {
+  const state = sqlStateOf(error);
+  const isTold = state === null || why.reason.includes(state);
+  const failure = new SchemaStatementFailed(
     {
-      sql,
+      sql: statement.sql,
       shard: scope,
-      reason: state === null ? reason : `${reason} (SQLSTATE ${state})`,
-      recovery: isTransient ? "retry" : "operator",
+      reason: isTold ? why.reason : `${why.reason} (SQLSTATE ${state})`,
+      recovery: why.isTransient ? "retry" : "operator",
     },
-    { cause },
+    { cause: error },
   );
+  const evidence = error instanceof SqlError ? error.evidence : undefined;
+  if (evidence === undefined) return failure;
+  const table = statement.table ?? undefined;
+  await writeEvidence(
+    client,
+    {
+      ...{ ref, step: "schema", scope: `phase ${phase} on shard ${shard}, statement ${ordinal}` },
+      ...(table === undefined ? {} : { table }),
+    },
+    { code: failure.code, reason: failure.message, evidence },
+  );
+  return failure;
 }
 
 /** The list of SHOW SCHEMA_SYNC: written as a whole, so that what waits is seen before it runs. */

@@ -3,6 +3,7 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import { quoteQualified } from "../../core/identifier.js";
 import type { EngineContext } from "../context.js";
 import { ensureControlSchema } from "../control/control-schema.js";
+import { forgetEvidence } from "../control/evidence.js";
 import {
   configuredSides,
   MigrationUnknown,
@@ -129,6 +130,7 @@ async function syncShard(context: EngineContext, input: ShardInput): Promise<Sha
   await ensureControlSchema(client);
   await succeedOthers(context, client, scope);
   await forgetAbandoned(client, ref);
+  await forgetEvidence(client, { ref, step: "schema" });
   // As pg_dump's own preamble has them: bodies may name what comes later, and names are complete.
   await client.query("SET check_function_bodies = off");
   await client.query("SET search_path = ''");
@@ -167,6 +169,11 @@ async function forgetAbandoned(client: SqlClient, ref: MigrationRef): Promise<vo
   await client.query(
     `DELETE FROM sluice.schema_statement s
       WHERE s.migration <> $1 AND NOT EXISTS (SELECT FROM sluice.migration m WHERE m.id = s.migration)`,
+    [ref.id],
+  );
+  await client.query(
+    `DELETE FROM sluice.evidence e
+      WHERE e.migration <> $1 AND NOT EXISTS (SELECT FROM sluice.migration m WHERE m.id = e.migration)`,
     [ref.id],
   );
 }

@@ -1,5 +1,6 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
+import { LaneTaken } from "../../replication/errors.js";
 import { ensureOrigin, setupOrigin } from "../../replication/origin.js";
 import { waitUntilVisible } from "../../replication/slot.js";
 import { columnText, type Tuple, tupleTexts } from "../../replication/tuple.js";
@@ -210,7 +211,7 @@ class ShardSettlement {
     const origin = settleOriginName(ref, stream, toShard);
     await ensureOrigin(writer, origin);
     const lsn = await setupOrigin(writer, origin);
-    if (lsn === null) throw new Error(`another settlement of shard ${toShard} is running`);
+    if (lsn === null) throw new LaneTaken(`another settlement of shard ${toShard} is running`);
   }
 
   /**
@@ -261,17 +262,29 @@ class ShardSettlement {
       const rows = found.get(JSON.stringify(key)) ?? [];
       if (rows.length > 1) {
         conflicts.push(`a key of ${plan.schema}.${plan.name} is on ${rows.length} shards`);
+        await this.#noteConflict(plan, key, `it is on ${rows.length} shards`);
         continue;
       }
       const isWritten = await this.#writeOnce(plan, { key, row: rows[0] ?? null });
       if (!isWritten) {
         conflicts.push(`a row of ${plan.schema}.${plan.name} meets another unique value`);
+        await this.#noteConflict(plan, key, "its row meets another unique value");
         continue;
       }
       await this.#markSettled(plan, key, input.snapshots);
       settledKeys++;
     }
     return { settledKeys, conflicts };
+  }
+
+  /** For SHOW EVIDENCE, which names the key beside it; what is returned names none (R56). */
+  async #noteConflict(plan: TablePlan, key: readonly string[], conflict: string): Promise<void> {
+    const { ref, stream, writer } = this.#work;
+    await writer.query(
+      `UPDATE sluice.aside SET conflict = $6
+       WHERE migration = $1 AND stream = $2 AND schema_name = $3 AND table_name = $4 AND key = $5`,
+      [ref.id, stream, plan.schema, plan.name, key, conflict],
+    );
   }
 
   /** Rows by key over all from-shards; of omnisharded tables the owner's only (R13). */

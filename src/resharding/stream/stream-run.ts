@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describeAddress } from "../../backend/address.js";
 import { ServerConnectionLost } from "../../backend/errors.js";
-import { isConnectionLost, type SqlClient } from "../../backend/sql-client.js";
+import type { SqlClient } from "../../backend/sql-client.js";
 import { formatLsn, LSN_ZERO, type Lsn, parseLsn } from "../../core/lsn.js";
+import { isConnectionLost } from "../../core/sql-error.js";
+import { tell } from "../../core/tell.js";
 import { LaneTaken, SlotLost, StreamUnsupportedChange } from "../../replication/errors.js";
 import { decodePgoutput } from "../../replication/pgoutput.js";
 import { freeSlot, readSlot } from "../../replication/slot.js";
@@ -81,7 +83,8 @@ export class StreamRun {
     const source = await this.#sides.session(streamFrom(stream), fromShard, SOURCE);
     await this.#takeSlot(source);
     const tables = await this.#readTables();
-    const judgeUntilLsn = await this.#noteCopied(source);
+    const startedAtLsn = await readInsertLsn(source);
+    const judgeUntilLsn = await this.#noteCopied(startedAtLsn);
     await using walsender = await Walsender.connect(fromAddress, "sluice stream");
     const identity = await walsender.identify();
     for (const session of this.#sessions)
@@ -90,7 +93,14 @@ export class StreamRun {
     const router = await this.#router(source, walsender);
     const lanes = this.#sessions.map((session, index) => {
       const own = tables[index] ?? [];
-      return this.#lane(walsender, { session, index, source, judgeUntilLsn, tables: own });
+      return this.#lane(walsender, {
+        session,
+        index,
+        source,
+        startedAtLsn,
+        judgeUntilLsn,
+        tables: own,
+      });
     });
     this.#context.log.info("stream begins", {
       stream,
@@ -166,13 +176,9 @@ export class StreamRun {
    * R1: a transaction that commits after this position cannot be visible in a snapshot that was taken before.
    * Noted once, after all ranges are there: a stream that lives for weeks need not compare ids any more (R4).
    */
-  async #noteCopied(source: SqlClient): Promise<Lsn> {
+  async #noteCopied(now: Lsn): Promise<Lsn> {
     const { ref, stream, fromShard } = this.#input;
     if (stream !== 0) return LSN_ZERO;
-    const { rows } = await source.query<{ lsn: string }>(
-      "SELECT pg_current_wal_insert_lsn()::text AS lsn",
-    );
-    const now = parseLsn(rows[0]?.lsn ?? "");
     let latest = LSN_ZERO;
     for (const session of this.#sessions) {
       const noted = session.copiedLsn ?? now;
@@ -211,6 +217,7 @@ export class StreamRun {
       readonly session: LaneSession;
       readonly index: number;
       readonly source: SqlClient;
+      readonly startedAtLsn: Lsn;
       readonly judgeUntilLsn: Lsn;
       readonly tables: readonly LaneTable[];
     },
@@ -220,12 +227,13 @@ export class StreamRun {
       session: work.session,
       queue: state?.queue ?? new LaneQueue(),
       tables: work.tables,
+      startedAtLsn: work.startedAtLsn,
       judgeUntilLsn: work.judgeUntilLsn,
       fetchRow: async (table, row) => {
         const found = work.tables[table];
         const key = found ? keyOf(found.applied, row) : null;
-        if (!found || key === null) return null;
-        return (await readRows(work.source, found.plan, [key]))[0] ?? null;
+        const [now] = found && key ? await readRows(work.source, found.plan, [key]) : [];
+        return { row: now ?? null, asOfLsn: await readInsertLsn(work.source) };
       },
       onDurable: (lsn) => {
         if (state) state.durableLsn = lsn;
@@ -335,7 +343,7 @@ export class StreamRun {
       if (this.#lanes.some((lane) => lane.isStandby)) continue;
       // A failure leaves the keys aside, and counted; the stream itself goes on.
       await settleAside(this.#context, this.#sides, this.#input).catch((error: unknown) =>
-        this.#context.log.warn("keys set aside are not settled yet", { error: String(error) }),
+        this.#context.log.warn("keys set aside are not settled yet", { error: tell(error) }),
       );
     }
   }
@@ -355,4 +363,12 @@ export class StreamRun {
 /** @throws the signal's reason as soon as it is aborted */
 async function delay(ms: number, signal: AbortSignal): Promise<void> {
   await sleep(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
+}
+
+/** A commit that anybody has seen before is in front of it. */
+async function readInsertLsn(source: SqlClient): Promise<Lsn> {
+  const { rows } = await source.query<{ lsn: string }>(
+    "SELECT pg_current_wal_insert_lsn()::text AS lsn",
+  );
+  return parseLsn(rows[0]?.lsn ?? "");
 }

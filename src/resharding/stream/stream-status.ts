@@ -5,7 +5,7 @@ import type { EngineContext } from "../context.js";
 import { askUntil, type LongQuestion } from "../control/ask-until.js";
 import { LOOK, openSides, type Sides } from "../control/sides.js";
 import type { LaneStatus, StreamStatus } from "../model/activities.js";
-import { isReading } from "../model/lane-state.js";
+import { isStandbyReading } from "../model/cutover-plan.js";
 import { type Blocker, otherSide, streamFrom } from "../model/migration.js";
 import type { StreamInput } from "./lane-watch.js";
 
@@ -32,7 +32,7 @@ export async function awaitStandby(
   await using sides = await openSides(context, input.ref);
   return await askUntil(context, input, {
     ask: () => readStreamStatus(sides, input),
-    isEnough: ({ lanes }) => lanes.length > 0 && lanes.every(isReading),
+    isEnough: isStandbyReading,
   });
 }
 
@@ -107,5 +107,6 @@ function laneStatus(row: LaneRow | undefined, fromShard: number, toShard: number
 function stoppedBlocker(row: LaneRow): Blocker {
   const code = ERROR_CODES.find((one) => one === row.stopped_code) ?? "WAITING";
   const lane = `lane ${row.from_shard} -> ${row.to_shard}`;
-  return { code, message: `${lane} is stopped: ${row.stopped_reason ?? ""}` };
+  // R56: the row itself stays in the database; the command reads it there.
+  return { code, message: `${lane} is stopped: ${row.stopped_reason ?? ""}; see SHOW EVIDENCE` };
 }

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { SqlClient } from "../../backend/sql-client.js";
-import { type ErrorFields, SluiceError } from "../../core/errors.js";
+import { type ErrorFields, Signal, SluiceError } from "../../core/errors.js";
 import type { Lsn } from "../../core/lsn.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { tell } from "../../core/tell.js";
 import type { EngineContext } from "../context.js";
 import { readIdentity, sameServer } from "../control/identity.js";
 import { openSides, type Sides } from "../control/sides.js";
@@ -105,9 +106,9 @@ export async function switchTraffic(
     return await switchPrepared(context, { ...input, sides, sessions, clock, key, prepared });
   } catch (error) {
     const outcome = await undoOrAdmit(context, { undo: sessions.undo, input, error });
-    context.log.warn("switch did not go through at once", { outcome, error: String(error) });
+    context.log.warn("switch did not go through at once", { outcome, error: tell(error) });
     if (outcome === "committed") return clock.committed();
-    return clock.undone(error instanceof Error ? error.message : String(error));
+    return clock.undone(tell(error));
   }
 }
 
@@ -170,13 +171,13 @@ async function openGates(work: PreparedSwitch): Promise<void> {
 }
 
 /** Signal, not failure: the control database is thought to have failed over. */
-class GateRevoked extends Error {
+class GateRevoked extends Signal {
   override readonly name = "GateRevoked";
   override readonly message = "a gate got a fresh token; the decision is being resolved";
 }
 
 /** Signal, not failure: somebody aborted the decision before we could commit it. */
-class DecisionTaken extends Error {
+class DecisionTaken extends Signal {
   override readonly name = "DecisionTaken";
   override readonly message = `the decision ${refusalOf("expired", "commit")}`;
 }
@@ -190,7 +191,7 @@ async function undoOrAdmit(
   input: { readonly undo: Undo; readonly input: SwitchInput; readonly error: unknown },
 ): Promise<"aborted" | "committed" | "unknown"> {
   const { ref, decision } = input.input;
-  const reason = input.error instanceof Error ? input.error.message : String(input.error);
+  const reason = tell(input.error);
   using _ = input.undo.limit(UNDO_TIMEOUT_MS);
   try {
     const control = await input.undo.session();
@@ -199,7 +200,7 @@ async function undoOrAdmit(
     await hintDecision(control, ref);
     return stored?.state === "committed" ? "committed" : "aborted";
   } catch (error) {
-    context.log.warn("cannot read the decision now", { error: String(error) });
+    context.log.warn("cannot read the decision now", { error: tell(error) });
     return "unknown";
   }
 }

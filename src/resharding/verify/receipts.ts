@@ -1,6 +1,9 @@
 import type { SqlClient } from "../../backend/sql-client.js";
+import { RowEvidence } from "../../core/row-evidence.js";
+import { type EvidencePlace, forgetEvidence, writeEvidence } from "../control/evidence.js";
 import { tableLabel } from "../copy/range-sql.js";
 import type { MigrationRef, StreamNumber, TablePlan } from "../model/migration.js";
+import type { Difference } from "./settle.js";
 import type { TableComparison } from "./table-compare.js";
 
 export interface ReceiptInput {
@@ -12,11 +15,11 @@ export interface ReceiptInput {
   readonly comparison: TableComparison;
 }
 
-const KEYS_IN_DETAIL = 10;
+const SHOWN_KEYS = 10;
 
 /**
- * One receipt per table and to-shard. The keys are named here, in the user's own database, and nowhere else:
- * results travel through Temporal's history, which must hold no row data.
+ * One receipt per table and to-shard. The keys are named beside it as evidence, in the user's own database, and
+ * nowhere else: results travel through Temporal's history, which must hold no row data (R56).
  * @returns what is wrong, without keys; empty when the table is clean
  */
 export async function writeReceipts(
@@ -32,12 +35,7 @@ export async function writeReceipts(
     );
     if (wrong.length > 0)
       findings.push(`${tableLabel(table)}: ${wrong.length} keys differ on shard ${shard}`);
-    const detail = wrong
-      .slice(0, KEYS_IN_DETAIL)
-      .map(
-        ({ key, expected, found }) =>
-          `${key}: expected ${place(expected.value)}, found ${place(found.value)}`,
-      );
+    await noteKeys(client, { ...input, shard, wrong });
     await client.query(
       `INSERT INTO sluice.receipt (migration, stream, pass, schema_name, table_name, shard,
          row_count, hash, is_clean, detail, started_at)
@@ -49,11 +47,33 @@ export async function writeReceipts(
       [
         ...[ref.id, stream, pass, table.schema, table.name, shard],
         ...[total.rowCount, total.hash.toString(), isTableClean && wrong.length === 0],
-        ...[[...wholeTableFindings(input), ...detail].join("\n"), startedAt],
+        ...[wholeTableFindings(input).join("\n"), startedAt],
       ],
     );
   }
   return findings;
+}
+
+/** The latest pass's word: a clean one takes back what an earlier one has noted. */
+async function noteKeys(
+  client: SqlClient,
+  input: ReceiptInput & { readonly shard: number; readonly wrong: readonly Difference[] },
+): Promise<void> {
+  const { ref, stream, pass, table, shard, wrong } = input;
+  const scope = `${tableLabel(table)}, stream ${stream}, shard ${shard}`;
+  const place: EvidencePlace = { ref, step: "verify", scope, table };
+  if (wrong.length === 0) return await forgetEvidence(client, place);
+  const keys = wrong
+    .slice(0, SHOWN_KEYS)
+    .map(
+      ({ key, expected, found }) =>
+        `${key}: expected ${placeOf(expected.value)}, found ${placeOf(found.value)}`,
+    );
+  await writeEvidence(client, place, {
+    code: "SLUICE_VERIFY_DIFFERENT",
+    reason: `${wrong.length} keys differ in pass ${pass}`,
+    evidence: new RowEvidence(keys.join("\n")),
+  });
 }
 
 function wholeTableFindings({ table, comparison }: ReceiptInput): readonly string[] {
@@ -72,6 +92,6 @@ function rowsOn(shard: number, value: string): string {
   return rows.join(" ");
 }
 
-function place(value: string): string {
+function placeOf(value: string): string {
   return value === "" ? "no row" : value;
 }

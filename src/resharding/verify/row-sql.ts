@@ -17,7 +17,7 @@ function plainType(type: string): string {
 
 /**
  * One number for a row, equal on servers of all versions and whatever their settings. Blind to what equality
- * is blind to (1.0 and 1.00, -0.0 and 0.0); `finalCompare` compares texts.
+ * is blind to (1.0 and 1.00, -0.0 and 0.0).
  */
 export function rowHash(table: TablePlan): string {
   return hashOf(table.columns);

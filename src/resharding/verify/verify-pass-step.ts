@@ -1,7 +1,9 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import type { EngineContext } from "../context.js";
-import { LOOK, openSides, type SessionUse, type Sides } from "../control/sides.js";
+import { upgradeControlSchema } from "../control/control-schema.js";
+import { type EvidencePlace, keepEvidence } from "../control/evidence.js";
+import { LOOK, openSides, type SessionUse, type Sides, shardAddress } from "../control/sides.js";
 import { readChunks } from "../copy/chunk-store.js";
 import { toCopyFailed } from "../copy/copy-failed.js";
 import { type KeyRange, tableLabel, WHOLE_TABLE } from "../copy/range-sql.js";
@@ -40,6 +42,7 @@ export async function verifyPass(
   const to = await SideReader.open(sides, otherSide(streamFrom(stream)));
   // Not one of the readers': the receipts of a table are a transaction, too.
   const control = await sides.session(streamFrom(stream), 0, RECEIPTS);
+  await upgradeControlSchema(control);
   const watch = await openLaneWatch(context, sides, { ref, stream });
   const passMarker = markerPasser(context, { ref, stream }, { sides, from: from.clients, watch });
   // Without it the first comparison would find the whole lag, and read every key of it again.
@@ -64,7 +67,11 @@ export async function verifyPass(
       rowCount += counted.reduce((sum, total) => sum + total.rowCount, 0);
     } catch (error) {
       context.signal.throwIfAborted();
-      throw toCopyFailed(error, `${tableLabel(table)} (verification)`);
+      const failed = toCopyFailed(error, `${tableLabel(table)} (verification)`);
+      const scope = `${tableLabel(table)}, stream ${stream}`;
+      const place: EvidencePlace = { ref, step: "verify", scope, table };
+      await keepEvidence(shardAddress(sides[streamFrom(stream)], 0), place, failed);
+      throw failed;
     }
   }
   return { isClean: differences.length === 0, rowCount, differences };

@@ -76,6 +76,24 @@ test("what a client left is undone at check-in", async () => {
   pool.destroy();
 });
 
+test("what cannot be cleaned is closed, and counted as such", async () => {
+  const pool = poolOf();
+  const connection = await pool.acquire();
+  await connection.query("BEGIN");
+  pool.release(connection);
+  expect(pool.counters).toMatchObject({ cleaned: 0, forceClosed: 0 });
+  // In the middle of its ROLLBACK.
+  connection.destroy();
+  await until(() => pool.counters.forceClosed === 1, { timeoutMs: 2_000, what: "it to be closed" });
+  expect(pool.busyCount + pool.idleCount).toBe(0);
+  const next = await pool.acquire();
+  await next.query("BEGIN");
+  pool.release(next);
+  await until(() => pool.counters.cleaned === 1, { timeoutMs: 2_000, what: "it to be clean" });
+  expect(pool.counters.forceClosed).toBe(1);
+  pool.destroy();
+});
+
 test("a server that is not there, and one that goes away, are typed errors", async () => {
   const nowhere = poolOf({ port: await freePort() });
   await expect(nowhere.acquire()).rejects.toThrow(ServerUnreachable);

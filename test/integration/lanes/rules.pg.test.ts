@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
+import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import {
   drain,
@@ -8,6 +9,7 @@ import {
   type LanesFixture,
   lanesFixture,
   rowsOf,
+  settled,
   settleNow,
   startStream,
 } from "./lanes-fixture.js";
@@ -104,8 +106,11 @@ it("R17: a missing row stops the lane with evidence, and its successor", async (
   const status = await streamStatus(fixture.context(), { ref: fixture.ref, stream: 0 });
   expect(status.blocker).toMatchObject({
     code: "SLUICE_LANE_ROW_MISSING",
-    message: expect.stringMatching(/update in public\.item.*id = 7/),
+    message: expect.stringMatching(/update in public\.item: .* not there; see SHOW EVIDENCE$/),
   });
+  // Which row it is, is told by the database alone (R56).
+  const [lane] = await fixture.sql("destination", 0, "SELECT evidence FROM sluice.lane");
+  expect(lane).toEqual({ evidence: "update: id = 7" });
   // Nothing of the batch was kept.
   expect(await fixture.sql("destination", 0, "SELECT 1 FROM item WHERE v = 1")).toEqual([]);
   await using successor = startStream(fixture, 0);
@@ -240,5 +245,34 @@ it("carries a transaction that is larger than what is held in memory", async () 
   );
   await drain(fixture, 0);
   await expectEqual(fixture, "item");
+  void running;
+});
+
+it("R12: a row that moves on from a key that another row has taken since keeps its own large value", async () => {
+  const fixture = await streaming({ schema: TOAST, tables: { big: "id" } });
+  const onShard = (shard: number) => (id: number) => shardOfText(String(id), "bigint", 2) === shard;
+  const ids = Array.from({ length: 40 }, (_, index) => index + 1);
+  const [from = 0] = ids.filter(onShard(0));
+  const [other = 0, passed = 0, end = 0] = ids.filter(onShard(1));
+  await fixture.sql(
+    "source",
+    0,
+    `INSERT INTO big SELECT i, 0, repeat('x' || i, 3000) FROM unnest(ARRAY[${from}, ${other}]) i`,
+  );
+  {
+    await using running = startStream(fixture, 0);
+    await drain(fixture, 0);
+    void running;
+  }
+  // The first comes from another shard, so its value is read from the source, where the second is by now.
+  for (const [old, now] of [
+    [from, passed],
+    [passed, end],
+    [other, passed],
+  ])
+    await fixture.sql("source", 0, `UPDATE big SET id = ${now} WHERE id = ${old}`);
+  await using running = startStream(fixture, 0);
+  await settled(fixture, 0);
+  await expectEqual(fixture, "big");
   void running;
 });

@@ -92,6 +92,27 @@ describe("one shard, transaction pooling", () => {
     await client.query("COMMIT");
   });
 
+  test("SHOW CLIENTS tells how long statements and transactions took", async () => {
+    const client = await proxy.client("app", { application_name: "timed" });
+    const row = () => {
+      const found = proxy.clientRows().find(({ application_name: name }) => name === "timed");
+      const { query_time: query, transaction_time: transaction } = found ?? {};
+      return { query: Number(query), transaction: Number(transaction) };
+    };
+    expect(row()).toEqual({ query: 0, transaction: 0 });
+    await client.query("SELECT pg_sleep(0.03)");
+    const { query, transaction } = row();
+    expect(query).toBeGreaterThanOrEqual(30);
+    expect(transaction).toBeGreaterThanOrEqual(query);
+    await client.query("BEGIN");
+    await client.query("SELECT pg_sleep($1)", [0.03]);
+    // Its time is told when it is over.
+    expect(row().transaction).toBe(transaction);
+    expect(row().query).toBeGreaterThanOrEqual(query + 30);
+    await client.query("COMMIT");
+    expect(row().transaction).toBeGreaterThanOrEqual(transaction + 30);
+  });
+
   test("prepared statements work on whatever server connection comes", async () => {
     const clients = await Promise.all([1, 2, 3, 4, 5].map(() => proxy.client("app")));
     for (let round = 0; round < 10; round++)

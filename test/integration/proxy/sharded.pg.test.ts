@@ -141,6 +141,8 @@ describe("several shards", () => {
     await client.query("COMMIT");
     expect(await onShards()).toEqual([[1], [3]]);
     expect(await server.sql("postgres", "SELECT gid FROM pg_prepared_xacts")).toEqual([]);
+    await client.query("INSERT INTO tenant VALUES (2, 'one shard needs no two phases')");
+    expect(proxy.clientRows()).toMatchObject([{ transactions: 2, transactions_2pc: 1 }]);
   });
 
   test("COPY in goes row by row to its shard", async () => {

@@ -1,5 +1,6 @@
 import { createServer } from "node:net";
 import pg from "pg";
+import { SHOW_TABLES } from "../../../src/admin/columns.js";
 import type {
   Config,
   DatabaseConfig,
@@ -7,7 +8,12 @@ import type {
   UserConfig,
 } from "../../../src/config/model.js";
 import { createLog } from "../../../src/observe/log.js";
-import type { FromDataPlane, MainCalls, ToDataPlane } from "../../../src/proxy/channel.js";
+import type {
+  AdminValue,
+  FromDataPlane,
+  MainCalls,
+  ToDataPlane,
+} from "../../../src/proxy/channel.js";
 import { DataPlane } from "../../../src/proxy/data-plane.js";
 import type { PostgresServer } from "../../support/postgres.js";
 
@@ -116,6 +122,8 @@ export interface TestProxy extends AsyncDisposable {
   /** Connected; ends itself with the proxy. */
   client(database: string, options?: pg.ClientConfig): Promise<pg.Client>;
   url(database: string, user?: string): string;
+  /** SHOW CLIENTS, by the names of its columns. */
+  clientRows(): readonly Readonly<Record<string, AdminValue | undefined>>[];
 }
 
 /** A data plane in this process, listening on a free port. */
@@ -157,6 +165,11 @@ export async function startProxy(config: Config): Promise<TestProxy> {
       await client.connect();
       clients.push(client);
       return client;
+    },
+    clientRows: () => {
+      const names = SHOW_TABLES.clients.columns.map(({ name }) => name);
+      const rows = plane.show("clients");
+      return rows.map((row) => Object.fromEntries(names.map((name, at) => [name, row[at]])));
     },
     url: (database, user = "postgres") => `postgres://${user}@127.0.0.1:${port}/${database}`,
     [Symbol.asyncDispose]: async () => {

@@ -5,9 +5,9 @@ import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
 import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
 import { runStream } from "../../../src/resharding/stream/run-stream-step.js";
-import { finalCompare } from "../../../src/resharding/verify/final-compare.js";
 import { verifyPass } from "../../../src/resharding/verify/verify-pass-step.js";
 import { shardOfText } from "../../../src/topology/hash.js";
+import { finalCompare } from "../../support/compare/final-compare.js";
 import { copyFixture } from "../../support/copy-fixture.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { toFailure } from "../../../activities/failure.js";
 import { NotReady, ServerUnreachable } from "../../../src/core/errors.js";
+import { SqlError } from "../../../src/core/sql-error.js";
 
 describe("what an activity throws", () => {
   test("ours: code as type, hint and detail as details, repeated only if time alone helps", () => {
@@ -17,6 +18,28 @@ describe("what an activity throws", () => {
   test("ours leaves its cause behind, as a server's words may hold values", () => {
     const cause = new Error("Key (email)=(a@b.c) already exists");
     expect(toFailure(new NotReady("duplicate", { cause }), 1).cause).toBeUndefined();
+  });
+
+  test("nobody's message and cause stay behind too: histories are read by many", () => {
+    const cause = new Error("Key (email)=(a@b.c) already exists");
+    const failure = toFailure(new TypeError("a@b.c is no key", { cause }), 1);
+    expect(JSON.stringify([failure.message, failure.details, failure.cause])).not.toMatch(/a@b/);
+    expect(failure.cause).toBeUndefined();
+    expect(failure.message).toMatch(/^TypeError, which nobody foresaw, at /);
+  });
+
+  test("a server's error: the SQLSTATE as type, and where its words are", () => {
+    const error = new SqlError({
+      code: "22P02",
+      message: 'invalid input syntax for type integer: "a@b.c"',
+    });
+    const failure = toFailure(error, 5);
+    expect(failure).toMatchObject({
+      type: "22P02",
+      message: "invalid text representation (SQLSTATE 22P02)",
+      nonRetryable: true,
+      details: [{ hint: expect.stringContaining("SHOW EVIDENCE"), detail: "" }],
+    });
   });
 
   test.each([

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { SHOW_COLUMNS } from "../../../src/admin/columns.js";
+import { SHOW_TABLES } from "../../../src/admin/columns.js";
 import { SHOW_NAMES, type ShowName } from "../../../src/admin/command.js";
 
 /**
@@ -33,7 +33,7 @@ const COUNTERS =
   "xact_count, xact_2pc_count, query_count, server_assignment_count, received, sent, xact_time, idle_xact_time, query_time, wait_time, server_parse_count, bind_count, close_count, errors, cleaned, rollbacks, connect_time, connect_count, reads, writes, auth_attempts, rows_inserted, rows_updated, rows_deleted";
 
 function shape(what: ShowName): string {
-  return SHOW_COLUMNS[what]
+  return SHOW_TABLES[what].columns
     .map(({ name, type }) => (type === "text" ? name : `${name}:${type}`))
     .join(", ");
 }
@@ -50,5 +50,19 @@ describe("columns of SHOW", () => {
       COUNTERS.split(", ").map((counter) => `${prefix}${counter}:numeric`);
     const head = "database, user, addr, port:numeric, shard:numeric, role";
     expect(shape("stats")).toBe([head, ...numbers("total_"), ...numbers("avg_")].join(", "));
+  });
+
+  it("rows are written by name: what is missing or too much does not compile", () => {
+    const { maintenance, lists } = SHOW_TABLES;
+    expect(maintenance.row({ owner: "operator", database: null })).toEqual([null, "operator"]);
+    // @ts-expect-error: no owner
+    maintenance.row({ database: null });
+    const surplus = { database: null, owner: "cutover", since: "today" } as const;
+    // @ts-expect-error: no such column
+    maintenance.row(surplus);
+    // @ts-expect-error: a text
+    maintenance.row({ database: null, owner: 7 });
+    const counts = { databases: 1, users: 2, pools: 3, free_servers: 0, used_servers: 6 };
+    expect(lists.row({ ...counts, none: 0, used_clients: 5 })).toEqual([1, 2, 3, 0, 5, 0, 6]);
   });
 });

@@ -40,6 +40,8 @@ const CASES: readonly (readonly [sql: string, command: Command])[] = [
   ["cutover   12;", { kind: "cutover", taskId: 12 }],
   ["STOP_TASK 0", { kind: "stopTask", taskId: 0 }],
   ["SHOW TASKS;;", { kind: "show", what: "tasks", columns: [] }],
+  ["SHOW EVIDENCE", { kind: "show", what: "evidence", columns: [] }],
+  ["show evidence 12;", { kind: "show", what: "evidence", columns: [], taskId: 12 }],
   ["show Table_Copies", { kind: "show", what: "table_copies", columns: [] }],
   ["SHOW CLIENTS id, state", { kind: "show", what: "clients", columns: ["id", "state"] }],
   [
@@ -93,6 +95,8 @@ const REFUSED: readonly (readonly [sql: string, hint: RegExp])[] = [
   ["STOP_TASK 1.5", /Usage: STOP_TASK/],
   ["SHOW", /Usage: SHOW/],
   ["SHOW TASKS now", /Usage: SHOW TASKS/],
+  ["SHOW EVIDENCE x", /Usage: SHOW EVIDENCE \[<task_id>\]/],
+  ["SHOW EVIDENCE 1 2", /Usage: SHOW EVIDENCE/],
   ["MAINTENANCE", /Usage: MAINTENANCE ON\|OFF/],
   ["MAINTENANCE maybe", /Usage: MAINTENANCE/],
   ["PAUSE a b c", /Usage: PAUSE/],

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { AdminExecutor } from "../../../src/admin/executor.js";
 import type { AdminHost } from "../../../src/admin/host.js";
 import { parseConfig } from "../../../src/config/read-config.js";
+import type { CutoverRow } from "../../../src/control/node/answers.js";
 import {
   type StartTask,
   type TaskClient,
@@ -37,6 +38,22 @@ database = "prod"
 });
 
 /** Writes down what it is told; knows one replication task, 4. */
+const CUTOVER: CutoverRow = {
+  database: "prod",
+  migration: "m",
+  epoch: 2,
+  state: "committed",
+  serving: "destination",
+  expires_in_ms: null,
+  reason: "",
+  pause_ms: 12,
+  step_pause_ms: null,
+  step_synchronize_ms: null,
+  step_swap_ms: null,
+  step_reverse_ms: null,
+  step_resume_ms: null,
+};
+
 function recorder(overrides: Partial<AdminHost> = {}) {
   const told: unknown[] = [];
   const tasks: TaskClient = {
@@ -84,7 +101,7 @@ function recorder(overrides: Partial<AdminHost> = {}) {
     change: async (edit) => void told.push(edit(CONFIG).general.checkoutTimeoutMs),
     reconnect: () => told.push("reconnect"),
     shutdown: () => told.push("shutdown"),
-    showCutover: async () => [{ migration: "m", epoch: 2, state: "committed" }],
+    showCutover: async () => [CUTOVER],
     resolveCutover: async () => ["committed"],
     unfence: async (database) => [`${database} is open`],
     ...overrides,
@@ -173,7 +190,7 @@ describe("answers of the admin database", () => {
   it("SHOW CUTOVER fills columns by name", async () => {
     const { result } = await run("SHOW CUTOVER");
     expect(result.kind === "rows" && result.rows[0]?.slice(0, 4)).toEqual([
-      null,
+      "prod",
       "m",
       2,
       "committed",
@@ -225,6 +242,10 @@ describe("errors of the admin database", () => {
         throw new TypeError("boom");
       },
     });
-    expect(result).toMatchObject({ kind: "error", sqlState: "XX000", message: "boom" });
+    expect(result).toMatchObject({
+      kind: "error",
+      sqlState: "XX000",
+      message: expect.stringMatching(/^TypeError, which nobody foresaw/u),
+    });
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../../src/config/read-config.js";
 import { clusterOf } from "../../../src/control/cluster-directory.js";
-import { topologyFromConfig } from "../../../src/proxy/clusters/topology-from-config.js";
+import { topologyFromConfig } from "../../../src/proxy/databases/topology-from-config.js";
 
 interface Given {
   /** Of the two shards' entries, beside name, host and shard. */

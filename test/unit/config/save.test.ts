@@ -69,6 +69,21 @@ describe("cutover_save_config", () => {
     ]);
   });
 
+  it("pins a physical name with its own entry, before the comment of the next", () => {
+    write(PGDOG.replace('host = "10.0.0.1"\n\n', 'host = "10.0.0.1"\n\n# the new ones\n'), USERS);
+    save(swapDatabases(readConfig(paths), ...NAMES));
+    expect(text("pgdog.toml")).toContain(
+      'host = "10.0.0.1"\ndatabase_name = "prod"\n\n# the new ones\n[[databases]]',
+    );
+  });
+
+  it("keeps the ends of lines", () => {
+    write(PGDOG.replaceAll("\n", "\r\n"), USERS.replaceAll("\n", "\r\n"));
+    save(swapDatabases(readConfig(paths), ...NAMES));
+    for (const name of ["pgdog.toml", "users.toml"])
+      expect(text(name).replaceAll("\r\n", "")).not.toMatch(/[\r\n]/);
+  });
+
   it("decides by what the files say: a second run changes nothing", () => {
     const swapped = swapDatabases(readConfig(paths), ...NAMES);
     save(swapped);

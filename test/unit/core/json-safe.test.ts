@@ -1,5 +1,4 @@
 import { expect, test } from "vitest";
-import type { IsJsonSafe } from "../../../src/core/json-safe.js";
 import type { Activities } from "../../../src/resharding/model/steps.js";
 import type {
   CutoverInput,
@@ -7,6 +6,7 @@ import type {
   ReplicateInput,
   ReshardInput,
 } from "../../../src/resharding/model/tasks.js";
+import type { IsJsonSafe } from "../../support/json-safe.js";
 
 /** Fails to compile (`npm run check`) when a payload has something that JSON loses. */
 function safe<T>(_: IsJsonSafe<T> extends true ? "safe" : never): void {}

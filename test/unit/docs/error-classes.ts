@@ -1,6 +1,6 @@
 import ts from "typescript";
 import { SQLSTATE } from "../../../src/core/sqlstate.js";
-import { nodesOf, trees } from "./sources.js";
+import { nodesOf, TREES } from "./sources.js";
 
 export interface ErrorClass {
   readonly name: string;
@@ -13,7 +13,7 @@ export interface ErrorClass {
 
 /** Every class of the product that has a code, read from its declaration. */
 export function errorClasses(): readonly ErrorClass[] {
-  return trees().flatMap((tree) =>
+  return TREES.flatMap((tree) =>
     [...nodesOf(tree)].filter(ts.isClassDeclaration).flatMap((declared) => {
       const code = textOf(declared, "code");
       return code === null

@@ -16,11 +16,9 @@ export const SOURCES: ReadonlyMap<string, string> = new Map(
 );
 
 /** The syntax trees of the product: what a page says of the code is held to them. */
-export function trees(): readonly ts.SourceFile[] {
-  return [...SOURCES].map(([path, text]) =>
-    ts.createSourceFile(path, text, ts.ScriptTarget.ESNext, true),
-  );
-}
+export const TREES: readonly ts.SourceFile[] = [...SOURCES].map(([path, text]) =>
+  ts.createSourceFile(path, text, ts.ScriptTarget.ESNext, true),
+);
 
 /** Every node of a tree, parents first. */
 export function* nodesOf(root: ts.Node): Generator<ts.Node> {

@@ -2,7 +2,7 @@ import ts from "typescript";
 import { expect, it } from "vitest";
 import { SQLSTATE } from "../../../src/core/sqlstate.js";
 import { isTransientState } from "../../../src/core/transient.js";
-import { nodesOf, SOURCES, trees } from "./sources.js";
+import { nodesOf, SOURCES, TREES } from "./sources.js";
 
 const HOME = "src/core/sqlstate.ts";
 /** Two characters of class and three of condition, a digit among them: no keyword of SQL looks like that. */
@@ -12,14 +12,12 @@ const CLASS_TEXT = /^(?:\d\d|0A|2[BDF]|3[BDF]|F0|HV|P0|XX|SL)$/;
 const TRANSIENT_HOME = "src/core/transient.ts";
 
 function textsOf(pattern: RegExp, homes: readonly string[]): readonly string[] {
-  return trees()
-    .filter((tree) => !homes.includes(tree.fileName))
-    .flatMap((tree) =>
-      [...nodesOf(tree)]
-        .filter(ts.isStringLiteralLike)
-        .filter(({ text }) => pattern.test(text))
-        .map(({ text }) => `${tree.fileName}: ${text}`),
-    );
+  return TREES.filter((tree) => !homes.includes(tree.fileName)).flatMap((tree) =>
+    [...nodesOf(tree)]
+      .filter(ts.isStringLiteralLike)
+      .filter(({ text }) => pattern.test(text))
+      .map(({ text }) => `${tree.fileName}: ${text}`),
+  );
 }
 
 it("an SQLSTATE has its name in core and is written nowhere else", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { startupSettings } from "../../../src/proxy/session/session-settings.js";
-import { effectsOf } from "../../../src/proxy/session/statement-effects.js";
+import { startupSettings } from "../../../src/proxy/execution/session-settings.js";
+import { effectsOf } from "../../../src/proxy/execution/statement-effects.js";
 
 describe("effects of statements on their session", () => {
   test.each([

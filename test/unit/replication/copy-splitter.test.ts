@@ -1,8 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
-  BINARY_HEADER,
-  BINARY_TRAILER,
   BinaryCopySplitter,
   CopyBroadcast,
   type CopyOutput,
@@ -11,6 +9,7 @@ import {
   type KeyRouter,
 } from "../../../src/replication/copy-splitter.js";
 import { TextCopySplitter } from "../../../src/replication/copy-text-splitter.js";
+import { BINARY_HEADER, BINARY_TRAILER } from "../../../src/wire/copy-format.js";
 
 type Field = Buffer | null;
 

@@ -12,6 +12,8 @@ const ROOT = "src/resharding";
 /** Who connects by another way, and why. */
 const REASONS: Readonly<Record<string, string>> = {
   "control/sides.ts": "it is the way",
+  "control/evidence.ts":
+    "what a failed step leaves is noted when its own sessions may have ended; one statement, one scope",
   "control/status.ts":
     "SHOW asks every server, whatever migrations it has; no activity, no engine context",
   "ends/unfence.ts": "a person names a database whose migration is over; no sides are left",

@@ -5,7 +5,6 @@ import {
   type KeyType,
   NOT_A_KEY,
   shardOfBinary,
-  shardOfInteger,
   shardOfText,
   shardOfTextBytes,
 } from "../../../src/topology/hash.js";
@@ -71,7 +70,6 @@ describe("forms of one value meet", () => {
           const binary = Buffer.alloc(10);
           binary.writeBigInt64BE(key, 1);
           const text = Buffer.from(`xx ${key} yy`);
-          expect(shardOfInteger(key, count)).toBe(shard);
           expect(shardOfText(` ${key}\t`, "bigint", count)).toBe(shard);
           expect(shardOfTextBytes(text, 2, text.length - 2, "bigint", count)).toBe(shard);
           expect(shardOfBinary(binary, 1, 9, "bigint", count)).toBe(shard);

@@ -1,4 +1,5 @@
 import fc from "fast-check";
+import { serialize } from "pg-protocol";
 import { describe, expect, test } from "vitest";
 import { SluiceError } from "../../../src/core/errors.js";
 import {
@@ -13,7 +14,6 @@ import { decodeErrorFields, encodeErrorFields } from "../../../src/wire/error-fi
 import { ProtocolViolation } from "../../../src/wire/errors.js";
 import { Framer } from "../../../src/wire/framer.js";
 import {
-  decodeBind,
   decodeBindNames,
   decodeExecute,
   decodeParse,
@@ -21,7 +21,6 @@ import {
   decodeStartup,
   decodeTarget,
   encodeBind,
-  encodeClose,
   encodeDescribe,
   encodeExecute,
   encodeParseSql,
@@ -31,6 +30,7 @@ import {
   SYNC,
 } from "../../../src/wire/frontend.js";
 import { cases } from "../../support/cases.js";
+import { decodeBind } from "./decode-bind.js";
 
 const bind = {
   portal: "p",
@@ -44,7 +44,7 @@ const stream = Buffer.concat([
   encodeBind(bind),
   encodeDescribe({ target: "portal", name: "p" }),
   encodeExecute({ portal: "p", maxRows: 7 }),
-  encodeClose({ target: "statement", name: "näme" }),
+  serialize.close({ type: "S", name: "näme" }),
   encodeQuery("SELECT 'ü'"),
   encodeDataRow([Buffer.from("x"), null]),
   encodeCommandComplete("SELECT 1"),

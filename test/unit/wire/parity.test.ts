@@ -14,7 +14,6 @@ import {
   READY,
 } from "../../../src/wire/backend.js";
 import {
-  decodeBind,
   decodeExecute,
   decodeParse,
   decodeQuery,
@@ -23,6 +22,7 @@ import {
   encodeExecute,
 } from "../../../src/wire/frontend.js";
 import { cases } from "../../support/cases.js";
+import { decodeBind } from "./decode-bind.js";
 
 /** Our codecs against another implementation of the protocol: the one that node-postgres uses. */
 
@@ -49,10 +49,8 @@ describe("what pg-protocol writes for a server, we read", () => {
           portal: name,
           maxRows: rows,
         });
-        expect(decodeTarget(serialize.describe({ type: "S", name }))).toEqual({
-          target: "statement",
-          name,
-        });
+        for (const message of [serialize.describe, serialize.close])
+          expect(decodeTarget(message({ type: "S", name }))).toEqual({ target: "statement", name });
       }),
     );
   });

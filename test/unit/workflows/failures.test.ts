@@ -15,7 +15,7 @@ function ofActivity(cause: Error): ActivityFailure {
   return new ActivityFailure("a", "a", "1", RetryState.NON_RETRYABLE_FAILURE, "w", cause);
 }
 
-const FAILURE = { code: "SLUICE_NOT_READY", message: "not yet", hint: "Wait." };
+const FAILURE = { code: "SLUICE_NOT_READY" as const, message: "not yet", hint: "Wait." };
 
 describe("what is known of a failure", () => {
   test("code, message and hint, as the activity wrote them", () => {

@@ -7,7 +7,7 @@ import {
   formatDecimal,
   parseDecimal,
 } from "./decimal.js";
-import { ScatterLimitExceeded, UnmergeableResult } from "./errors.js";
+import { ScatterLimitExceeded, UnmergeableResult } from "./scatter-errors.js";
 import {
   compareValues,
   decoderOf,

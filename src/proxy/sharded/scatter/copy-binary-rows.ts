@@ -1,4 +1,11 @@
 import {
+  BINARY_HEADER_BYTES,
+  binaryHeaderLength,
+  hasCriticalFlags,
+  isBinaryHeader,
+  TRAILER_COUNT,
+} from "../../../wire/copy-format.js";
+import {
   ALL_SHARDS,
   type CopyEmit,
   type CopyRows,
@@ -8,12 +15,7 @@ import {
   shardOfKeyBinary,
   tooFewColumns,
 } from "./copy-rows.js";
-import { CopyDataUnroutable } from "./errors.js";
-
-const SIGNATURE = Buffer.from("PGCOPY\n\u00ff\r\n\0", "latin1");
-/** Signature, flags, length of the extension. */
-const HEADER_BYTES = SIGNATURE.length + 8;
-const WITH_OIDS = 1 << 16;
+import { CopyDataUnroutable } from "./scatter-errors.js";
 
 /**
  * COPY FROM in the binary format: header, per row a count of fields and each with its length, -1 at the end.
@@ -28,7 +30,7 @@ export class BinaryCopyRows implements CopyRows {
   #phase: "header" | "rows" | "over" = "header";
   #rowNumber = 0;
   /** Bytes that the header or row at hand needs before anything new can be read in it. */
-  #needed = HEADER_BYTES;
+  #needed = BINARY_HEADER_BYTES;
 
   constructor(lookup: KeyLookup, emit: CopyEmit) {
     this.#lookup = lookup;
@@ -61,13 +63,11 @@ export class BinaryCopyRows implements CopyRows {
   }
 
   #headerEnd(bytes: Buffer, at: number): number | null {
-    if (!this.#has(bytes, at, HEADER_BYTES)) return null;
-    const isSigned = bytes.subarray(at, at + SIGNATURE.length).equals(SIGNATURE);
-    const flags = bytes.readInt32BE(at + SIGNATURE.length);
-    if (!isSigned || (flags & WITH_OIDS) !== 0) {
+    if (!this.#has(bytes, at, BINARY_HEADER_BYTES)) return null;
+    if (!isBinaryHeader(bytes, at) || hasCriticalFlags(bytes, at)) {
       throw new CopyDataUnroutable("this is no header of COPY BINARY", 0, "Check the format.");
     }
-    const size = HEADER_BYTES + bytes.readInt32BE(at + SIGNATURE.length + 4);
+    const size = binaryHeaderLength(bytes, at);
     if (!this.#has(bytes, at, size)) return null;
     this.#emit(ALL_SHARDS, bytes.subarray(at, at + size));
     this.#phase = "rows";
@@ -77,7 +77,7 @@ export class BinaryCopyRows implements CopyRows {
   #rowEnd(bytes: Buffer, start: number): number | null {
     if (!this.#has(bytes, start, 2)) return null;
     const count = bytes.readInt16BE(start);
-    if (count === -1) {
+    if (count === TRAILER_COUNT) {
       this.#emit(ALL_SHARDS, bytes.subarray(start, start + 2));
       this.#phase = "over";
       return start + 2;

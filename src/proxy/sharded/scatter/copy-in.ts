@@ -3,7 +3,7 @@ import type { CopyInPlan } from "../../../router/route.js";
 import { BACKEND, NO_DATA } from "../../../wire/backend.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
 import { COPY_DONE, encodeCopyFail, encodeQuery } from "../../../wire/frontend.js";
-import type { ScatterInput, ScatterOutcome } from "../execution.js";
+import type { ScatterInput, ScatterOutcome } from "./contract.js";
 import { BinaryCopyRows } from "./copy-binary-rows.js";
 import { ALL_SHARDS, type CopyEmit, type CopyRows, UnsplitCopy } from "./copy-rows.js";
 import { TextCopyRows } from "./copy-text-rows.js";

@@ -1,6 +1,6 @@
 import type { CopyInPlan } from "../../../router/route.js";
 import { NOT_A_KEY, shardOfBinary, shardOfTextBytes } from "../../../topology/hash.js";
-import { CopyDataUnroutable } from "./errors.js";
+import { CopyDataUnroutable } from "./scatter-errors.js";
 
 /** Takes the pieces of a COPY stream and says which bytes go to which shard. */
 export interface CopyRows {

@@ -1,3 +1,4 @@
+import { BACKSLASH, DOT, NEWLINE, RETURN, withoutEscapes } from "../../../wire/copy-format.js";
 import {
   ALL_SHARDS,
   type CopyEmit,
@@ -7,22 +8,7 @@ import {
   shardOfKeyText,
   tooFewColumns,
 } from "./copy-rows.js";
-import { CopyDataUnroutable } from "./errors.js";
-
-const NEWLINE = 10;
-const RETURN = 13;
-const BACKSLASH = 92;
-const DOT = 46;
-
-/** What follows a backslash and is no digit. */
-const ESCAPES: ReadonlyMap<number, number> = new Map([
-  [98, 8], // b
-  [102, 12], // f
-  [110, 10], // n
-  [114, 13], // r
-  [116, 9], // t
-  [118, 11], // v
-]);
+import { CopyDataUnroutable } from "./scatter-errors.js";
 
 /**
  * COPY FROM in text and CSV: finds the ends of rows in one pass that can stop at any byte, then the key in
@@ -152,7 +138,7 @@ export class TextCopyRows implements CopyRows {
     }
     const field = row.subarray(at, this.#textFieldEnd(row, at, end));
     if (field.equals(this.#nullText)) return null;
-    return field.includes(BACKSLASH) ? withoutBackslashes(field) : field;
+    return field.includes(BACKSLASH) ? withoutEscapes(field, 0, field.length) : field;
   }
 
   #textFieldEnd(row: Buffer, from: number, end: number): number {
@@ -208,27 +194,4 @@ interface CsvField {
   readonly value: Buffer;
   readonly isQuoted: boolean;
   readonly end: number;
-}
-
-/** Backslash sequences of the text format: letters, octal, hex; else the character itself. */
-function withoutBackslashes(field: Buffer): Buffer {
-  const bytes: number[] = [];
-  for (let at = 0; at < field.length; at++) {
-    const byte = field[at] ?? 0;
-    if (byte !== BACKSLASH || at + 1 >= field.length) {
-      bytes.push(byte);
-      continue;
-    }
-    const code = /^(?:[0-7]{1,3}|x[0-9a-fA-F]{1,2})/.exec(field.toString("latin1", at + 1, at + 4));
-    const [digits] = code ?? [];
-    if (digits !== undefined) {
-      const isHex = digits.startsWith("x");
-      bytes.push(Number.parseInt(isHex ? digits.slice(1) : digits, isHex ? 16 : 8) & 255);
-      at += digits.length;
-    } else {
-      const following = field[++at] ?? 0;
-      bytes.push(ESCAPES.get(following) ?? following);
-    }
-  }
-  return Buffer.from(bytes);
 }

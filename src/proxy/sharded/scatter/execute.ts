@@ -1,7 +1,7 @@
 import { assertNever } from "../../../core/assert.js";
 import type { MergePlan } from "../../../router/route.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
-import type { ExecuteScatter, ScatterInput, ScatterOutcome } from "../execution.js";
+import type { ExecuteScatter, ScatterInput, ScatterOutcome } from "./contract.js";
 import { CopyIn } from "./copy-in.js";
 import { Gather } from "./gather.js";
 import { statementMessages } from "./messages.js";

@@ -3,10 +3,10 @@ import type { MergePlan } from "../../../router/route.js";
 import type { ShardId } from "../../../topology/topology.js";
 import { BACKEND, type ColumnDescription, decodeRowDescription } from "../../../wire/backend.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
-import type { ScatterInput, ScatterOutcome } from "../execution.js";
-import { UnmergeableResult } from "./errors.js";
+import type { ScatterInput, ScatterOutcome } from "./contract.js";
 import { AggregateMerge, type Merger, OrderedMerge, PassThrough } from "./mergers.js";
 import { Outlet } from "./outlet.js";
+import { UnmergeableResult } from "./scatter-errors.js";
 import { type AnswerHandler, type ShardEnd, ShardStatement } from "./shard-statement.js";
 import { addTags } from "./tags.js";
 

@@ -6,7 +6,7 @@ import {
   encodeQuery,
   SYNC,
 } from "../../../wire/frontend.js";
-import type { StatementRequest } from "../execution.js";
+import type { StatementRequest } from "./contract.js";
 
 /**
  * A statement as one shard gets it, in the protocol that the client used, up to ReadyForQuery.

@@ -2,10 +2,10 @@ import type { RowMove } from "../../../router/route.js";
 import { decodeDataRow, NO_DATA } from "../../../wire/backend.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
 import { encodeBind, encodeExecute, encodeParseSql, SYNC } from "../../../wire/frontend.js";
-import type { ScatterInput, ScatterOutcome } from "../execution.js";
-import { RowNotMoved, ScatterLimitExceeded } from "./errors.js";
+import type { ScatterInput, ScatterOutcome } from "./contract.js";
 import { frameEnd } from "./mergers.js";
 import { statementMessages } from "./messages.js";
+import { RowNotMoved, ScatterLimitExceeded } from "./scatter-errors.js";
 import { type AnswerHandler, ShardStatement } from "./shard-statement.js";
 import { countOf } from "./tags.js";
 

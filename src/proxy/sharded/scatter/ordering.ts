@@ -1,6 +1,6 @@
 import type { OrderKey } from "../../../router/route.js";
 import type { ColumnDescription } from "../../../wire/backend.js";
-import { UnmergeableResult } from "./errors.js";
+import { UnmergeableResult } from "./scatter-errors.js";
 import { type Comparable, compareValues, type Decoder, decoderOf } from "./value.js";
 
 /** A row's sort keys, in the order of ORDER BY; null is NULL. */

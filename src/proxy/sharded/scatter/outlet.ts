@@ -1,4 +1,4 @@
-import type { ClientSink } from "../execution.js";
+import type { ClientSink } from "./contract.js";
 
 /** Frames gathered into one write. */
 const BATCH_BYTES = 32 * 1024;

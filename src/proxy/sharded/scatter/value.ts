@@ -1,6 +1,6 @@
 import type { ColumnDescription } from "../../../wire/backend.js";
 import { compareDecimals, type Decimal, decodeDecimal, parseDecimal } from "./decimal.js";
-import { UnmergeableResult } from "./errors.js";
+import { UnmergeableResult } from "./scatter-errors.js";
 
 /** A value in a form that compares as PostgreSQL sorts it. */
 export type Comparable = number | bigint | string | Buffer | Decimal;

@@ -1,9 +1,16 @@
 import { LSN_ZERO, type Lsn } from "../../../core/lsn.js";
+import { RowEvidence } from "../../../core/row-evidence.js";
 import type { Log } from "../../../observe/log.js";
 import { describeTable } from "../../../replication/apply/applied-table.js";
 import { StreamMalformed, StreamUnsupportedChange } from "../../../replication/errors.js";
 import type { LogicalMessage, PgoutputHandler, Relation } from "../../../replication/pgoutput.js";
-import { COLUMN_TEXT, columnAt, fillUnchanged, type Tuple } from "../../../replication/tuple.js";
+import {
+  COLUMN_TEXT,
+  columnAt,
+  columnText,
+  fillUnchanged,
+  type Tuple,
+} from "../../../replication/tuple.js";
 import { NOT_A_KEY, shardOfTextBytes } from "../../../topology/hash.js";
 import {
   type MarkerMessage,
@@ -227,6 +234,7 @@ export class ChangeRouter implements PgoutputHandler {
       throw new StreamUnsupportedChange(
         `a row of ${describeTable(plan)} has no sharding key ("${plan.shardingColumn ?? ""}" is NULL)`,
         {
+          evidence: evidenceOf(plan, row),
           hint: "No shard would hold it. Give the row a key, then abort the migration and start again.",
         },
       );
@@ -242,6 +250,7 @@ export class ChangeRouter implements PgoutputHandler {
     if (shard !== NOT_A_KEY) return shard;
     throw new StreamUnsupportedChange(
       `a row of ${describeTable(plan)} has a sharding key that is no ${plan.shardingType ?? ""}`,
+      { evidence: evidenceOf(plan, row) },
     );
   }
 
@@ -258,6 +267,14 @@ export class ChangeRouter implements PgoutputHandler {
     lane.queue.push(change, this.messageBytes);
     this.#options.onQueued(this.messageBytes);
   }
+}
+
+/** A row that has no shard, by its replica identity. */
+function evidenceOf(plan: TablePlan, row: Tuple): RowEvidence {
+  const columns = plan.columns.flatMap(({ name, inIdentity }, index) =>
+    inIdentity ? [`${name} = ${columnText(row, index) ?? "NULL"}`] : [],
+  );
+  return new RowEvidence(columns.join(", "));
 }
 
 /** @param keysOf the plan when `old` holds the identity's columns only, null when it is the whole row */

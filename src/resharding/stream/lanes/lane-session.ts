@@ -7,10 +7,12 @@ import {
   LaneRowMissing,
   LaneTaken,
   ServerIdentityChanged,
+  StreamUnsupportedChange,
 } from "../../../replication/errors.js";
 import { ensureOrigin, setupOrigin } from "../../../replication/origin.js";
 import type { ServerIdentity } from "../../../replication/walsender.js";
 import type { EngineContext } from "../../context.js";
+import { upgradeControlSchema } from "../../control/control-schema.js";
 import { describeIdentity, sameServer } from "../../control/identity.js";
 import type { SessionUse, Sides } from "../../control/sides.js";
 import { endHolders, listHolders, takeOver } from "../../control/takeover.js";
@@ -77,7 +79,8 @@ export function batchLockName(id: Pick<LaneId, "ref" | "stream" | "toShard">): s
  * the lane's advisory lock is ours for as long as the session lives, and the position is what the origin
  * says, never what anybody remembers.
  * @throws LaneTaken when the predecessor does not go; NotReady when the stream does not exist;
- *   LaneRowMissing or LaneRowExists when the lane was stopped and nobody has dealt with it
+ *   LaneRowMissing, LaneRowExists or StreamUnsupportedChange when the lane was stopped and nobody has dealt
+ *   with it
  */
 export async function openLane(
   context: EngineContext,
@@ -90,6 +93,7 @@ export async function openLane(
   };
   const client = await sides.session(otherSide(streamFrom(id.stream)), id.toShard, use);
   await takeLock(context, client, id);
+  await upgradeControlSchema(client);
   const row = await registerLane(context, client, id);
   refuseStopped(row, id);
   await ensureOrigin(client, row.origin);
@@ -170,9 +174,11 @@ function refuseStopped(row: LaneRow, id: LaneId): void {
   if (row.state !== "stopped") return;
   const message = `lane ${id.fromShard} -> ${id.toShard} is stopped: ${row.stopped_reason ?? ""}`;
   const options = {
-    hint: "Nothing was skipped. Abort the migration; or repair the row, set sluice.lane.state to 'applying' and retry the step.",
+    hint: "Nothing was skipped. SHOW EVIDENCE names the row. Abort the migration; or repair the row, set sluice.lane.state to 'applying' and retry the step.",
   };
   if (row.stopped_code === "SLUICE_LANE_ROW_EXISTS") throw new LaneRowExists(message, options);
+  if (row.stopped_code === "SLUICE_STREAM_UNSUPPORTED_CHANGE")
+    throw new StreamUnsupportedChange(message, options);
   throw new LaneRowMissing(message, options);
 }
 

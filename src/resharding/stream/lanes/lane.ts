@@ -2,6 +2,7 @@ import { type SqlClient, sqlStateOf } from "../../../backend/sql-client.js";
 import type { SluiceError } from "../../../core/errors.js";
 import { quoteLiteral } from "../../../core/identifier.js";
 import { formatLsn, type Lsn } from "../../../core/lsn.js";
+import { RowEvidence } from "../../../core/row-evidence.js";
 import type { AppliedTable } from "../../../replication/apply/applied-table.js";
 import { type Guard, TableBatch } from "../../../replication/apply/table-batch.js";
 import { TableWriter, type Unmet } from "../../../replication/apply/table-writer.js";
@@ -12,6 +13,7 @@ import {
 } from "../../../replication/errors.js";
 import { columnText, fillUnchanged, hasUnchanged, type Tuple } from "../../../replication/tuple.js";
 import type { EngineContext } from "../../context.js";
+import { evidenceOf, markWritten } from "../../control/evidence.js";
 import type { TablePlan } from "../../model/migration.js";
 import { AsideKeys } from "./aside.js";
 import { isInRange, type RangeMap } from "./copied-ranges.js";
@@ -34,12 +36,20 @@ export interface LaneOptions {
   readonly tables: readonly LaneTable[];
   /** R1: transactions that commit here or later are in no range. */
   readonly judgeUntilLsn: Lsn;
+  /** The source's position when this run began, and no predecessor could fetch any more. */
+  readonly startedAtLsn: Lsn;
   /** The row as the source has it now, whole; null when it is gone (R12). */
-  readonly fetchRow: (table: number, row: Tuple) => Promise<Tuple | null>;
+  readonly fetchRow: (table: number, row: Tuple) => Promise<FetchedRow>;
   /** Everything before is durable here. */
   readonly onDurable: (lsn: Lsn) => void;
   /** Bytes of the budget that are free again. */
   readonly onTaken: (bytes: number) => void;
+}
+
+export interface FetchedRow {
+  readonly row: Tuple | null;
+  /** Of the source: it has seen nothing that commits at or after this. */
+  readonly asOfLsn: Lsn;
 }
 
 /**
@@ -54,10 +64,13 @@ export class Lane {
   readonly #writers: readonly TableWriter[];
   readonly #batches: readonly TableBatch[];
   readonly #aside: AsideKeys;
+  /** R12: before this a row may hold a large value of the next row that gets its key, see `#complete`. */
+  #mixedUntilLsn: Lsn;
   #isOpen = false;
   #changeCount = 0;
 
   constructor(context: EngineContext, options: LaneOptions) {
+    this.#mixedUntilLsn = options.startedAtLsn;
     this.#context = context;
     this.#options = options;
     this.#client = options.session.client;
@@ -127,7 +140,8 @@ export class Lane {
       `SELECT pg_replication_origin_xact_setup(${lsn}, ${timestampSql(boundary.commitTime)});
        WITH moved AS (
          UPDATE sluice.lane SET applied_lsn = ${lsn}, batch = batch + 1,
-           change_count = change_count + ${this.#changeCount}, updated_at = clock_timestamp()${start}
+           change_count = change_count + ${this.#changeCount}, updated_at = clock_timestamp(),
+           evidence = NULL${start}
          WHERE migration = ${quoteLiteral(id.ref.id)} AND stream = ${id.stream}
            AND from_shard = ${id.fromShard} AND to_shard = ${id.toShard} RETURNING 1)
        SELECT 1 / count(*) FROM moved;
@@ -164,11 +178,14 @@ export class Lane {
     }
     const isOldWanted = this.#isWanted(change, match);
     const isNewWanted = this.#isWanted(change, row);
-    if (isOldWanted && isNewWanted) {
+    const isMixed = hasUnchanged(row) && change.transaction.finalLsn < this.#mixedUntilLsn;
+    if (isOldWanted && isNewWanted && !isMixed) {
       this.#changeCount++;
       this.#batch(table).update(match, row);
-    } else if (isOldWanted) this.#delete(table, match);
-    else if (isNewWanted) await this.#insert(table, row);
+      return;
+    }
+    if (isOldWanted) this.#delete(table, match);
+    if (isNewWanted) await this.#insert(table, row);
   }
 
   async #insert(table: number, row: Tuple): Promise<void> {
@@ -186,9 +203,13 @@ export class Lane {
   /**
    * R12: a row comes to us without its unchanged TOAST values. The source's present ones are as good: a newer
    * one is right in the end. Gone there: a later change removes this key, so it is set aside until then.
+   *
+   * The present ones may be those of another row, which has got the key since. They must not go on with this row:
+   * until the lane is where the source was, a row that leaves a key takes no value along that it was not sent.
    */
   async #complete(table: number, row: Tuple): Promise<Tuple | null> {
-    const now = await this.#options.fetchRow(table, row);
+    const { row: now, asOfLsn } = await this.#options.fetchRow(table, row);
+    if (asOfLsn > this.#mixedUntilLsn) this.#mixedUntilLsn = asOfLsn;
     if (now !== null) return fillUnchanged(row, now, () => true);
     const { plan, applied } = this.#table(table);
     const key = keyOf(applied, row);
@@ -252,11 +273,15 @@ export class Lane {
     }
   };
 
-  /** R17: the lane stops and says why, where everybody can read it. The batch is rolled back. */
+  /**
+   * R17: the lane stops and says why, where everybody can read it. The batch is rolled back. What the server
+   * refused for another reason may be right next time, so only its row is noted.
+   */
   async #stopWithEvidence(error: unknown): Promise<void> {
     const isStop = error instanceof LaneRowMissing || error instanceof LaneRowExists;
-    if (!isStop && !(error instanceof StreamUnsupportedChange)) return;
-    await stopLane(this.#client, this.#options.session, error);
+    const stop = isStop || error instanceof StreamUnsupportedChange ? error : null;
+    if (stop !== null || evidenceOf(error) !== undefined)
+      await noteOnLane(this.#client, this.#options.session, { stop, evidence: evidenceOf(error) });
   }
 
   #batch(table: number): TableBatch {
@@ -287,22 +312,32 @@ export async function stopLane(
   session: LaneSession,
   error: SluiceError,
 ): Promise<void> {
-  const { id } = session;
+  await noteOnLane(client, session, { stop: error, evidence: evidenceOf(error) });
+}
+
+/** R56: the row that it is about has a column of its own, which no status and no error reads. */
+async function noteOnLane(
+  client: SqlClient,
+  { id }: LaneSession,
+  note: { readonly stop: SluiceError | null; readonly evidence: RowEvidence | undefined },
+): Promise<void> {
+  const { stop, evidence } = note;
+  // A text of PostgreSQL's holds no NUL.
+  const text = evidence === undefined ? null : RowEvidence.open(evidence).replaceAll("\0", "");
   try {
     await client.query("ROLLBACK");
     await client.query(
-      `UPDATE sluice.lane SET state = 'stopped', stopped_code = $5, stopped_reason = $6,
+      `UPDATE sluice.lane SET evidence = $5, stopped_code = coalesce($6, stopped_code),
+         stopped_reason = coalesce($7, stopped_reason),
+         state = CASE WHEN $6::text IS NULL THEN state ELSE 'stopped' END,
          updated_at = clock_timestamp()
        WHERE migration = $1 AND stream = $2 AND from_shard = $3 AND to_shard = $4`,
       [
-        id.ref.id,
-        id.stream,
-        id.fromShard,
-        id.toShard,
-        error.code,
-        [error.message, error.detail].filter((part) => part !== undefined).join("; "),
+        ...[id.ref.id, id.stream, id.fromShard, id.toShard],
+        ...[text, stop?.code ?? null, stop?.message ?? null],
       ],
     );
+    if (evidence !== undefined) markWritten(evidence);
   } catch (failure) {
     // Without the mark the successor meets the same change and stops with it.
     if (sqlStateOf(failure) !== null) throw failure;

@@ -5,8 +5,8 @@ import {
   ORDERS,
   type OrderName,
   offeredOrders,
+  orderRefusal,
   ordersTable,
-  refusalOf,
   replicatePhase,
   type TaskPhase,
 } from "../../../../src/resharding/model/orders.js";
@@ -25,7 +25,7 @@ const LETTERS: Readonly<Record<OrderName, string>> = {
 };
 
 function taken(phase: TaskPhase, now = QUIET): string {
-  return ORDERS.filter((order) => refusalOf(phase, order, now) === null)
+  return ORDERS.filter((order) => orderRefusal(phase, order, now) === null)
     .map((order) => LETTERS[order])
     .join("");
 }
@@ -61,15 +61,17 @@ describe("orders", () => {
     ["schemaSync", "retryStep", 'a schemaSync task knows no "retryStep"'],
   ];
   test.each(words)("%s refuses %s: %s", (phase, order, why) => {
-    expect(refusalOf(phase, order, QUIET)).toBe(why);
+    expect(orderRefusal(phase, order, QUIET)).toBe(why);
   });
 
   test("what is offered to a person is taken, and each way on is offered", () => {
-    const offered = (phase: TaskPhase, now = QUIET) => offeredOrders(phase, now);
+    const offered = (phase: "forward" | "reverse", now = QUIET) => offeredOrders(phase, now);
+    for (const phase of ["forward", "reverse"] as const)
+      for (const now of [QUIET, PARKED])
+        for (const order of offered(phase, now)) expect(orderRefusal(phase, order, now)).toBeNull();
     expect(offered("forward")).toEqual(["cutover", "abort"]);
     expect(offered("reverse")).toEqual(["rollback", "finalize"]);
     expect(offered("reverse", PARKED)).toEqual(["rollback", "finalize", "retryStep"]);
-    expect(offered("standby")).toEqual([]);
     expect(answerOf("rollback")).toBe(answerOf("cutover"));
   });
 

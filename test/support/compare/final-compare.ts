@@ -1,8 +1,9 @@
-import type { EngineContext } from "../context.js";
-import { openSides, type Sides } from "../control/sides.js";
-import { toCopyFailed } from "../copy/copy-failed.js";
-import { tableLabel } from "../copy/range-sql.js";
-import type { MigrationRef, TablePlan } from "../model/migration.js";
+import type { EngineContext } from "../../../src/resharding/context.js";
+import { openSides, type Sides } from "../../../src/resharding/control/sides.js";
+import { toCopyFailed } from "../../../src/resharding/copy/copy-failed.js";
+import { tableLabel } from "../../../src/resharding/copy/range-sql.js";
+import type { MigrationRef, TablePlan } from "../../../src/resharding/model/migration.js";
+
 import { RowCursor } from "./row-cursor.js";
 
 /** Row-by-row equality of both sides. Holds keys of rows: for people, not for Temporal's history. */

@@ -1,11 +1,11 @@
-import type { ServerConnection } from "../../backend/server-connection.js";
-import type { Route } from "../../router/route.js";
-import type { ShardId } from "../../topology/topology.js";
+import type { ServerConnection } from "../../../backend/server-connection.js";
+import type { Route } from "../../../router/route.js";
+import type { ShardId } from "../../../topology/topology.js";
 
 /**
- * Contract between a client's session and the execution of one statement over several servers
- * (scatter/execute.ts). The session does transactions, settings, holding and ReadyForQuery; the scatter
- * sends the statement and makes one answer of several.
+ * Contract between a session's sharded executor and the execution of one statement over several servers
+ * (`executeScatter`). The executor does transactions, settings and ReadyForQuery; the scatter sends the statement
+ * and makes one answer of several.
  */
 
 /** One statement with everything that it binds. */
@@ -72,5 +72,5 @@ export type ScatterOutcome =
   /** An ErrorResponse frame, a server's own where there is one. */
   | { readonly kind: "failed"; readonly error: Buffer };
 
-/** Signature of `executeScatter` in scatter/execute.ts. Never throws for what a server or client does. */
+/** Signature of `executeScatter`. Never throws for what a server or client does. */
 export type ExecuteScatter = (input: ScatterInput) => Promise<ScatterOutcome>;

@@ -1,16 +1,16 @@
 import type { Log } from "../../observe/log.js";
 import type { Database } from "../../topology/topology.js";
 import type { ToDataPlane } from "../channel.js";
-import { Cluster } from "./cluster.js";
+import { ServedDatabase } from "./served-database.js";
 import { topologyFromConfig } from "./topology-from-config.js";
 
 type TopologyMessage = Extract<ToDataPlane, { kind: "topology" }>;
 type PauseMessage = Extract<ToDataPlane, { kind: "pause" }>;
 
-/** The clusters that are served, by the names that clients use. */
-export class Clusters {
+/** The databases that are served, by the names that clients use. */
+export class ServedDatabases {
   readonly #log: Log;
-  #byName = new Map<string, Cluster>();
+  #byName = new Map<string, ServedDatabase>();
   #generation = -1;
 
   constructor(log: Log) {
@@ -21,11 +21,11 @@ export class Clusters {
     return [...this.#byName.keys()];
   }
 
-  get all(): readonly Cluster[] {
+  get all(): readonly ServedDatabase[] {
     return [...this.#byName.values()];
   }
 
-  get(name: string): Cluster | null {
+  get(name: string): ServedDatabase | null {
     return this.#byName.get(name) ?? null;
   }
 
@@ -38,37 +38,34 @@ export class Clusters {
     if (generation < this.#generation) return;
     this.#generation = generation;
     const topology = topologyFromConfig(config, generation, epochs);
-    const served = new Set(this.#byName.values());
-    const next = new Map<string, Cluster>();
+    const before = new Set(this.#byName.values());
+    const next = new Map<string, ServedDatabase>();
     const settings = JSON.stringify(config.general);
     for (const [name, database] of topology.databases) {
-      const before = this.#byName.get(name);
+      const known = this.#byName.get(name);
       const isSame =
-        before !== undefined &&
-        JSON.stringify(before.general) === settings &&
-        fingerprint(before.database) === fingerprint(database);
-      next.set(name, isSame ? before : new Cluster(database, config.general, this.#log));
+        known !== undefined &&
+        JSON.stringify(known.general) === settings &&
+        fingerprint(known.database) === fingerprint(database);
+      next.set(name, isSame ? known : new ServedDatabase(database, config.general, this.#log));
     }
-    const retired = [...this.#byName.values()].filter(
-      (cluster) => next.get(cluster.database.name) !== cluster,
-    );
-    for (const cluster of next.values()) if (!served.has(cluster)) cluster.inherit(retired);
+    const retired = [...before].filter((served) => next.get(served.database.name) !== served);
+    for (const served of next.values()) if (!before.has(served)) served.inherit(retired);
     this.#byName = next;
-    for (const cluster of retired) cluster.retire();
+    for (const served of retired) served.retire();
   }
 
   setPaused({ isPaused, user, database }: PauseMessage): void {
-    for (const cluster of this.all)
-      if (database === null || cluster.database.name === database)
-        cluster.setPaused(user, isPaused);
+    for (const served of this.all)
+      if (database === null || served.database.name === database) served.setPaused(user, isPaused);
   }
 
   reconnect(): void {
-    for (const cluster of this.all) cluster.reconnect();
+    for (const served of this.all) served.reconnect();
   }
 
   destroy(): void {
-    for (const cluster of this.all) cluster.destroy();
+    for (const served of this.all) served.destroy();
   }
 }
 

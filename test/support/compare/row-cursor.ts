@@ -1,10 +1,14 @@
-import type { SqlClient } from "../../backend/sql-client.js";
-import { quoteIdentifier } from "../../core/identifier.js";
-import { type SessionUse, type Sides, shardAddress } from "../control/sides.js";
-import { tableName } from "../copy/range-sql.js";
-import { openSnapshot } from "../copy/snapshot.js";
-import type { Side, TablePlan } from "../model/migration.js";
-import { placeOf } from "./row-sql.js";
+import type { SqlClient } from "../../../src/backend/sql-client.js";
+import { quoteIdentifier } from "../../../src/core/identifier.js";
+import {
+  type SessionUse,
+  type Sides,
+  shardAddress,
+} from "../../../src/resharding/control/sides.js";
+import { tableName } from "../../../src/resharding/copy/range-sql.js";
+import { openSnapshot } from "../../../src/resharding/copy/snapshot.js";
+import type { Side, TablePlan } from "../../../src/resharding/model/migration.js";
+import { placeOf } from "../../../src/resharding/verify/row-sql.js";
 
 /** A row as text, in the order of `sort`. */
 export interface TextRow {

@@ -1,6 +1,11 @@
 import { serverCredentials } from "../../config/credentials.js";
 import type { Config, DatabaseConfig, UserConfig } from "../../config/model.js";
-import type { Database, DatabaseUser, ShardId, Topology } from "../../topology/topology.js";
+import {
+  type Database,
+  type DatabaseUser,
+  shardId,
+  type Topology,
+} from "../../topology/topology.js";
 
 /** What the data plane serves, from the effective configuration. */
 export function topologyFromConfig(
@@ -23,7 +28,7 @@ function databaseOf(config: Config, name: string, epoch: number): Database {
     epoch,
     shardCount: 1 + Math.max(0, ...entries.map((entry) => entry.shard)),
     servers: entries.map((entry) => ({
-      shard: entry.shard as ShardId,
+      shard: shardId(entry.shard),
       host: entry.host,
       port: entry.port,
       database: entry.databaseName,
@@ -50,7 +55,7 @@ function userOf(
     logins: new Map(
       entries
         .filter((one) => one.role !== "replica")
-        .map((one) => [one.shard as ShardId, serverCredentials(one, user)]),
+        .map((one) => [shardId(one.shard), serverCredentials(one, user)]),
     ),
     poolSize: user.poolSize ?? entry?.poolSize ?? config.general.defaultPoolSize,
     poolerMode: user.poolerMode ?? entry?.poolerMode ?? config.general.poolerMode,

@@ -1,21 +1,15 @@
 import type { ServerConnection } from "../../backend/server-connection.js";
+import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { CLOSE_COMPLETE, PARSE_COMPLETE } from "../../wire/backend.js";
 import { encodeError } from "../../wire/error-fields.js";
-import {
-  decodeBindNames,
-  decodeParse,
-  decodeTarget,
-  encodeDescribe,
-  encodeExecute,
-  encodeRenamedBind,
-  FRONTEND,
-  SYNC,
-} from "../../wire/frontend.js";
-import type { Message } from "../client/client-request.js";
-import type { Expectation, Relay } from "../single/relay.js";
-import { type PreparedStatement, unnamedStatement } from "./prepared-statements.js";
-import type { SessionState } from "./session-state.js";
+import { encodeDescribe, encodeExecute, encodeRenamedBind, SYNC } from "../../wire/frontend.js";
+import type { BindPart, ParsePart, PipelinePart } from "./decoded-request.js";
+import type { PreparedStatement } from "./prepared-statements.js";
+import type { Expectation, Relay } from "./relay.js";
+import { forgetStatement, type SessionState } from "./session-state.js";
+
+type DescribePart = Extract<PipelinePart, { kind: "describe" | "close" }>;
 
 const EXPECT_BIND: Expectation = { kind: "bind" };
 const OUR_BIND: Expectation = { kind: "bind", isOurs: true };
@@ -49,8 +43,8 @@ export class ExtendedTranslation {
     this.#server = server;
   }
 
-  translate(messages: readonly Message[]): Buffer {
-    for (const message of messages) this.#message(message);
+  translate(parts: readonly PipelinePart[]): Buffer {
+    for (const part of parts) this.#part(part);
     const [only] = this.#out;
     return this.#out.length === 1 && only ? only : Buffer.concat(this.#out);
   }
@@ -58,20 +52,21 @@ export class ExtendedTranslation {
   /** Our own request for one portal, of which the client has got BindComplete already. */
   portal(portal: {
     /** null: bound here before. */
-    readonly bind: Buffer | null;
+    readonly bind: BindPart | null;
+    /** A Describe of the portal. */
     readonly describe: Buffer | null;
     readonly execute: Buffer;
   }): Buffer {
     if (portal.bind) this.#bind(portal.bind, OUR_BIND);
-    if (portal.describe) this.#describe(portal.describe);
+    if (portal.describe) this.#send(portal.describe, EXPECT_DESCRIBE);
     this.#send(portal.execute, EXPECT_EXECUTE);
     this.#send(SYNC, OUR_SYNC);
     return Buffer.concat(this.#out);
   }
 
   /** Our own request for what a statement takes and gives. */
-  description(describe: Buffer): Buffer {
-    this.#describe(describe);
+  description(part: DescribePart): Buffer {
+    this.#describe(part);
     this.#send(SYNC, OUR_SYNC);
     return Buffer.concat(this.#out);
   }
@@ -81,36 +76,36 @@ export class ExtendedTranslation {
     for (const name of this.#made) forgetStatement(this.#state, name);
   }
 
-  #message({ type, frame }: Message): void {
-    switch (type) {
-      case FRONTEND.parse:
-        this.#parse(frame);
+  #part(part: PipelinePart): void {
+    switch (part.kind) {
+      case "parse":
+        this.#parse(part);
         return;
-      case FRONTEND.bind:
-        this.#bind(frame);
+      case "bind":
+        this.#bind(part);
         return;
-      case FRONTEND.describe:
-        this.#describe(frame);
+      case "describe":
+        this.#describe(part);
         return;
-      case FRONTEND.close:
-        this.#close(frame);
+      case "close":
+        this.#close(part);
         return;
-      case FRONTEND.execute:
-        this.#send(frame, EXPECT_EXECUTE);
+      case "execute":
+        this.#send(part.frame, EXPECT_EXECUTE);
         return;
-      case FRONTEND.sync:
-        this.#send(frame, EXPECT_SYNC);
+      case "sync":
+        this.#send(part.frame, EXPECT_SYNC);
+        return;
+      case "flush":
+        this.#out.push(part.frame);
         return;
       default:
-        this.#out.push(frame);
+        assertNever(part, "part of a pipeline");
     }
   }
 
-  #parse(frame: Buffer): void {
-    const message = decodeParse(frame);
-    const { name } = message;
+  #parse({ name, statement, frame }: ParsePart): void {
     if (name === "") {
-      const statement = unnamedStatement(message);
       this.#state.statements.set("", statement);
       this.#server.unnamedStatement = statement;
       this.#made.push("");
@@ -124,7 +119,7 @@ export class ExtendedTranslation {
       );
       return;
     }
-    const statement = this.#state.registry.take(message);
+    this.#state.registry.take(statement);
     this.#state.statements.set(name, statement);
     this.#made.push(name);
     const undo = () => forgetStatement(this.#state, name);
@@ -135,23 +130,22 @@ export class ExtendedTranslation {
     this.#prepare(statement, false, undo);
   }
 
-  #bind(frame: Buffer, expectation = EXPECT_BIND): void {
-    const names = decodeBindNames(frame);
-    const statement = this.#state.statements.get(names.statement);
+  #bind(part: BindPart, expectation = EXPECT_BIND): void {
+    const { frame, portal, statementName, valuesAt } = part;
+    const statement = this.#state.statements.get(statementName);
     if (!statement) {
-      this.#unknown(names.statement, frame, expectation);
+      this.#unknown(statementName, frame, expectation);
       return;
     }
     this.#ensure(statement);
     const renamed =
       statement.name === ""
         ? frame
-        : encodeRenamedBind(frame, { ...names, statement: statement.name });
+        : encodeRenamedBind(frame, { portal, statement: statement.name, valuesAt });
     this.#send(renamed, expectation);
   }
 
-  #describe(frame: Buffer): void {
-    const { target, name } = decodeTarget(frame);
+  #describe({ frame, target, name }: DescribePart): void {
     if (target === "portal") {
       this.#send(frame, EXPECT_DESCRIBE);
       return;
@@ -165,14 +159,9 @@ export class ExtendedTranslation {
     this.#send(encodeDescribe({ target, name: statement.name }), EXPECT_DESCRIBE);
   }
 
-  #close(frame: Buffer): void {
-    const { target, name } = decodeTarget(frame);
-    if (target === "portal") {
-      this.#send(frame, EXPECT_CLOSE);
-      return;
-    }
-    // On the server it stays: it may be another client's too.
-    if (this.#state.statements.has(name)) {
+  #close({ frame, target, name }: DescribePart): void {
+    // On the server a statement stays: it may be another client's too.
+    if (target === "statement" && this.#state.statements.has(name)) {
       forgetStatement(this.#state, name);
       this.#relay.expect(ANSWER_CLOSE);
     } else this.#send(frame, EXPECT_CLOSE);
@@ -230,17 +219,4 @@ export class ExtendedTranslation {
     this.#out.push(bytes);
     this.#relay.expect(expectation);
   }
-}
-
-/** The client closed it, or making it failed. */
-export function forgetStatement(state: SessionState, name: string): void {
-  const statement = state.statements.get(name);
-  if (!statement) return;
-  state.statements.delete(name);
-  if (statement.name !== "") state.registry.drop(statement);
-}
-
-/** All of them, as after DEALLOCATE ALL. */
-export function forgetStatements(state: SessionState): void {
-  for (const name of [...state.statements.keys()]) forgetStatement(state, name);
 }

@@ -1,5 +1,5 @@
 import { type ErrorFields, SluiceError } from "../core/errors.js";
-import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
+import { parseSqlState, SQLSTATE, type SqlState } from "../core/sqlstate.js";
 import { decodeErrorFields } from "../wire/error-fields.js";
 
 /** A client's wish that is refused; the SQLSTATE says what kind. The session goes on. */
@@ -46,7 +46,7 @@ export class StatementFailed extends SluiceError {
   constructor(frame: Buffer) {
     const fields = decodeErrorFields(frame);
     super(fields.get("M") ?? "failed");
-    this.sqlState = (fields.get("C") as SqlState | undefined) ?? SQLSTATE.internalError;
+    this.sqlState = parseSqlState(fields.get("C")) ?? SQLSTATE.internalError;
     this.frame = frame;
   }
 }

@@ -7,13 +7,19 @@ import type { Log } from "../../observe/log.js";
 import { createRouter, type Router } from "../../router/router.js";
 import { parseSchemaFacts, SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
 import { loadParser } from "../../sql/parser.js";
-import type { Database, DatabaseUser, ShardId } from "../../topology/topology.js";
+import {
+  type Database,
+  type DatabaseUser,
+  FIRST_SHARD,
+  type ShardId,
+  shardId,
+} from "../../topology/topology.js";
 
 /**
  * A database at one epoch, with the pools to its servers. A topology that moves the database makes a new
  * one; sessions notice by comparing the object.
  */
-export class Cluster {
+export class ServedDatabase {
   readonly database: Database;
   readonly general: GeneralConfig;
   /** What servers say of themselves (ParameterStatus); kept so that clients can log in without one. */
@@ -35,7 +41,7 @@ export class Cluster {
   }
 
   get shards(): readonly ShardId[] {
-    return Array.from({ length: this.database.shardCount }, (_, index) => index as ShardId);
+    return Array.from({ length: this.database.shardCount }, (_, index) => shardId(index));
   }
 
   get pools(): readonly {
@@ -45,7 +51,7 @@ export class Cluster {
   }[] {
     return [...this.#pools].map(([key, pool]) => {
       const [shard = "0", user = ""] = key.split(/:(.*)/s);
-      return { user, shard: Number(shard) as ShardId, pool };
+      return { user, shard: shardId(Number(shard)), pool };
     });
   }
 
@@ -87,18 +93,18 @@ export class Cluster {
    * Takes over what was warmed for the same servers under another name: a switch exchanges names, and the
    * clients that it held shall not wait for logins. `retired` end.
    */
-  inherit(retired: readonly Cluster[]): void {
+  inherit(retired: readonly ServedDatabase[]): void {
     for (const user of this.database.users.values()) {
       for (const shard of this.shards) {
         const address = JSON.stringify(this.#addressOf(user, shard));
-        const pools = retired.flatMap((cluster) => cluster.pools.map(({ pool }) => pool));
+        const pools = retired.flatMap((served) => served.pools.map(({ pool }) => pool));
         for (const pool of pools)
           if (pool.idleCount > 0 && JSON.stringify(pool.options.address) === address)
             this.pool(user, shard).inherit(pool);
       }
     }
     const servers = JSON.stringify(this.database.servers);
-    const same = retired.find((cluster) => JSON.stringify(cluster.database.servers) === servers);
+    const same = retired.find((served) => JSON.stringify(served.database.servers) === servers);
     if (!same) return;
     this.greeting = same.greeting;
     if (same.#facts?.generation === same.schemaGeneration)
@@ -143,7 +149,7 @@ export class Cluster {
     if (!user) throw new DatabaseUnknown(this.database.name);
     // Not from the pool: whoever asks may hold connections of it already.
     const { connectTimeoutMs } = this.general;
-    const server = await ServerConnection.connect(this.#addressOf(user, 0 as ShardId), {
+    const server = await ServerConnection.connect(this.#addressOf(user, FIRST_SHARD), {
       connectTimeoutMs,
     });
     try {

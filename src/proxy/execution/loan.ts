@@ -1,0 +1,90 @@
+import type { ServerConnection } from "../../backend/server-connection.js";
+import type { ServerPool } from "../../backend/server-pool.js";
+import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
+import type { DatabaseUser, ShardId } from "../../topology/topology.js";
+import type { ErrorResponseFields } from "../../wire/error-fields.js";
+import type { ServedDatabase } from "../databases/served-database.js";
+import { SessionRefused } from "../session-errors.js";
+import { applySettings } from "./session-settings.js";
+import type { SessionState } from "./session-state.js";
+
+/**
+ * A server connection lent to one client's session. The one place where sessions get connections from the pools
+ * and give them back, so what must be true of one that changes hands is kept here.
+ */
+export class Loan {
+  readonly server: ServerConnection;
+  /** Whose pool it came from; another object when the database has moved since. */
+  readonly served: ServedDatabase;
+  readonly #pool: ServerPool;
+  #cancelling: Promise<void> | null = null;
+  #isOver = false;
+
+  private constructor(served: ServedDatabase, pool: ServerPool, server: ServerConnection) {
+    this.served = served;
+    this.#pool = pool;
+    this.server = server;
+  }
+
+  /**
+   * @throws CheckoutTimedOut, ServerUnreachable, ServerRefused, PoolRetired: nothing was sent
+   */
+  static async take(served: ServedDatabase, user: DatabaseUser, shard: ShardId): Promise<Loan> {
+    const pool = served.pool(user, shard);
+    return new Loan(served, pool, pool.tryAcquire() ?? (await pool.acquire()));
+  }
+
+  /**
+   * Makes the connection this client's: its settings, and its transaction where BEGIN was put off.
+   * @throws SessionRefused with the server's SQLSTATE when it takes them not
+   * @throws ServerConnectionLost
+   */
+  async prepare(served: ServedDatabase, state: SessionState): Promise<void> {
+    const { server } = this;
+    if (server.schemaGeneration !== served.schemaGeneration) {
+      if (server.preparedStatements.size > 0 && state.tie === null) {
+        await server.query("DEALLOCATE ALL");
+        server.preparedStatements.clear();
+      }
+      server.schemaGeneration = served.schemaGeneration;
+    }
+    const refused = await applySettings(server, state.settings.current);
+    if (refused) throw refusedByServer(refused);
+    if (state.transaction !== "begun") return;
+    const { error } = await server.query(state.beginSql);
+    if (error) throw refusedByServer(error);
+    state.transaction = "open";
+  }
+
+  /** What runs is cancelled; resolves when the server has taken the request. Never throws. */
+  async cancel(): Promise<void> {
+    const cancelling = this.server.cancel();
+    this.#cancelling = cancelling;
+    await cancelling;
+    if (this.#cancelling === cancelling) this.#cancelling = null;
+  }
+
+  /** A cancel request is on its way, and could hit what is sent next; resolves when that cannot be any more. */
+  get cancelling(): Promise<void> | null {
+    return this.#cancelling;
+  }
+
+  /** The session has done with it. A request to cancel goes first, or it could hit another client's statement. */
+  giveBack(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.server.use(null);
+    if (this.#cancelling) void this.#cancelling.then(() => this.#pool.release(this.server));
+    else this.#pool.release(this.server);
+  }
+}
+
+function refusedByServer(fields: ErrorResponseFields): SessionRefused {
+  const detail = fields.get("D");
+  const hint = fields.get("H");
+  const sqlState = parseSqlState(fields.get("C")) ?? SQLSTATE.internalError;
+  return new SessionRefused(sqlState, fields.get("M") ?? "refused by the server", {
+    ...(detail ? { detail } : {}),
+    ...(hint ? { hint } : {}),
+  });
+}

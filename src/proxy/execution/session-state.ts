@@ -1,0 +1,68 @@
+import type { DatabaseUser } from "../../topology/topology.js";
+import type { ClientConnection } from "../client/client-connection.js";
+import type { PreparedStatement, PreparedStatements } from "./prepared-statements.js";
+import type { SessionSettings } from "./session-settings.js";
+
+/** What a client's session holds, wherever its statements are executed. */
+export interface SessionState {
+  readonly client: ClientConnection;
+  readonly userName: string;
+  readonly settings: SessionSettings;
+  /** By the client's names; "" is the unnamed one. */
+  readonly statements: Map<string, PreparedStatement>;
+  readonly registry: PreparedStatements;
+  readonly counters: SessionCounters;
+  /**
+   * none: outside of one. begun: BEGIN was answered, no server knows yet. open: servers are in one.
+   * failed: it was lost with its server, or refused; only ROLLBACK helps.
+   */
+  transaction: "none" | "begun" | "open" | "failed";
+  /** The client's BEGIN, with its modes. */
+  beginSql: string;
+  /** Why the session keeps its server connection (R38); null: it does not. */
+  tie: string | null;
+  /** A kept pooler mode: of the user at the last transaction's start. */
+  mode: DatabaseUser["poolerMode"];
+}
+
+/** What SHOW CLIENTS tells of a session. */
+export interface SessionCounters {
+  queries: number;
+  transactions: number;
+  /** Committed by PREPARE TRANSACTION on more than one shard. */
+  twoPhaseTransactions: number;
+  errors: number;
+  /** In holds. */
+  waitMs: number;
+  /** From a request that may go to its end, holds not counted. */
+  queryMs: number;
+  /** From a transaction's start to its end, the client's own pauses counted. */
+  transactionMs: number;
+  lastRequestAtMs: number;
+}
+
+export function newCounters(): SessionCounters {
+  return {
+    queries: 0,
+    transactions: 0,
+    twoPhaseTransactions: 0,
+    errors: 0,
+    waitMs: 0,
+    queryMs: 0,
+    transactionMs: 0,
+    lastRequestAtMs: 0,
+  };
+}
+
+/** The client closed it, or making it failed. */
+export function forgetStatement(state: SessionState, name: string): void {
+  const statement = state.statements.get(name);
+  if (!statement) return;
+  state.statements.delete(name);
+  if (statement.name !== "") state.registry.drop(statement);
+}
+
+/** All of them, as after DEALLOCATE ALL. */
+export function forgetStatements(state: SessionState): void {
+  for (const name of [...state.statements.keys()]) forgetStatement(state, name);
+}

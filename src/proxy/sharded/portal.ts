@@ -1,0 +1,34 @@
+import type { ServerConnection } from "../../backend/server-connection.js";
+import type { Route } from "../../router/route.js";
+import type { Router } from "../../router/router.js";
+import type { BindPart } from "../execution/decoded-request.js";
+import type { PreparedStatement } from "../execution/prepared-statements.js";
+
+/** A statement with its values, as Bind made it; routed when somebody first asks, and once. */
+export class Portal {
+  readonly statement: PreparedStatement;
+  readonly bind: BindPart;
+  wantsDescription = false;
+  /** Suspended there, with rows left. */
+  openOn: ServerConnection | null = null;
+  #route: Route | null = null;
+  #router: Router | null = null;
+
+  constructor(statement: PreparedStatement, bind: BindPart) {
+    this.statement = statement;
+    this.bind = bind;
+  }
+
+  /** Another router than before has another topology or other tables: then it is asked anew. */
+  route(router: Router): Route {
+    if (this.#route && this.#router === router) return this.#route;
+    const { values } = this.bind;
+    this.#router = router;
+    this.#route = router.route(this.statement.sql, {
+      values: values.parameters,
+      formats: values.parameterFormats,
+      typeOids: this.statement.parameterTypes,
+    });
+    return this.#route;
+  }
+}

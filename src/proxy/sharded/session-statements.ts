@@ -1,0 +1,76 @@
+import { SQLSTATE } from "../../core/sqlstate.js";
+import type { ExecutionContext } from "../execution/executor.js";
+import { forgetStatements } from "../execution/session-state.js";
+import type { StatementEffects } from "../execution/statement-effects.js";
+import { SessionRefused } from "../session-errors.js";
+import type { ShardedStatements } from "./statements.js";
+
+/**
+ * Statements about the session itself (BEGIN, COMMIT, SET, SAVEPOINT, DISCARD, ...): not for one shard's server
+ * to answer alone.
+ * @returns the command tag
+ * @throws StatementFailed, SluiceError
+ */
+export async function runOfSession(
+  sql: string,
+  effects: StatementEffects,
+  { statements, context }: SessionStatement,
+): Promise<string> {
+  const { state, transaction } = statements;
+  switch (effects.kind) {
+    case "begin":
+      if (state.transaction === "none") {
+        state.transaction = "begun";
+        state.beginSql = sql;
+      }
+      return "BEGIN";
+    case "commit":
+    case "rollback":
+      return await endTransaction(effects.kind, { statements, context });
+    case "deallocate":
+    case "discard":
+      return discard(sql, effects, statements);
+    default: {
+      state.settings.note(effects);
+      statements.begin(context, null);
+      const { tag } = await transaction.everywhere(sql);
+      return tag;
+    }
+  }
+}
+
+interface SessionStatement {
+  readonly statements: ShardedStatements;
+  readonly context: ExecutionContext;
+}
+
+async function endTransaction(
+  kind: "commit" | "rollback",
+  { statements, context }: SessionStatement,
+): Promise<string> {
+  const { state, transaction } = statements;
+  try {
+    if (kind === "commit") await transaction.commit(context.served.database.twoPhaseCommit);
+    else for (const server of transaction.used) await server.query("ROLLBACK");
+  } catch (error) {
+    // Whatever came of it, the client's transaction is over.
+    state.transaction = "none";
+    throw error;
+  }
+  state.transaction = "none";
+  await statements.settleSettings();
+  transaction.release();
+  return kind === "commit" ? "COMMIT" : "ROLLBACK";
+}
+
+function discard(sql: string, effects: StatementEffects, { state }: ShardedStatements): string {
+  if (effects.discards === "none")
+    throw new SessionRefused(
+      SQLSTATE.featureNotSupported,
+      "only DISCARD ALL and DEALLOCATE ALL are known on a sharded database",
+      { hint: "Use DISCARD ALL, or DEALLOCATE ALL." },
+    );
+  forgetStatements(state);
+  if (effects.discards === "all") state.settings.restart();
+  return sql.trim().replace(/\s*;$/, "").replaceAll(/\s+/g, " ").toUpperCase();
+}

@@ -1,0 +1,114 @@
+import { SQLSTATE } from "../../core/sqlstate.js";
+import type { ParameterValues } from "../../router/key-value.js";
+import type { Router } from "../../router/router.js";
+import { classify } from "../../sql/classify.js";
+import { encodeCommandComplete, READY } from "../../wire/backend.js";
+import type { DecodedRequest } from "../execution/decoded-request.js";
+import type { ExecutionContext, Handled } from "../execution/executor.js";
+import { effectsOf, isOfSession, type StatementEffects } from "../execution/statement-effects.js";
+import { SessionRefused } from "../session-errors.js";
+import type { StatementRequest } from "./scatter/contract.js";
+import { runOfSession } from "./session-statements.js";
+import type { ShardedStatements, StatementOutcome } from "./statements.js";
+
+const NO_PARAMETERS: ParameterValues = { values: [], formats: [], typeOids: [] };
+
+/** The simple protocol over several shards: a text for one shard passes through as it is. */
+export class SimpleProtocol {
+  readonly #statements: ShardedStatements;
+
+  constructor(statements: ShardedStatements) {
+    this.#statements = statements;
+  }
+
+  /** @param isFresh nothing of the transaction has run before */
+  async handle(
+    { sql, frame, effects }: Extract<DecodedRequest, { kind: "query" }>,
+    context: ExecutionContext,
+    isFresh: boolean,
+  ): Promise<Handled> {
+    const [only] = effects;
+    if (!only || only.kind === "several") return await this.#several(sql, context);
+    const { state } = this.#statements;
+    const wasBegun = state.transaction !== "none";
+    const router = await context.served.router();
+    if (isOfSession(only)) {
+      const tag = await runOfSession(sql, only, { statements: this.#statements, context });
+      return await this.#end([tag], context);
+    }
+    const route = router.route(sql, NO_PARAMETERS);
+    if (route.kind === "one" || route.kind === "any") {
+      this.#statements.begin(context, null);
+      const passed = { protocol: "simple", effects, isFresh } as const;
+      const server = await this.#statements.attach(this.#statements.shardOf(route), passed);
+      server.unnamedStatement = null;
+      server.send(frame);
+      return await this.#statements.settle(await this.#statements.relay.outcome(), wasBegun);
+    }
+    const outcome = await this.#statements.run(requestOf(sql), {
+      context,
+      route,
+      effects: only,
+      isFresh,
+    });
+    if (outcome.kind === "refusedByGate") return this.#statements.backOff(wasBegun);
+    return await this.#end([outcome.tag], context);
+  }
+
+  /** Several statements in one text are one transaction, unless they say otherwise; that is refused. */
+  async #several(text: string, context: ExecutionContext): Promise<Handled> {
+    const router = await context.served.router();
+    const { state, sink } = this.#statements;
+    const statements = classify(text).map(({ start, end }) => {
+      const sql = text.slice(start, end);
+      return { sql, effects: effectsOf(sql) };
+    });
+    for (const { effects } of statements)
+      if (/^(begin|commit|rollback|twoPhase)$/.test(effects.kind))
+        throw new SessionRefused(
+          SQLSTATE.featureNotSupported,
+          "transaction control among other statements on a sharded database",
+          { hint: "Send BEGIN, COMMIT and ROLLBACK by themselves." },
+        );
+    if (state.transaction === "none") this.#statements.begin(context, "BEGIN");
+    let tag: string | null = null;
+    for (const each of statements) {
+      if (tag !== null) sink.write(encodeCommandComplete(tag));
+      const outcome = await this.#oneOfSeveral(each, { context, router });
+      tag = outcome.kind === "complete" ? outcome.tag : null;
+    }
+    return await this.#end(tag === null ? [] : [tag], context);
+  }
+
+  async #oneOfSeveral(
+    { sql, effects }: { readonly sql: string; readonly effects: StatementEffects },
+    { context, router }: { readonly context: ExecutionContext; readonly router: Router },
+  ): Promise<StatementOutcome> {
+    const statements = this.#statements;
+    if (isOfSession(effects)) {
+      const tag = await runOfSession(sql, effects, { statements, context });
+      return { kind: "complete", tag };
+    }
+    const route = router.route(sql, NO_PARAMETERS);
+    return await statements.run(requestOf(sql), { context, route, effects, isFresh: false });
+  }
+
+  async #end(tags: readonly string[], context: ExecutionContext): Promise<Handled> {
+    await this.#statements.commitImplicit(context);
+    const { status, sink } = this.#statements;
+    sink.write(Buffer.concat([...tags.map(encodeCommandComplete), READY[status]]));
+    return status === "I" ? "idle" : "open";
+  }
+}
+
+function requestOf(sql: string): StatementRequest {
+  return {
+    protocol: "simple",
+    sql,
+    parameterTypes: [],
+    parameterFormats: [],
+    parameters: [],
+    resultFormats: [],
+    wantsDescription: true,
+  };
+}

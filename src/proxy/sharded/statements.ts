@@ -1,0 +1,230 @@
+import { randomInt } from "node:crypto";
+import type { PoolRetired } from "../../backend/errors.js";
+import type { ServerConnection } from "../../backend/server-connection.js";
+import { assertNever } from "../../core/assert.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
+import type { MergePlan, Route } from "../../router/route.js";
+import { type ShardId, shardId } from "../../topology/topology.js";
+import type { TransactionStatus } from "../../wire/backend.js";
+import { decodeErrorFields } from "../../wire/error-fields.js";
+import type { ExecutionContext, Handled } from "../execution/executor.js";
+import { movedError, Relay, type RelayOutcome } from "../execution/relay.js";
+import type { SessionState } from "../execution/session-state.js";
+import type { StatementEffects } from "../execution/statement-effects.js";
+import { SessionRefused, StatementFailed } from "../session-errors.js";
+import type { CopyInput } from "./copy-input.js";
+import type { ScatterOutcome, ScatterRoute, StatementRequest } from "./scatter/contract.js";
+import { executeScatter } from "./scatter/execute.js";
+import { ShardTransaction } from "./shard-transaction.js";
+import { ShardedSink } from "./sharded-sink.js";
+
+/** What came of one statement; nothing of its end has been written yet. */
+export type StatementOutcome =
+  | { readonly kind: "complete"; readonly tag: string }
+  | { readonly kind: "refusedByGate" };
+
+export interface StatementContext {
+  readonly context: ExecutionContext;
+  readonly route: Route;
+  readonly effects: StatementEffects;
+  /** Nothing of its transaction has run before it. */
+  readonly isFresh: boolean;
+}
+
+export interface PassedRequest {
+  readonly protocol: "simple" | "extended";
+  readonly effects: readonly StatementEffects[];
+  readonly isFresh: boolean;
+}
+
+/**
+ * The engine under both protocols: runs one statement where its route says, on the servers of the session's
+ * transaction, and begins and ends what belongs to no client's transaction.
+ */
+export class ShardedStatements {
+  readonly state: SessionState;
+  readonly transaction: ShardTransaction;
+  readonly sink: ShardedSink;
+  readonly relay: Relay;
+  readonly #copyInput: CopyInput;
+  readonly #onCopyIn: () => void;
+
+  constructor(state: SessionState, copyInput: CopyInput, onCopyIn: () => void) {
+    this.state = state;
+    this.transaction = new ShardTransaction(state);
+    this.sink = new ShardedSink(state.client);
+    // A COPY FROM for one shard goes through the scatter as well, so the relay never sees one.
+    this.relay = new Relay(state.client, () => {});
+    this.#copyInput = copyInput;
+    this.#onCopyIn = onCopyIn;
+  }
+
+  /** What ReadyForQuery says. */
+  get status(): TransactionStatus {
+    return this.state.transaction === "none" ? "I" : "T";
+  }
+
+  /** @param implicitBegin where the client has not begun a transaction: what begins one; null: none */
+  begin({ served, user }: ExecutionContext, implicitBegin: string | null): void {
+    if (this.state.transaction !== "begun") {
+      this.transaction.use(served, user, this.state.transaction === "none" ? implicitBegin : null);
+      return;
+    }
+    this.transaction.use(served, user, this.state.beginSql);
+    this.state.transaction = "open";
+  }
+
+  /** After a statement outside of the client's transactions: commits, and gives the servers back. */
+  async commitImplicit({ served }: ExecutionContext): Promise<void> {
+    if (this.state.transaction !== "none") return;
+    if (this.transaction.isBegun) await this.transaction.commit(served.database.twoPhaseCommit);
+    await this.settleSettings();
+    this.transaction.release();
+  }
+
+  async settleSettings(): Promise<void> {
+    const [server] = this.transaction.used;
+    if (!this.state.settings.hasTouched || !server) return;
+    await this.state.settings.readBack(server);
+    // The others have the same values, but nobody has said so: theirs are read as unknown.
+    for (const other of this.transaction.used) if (other !== server) other.isSoiled = true;
+  }
+
+  /** Any shard will do: one that is in use already, else one by chance. */
+  shardOf(route: Extract<Route, { kind: "one" | "any" }>): ShardId {
+    if (route.kind === "one") return route.shard;
+    const [used] = this.transaction.usedShards;
+    return used ?? shardId(randomInt(this.transaction.shards.length || 1));
+  }
+
+  /**
+   * One statement, wherever it belongs; description and rows are written, its end is not.
+   * @throws StatementFailed, SluiceError
+   */
+  async run(
+    request: StatementRequest,
+    { context, route, effects, isFresh }: StatementContext,
+  ): Promise<StatementOutcome> {
+    if (route.kind === "refused")
+      throw new SessionRefused(route.sqlState, route.reason, { hint: route.hint });
+    const wasBegun = this.state.transaction !== "none";
+    this.begin(context, needsTransaction(route, request.sql) ? "BEGIN" : null);
+    this.sink.restart();
+    const outcome = await this.#scatter(this.#scattered(route), request);
+    if (outcome.kind === "complete") {
+      if (effects.changesSchema) context.served.schemaGeneration++;
+      return outcome;
+    }
+    const retired = this.#retiredUnder(isFresh);
+    if (retired) throw retired;
+    const fields = decodeErrorFields(outcome.error);
+    if (fields.get("C") !== SQLSTATE.gateClosed) throw new StatementFailed(outcome.error);
+    if (!isFresh || this.sink.hasWritten) throw new StatementFailed(movedError(fields));
+    this.backOff(wasBegun);
+    return { kind: "refusedByGate" };
+  }
+
+  /**
+   * For a request that one server answers, ReadyForQuery included: what is sent to it from here on passes through
+   * as it is, up to `settle`.
+   */
+  async attach(
+    shard: ShardId,
+    { protocol, effects, isFresh }: PassedRequest,
+  ): Promise<ServerConnection> {
+    const server = await this.transaction.acquire(shard);
+    for (const each of effects) this.state.settings.note(each);
+    this.relay.attach(server);
+    this.relay.begin(protocol, isFresh);
+    return server;
+  }
+
+  /** After `attach`, with what the relay has seen. */
+  async settle(outcome: RelayOutcome, wasBegun: boolean): Promise<Handled> {
+    this.relay.detach();
+    if (outcome.kind === "lost") throw outcome.error;
+    if (outcome.kind === "refusedByGate") return this.backOff(wasBegun);
+    for (const server of this.transaction.used) server.use(null);
+    if (this.state.transaction === "none") {
+      await this.settleSettings();
+      this.transaction.release();
+      return "idle";
+    }
+    if (!this.transaction.used.some((server) => server.transactionStatus === "E")) return "open";
+    // One shard has failed, so has the whole: nothing waits for the client with locks in hand.
+    this.transaction.release();
+    this.state.transaction = "failed";
+    return "open";
+  }
+
+  /** Nothing ran: the client's BEGIN, if there was one, is sent again with the statement. */
+  backOff(wasBegun: boolean): "refusedByGate" {
+    this.transaction.release();
+    this.state.transaction = wasBegun ? "begun" : "none";
+    return "refusedByGate";
+  }
+
+  async #scatter(route: ScatterRoute, request: StatementRequest): Promise<ScatterOutcome> {
+    if (route.kind === "copyIn") {
+      this.#copyInput.open(() => this.state.client.socket.resume());
+      this.#onCopyIn();
+    }
+    try {
+      return await executeScatter({
+        route,
+        request,
+        servers: this.transaction,
+        sink: this.sink,
+        copySource: this.#copyInput,
+      });
+    } finally {
+      this.#copyInput.close();
+      for (const server of this.transaction.used) server.unnamedStatement = null;
+    }
+  }
+
+  /** The topology has moved on while the statement looked for its shards, and all of it can be done again. */
+  #retiredUnder(isFresh: boolean): PoolRetired | null {
+    return isFresh && !this.sink.hasWritten ? this.transaction.metRetired : null;
+  }
+
+  #scattered(route: Exclude<Route, { kind: "refused" }>): ScatterRoute {
+    switch (route.kind) {
+      case "one":
+      case "any":
+        return {
+          kind: "many",
+          shards: [this.shardOf(route)],
+          isWrite: route.kind === "one" && route.isWrite,
+          merge: UNMERGED,
+          rows: "first",
+          count: "first",
+          rewrittenSql: null,
+        };
+      case "many":
+      case "split":
+      case "moveRow":
+      case "copyIn":
+        return route;
+      default:
+        return assertNever(route, "route");
+    }
+  }
+}
+
+/** One shard's rows as they come. */
+const UNMERGED: MergePlan = {
+  orderBy: [],
+  isBytewise: true,
+  aggregates: null,
+  groupColumns: 0,
+  limit: null,
+  offset: 0,
+};
+
+/** Writes on several shards are done on all or on none. */
+function needsTransaction(route: Route, sql: string): boolean {
+  if (route.kind === "split" || route.kind === "moveRow" || route.kind === "copyIn") return true;
+  // CREATE INDEX CONCURRENTLY refuses to be in one.
+  return route.kind === "many" && route.isWrite && !/\bconcurrently\b/i.test(sql);
+}
