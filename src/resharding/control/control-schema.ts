@@ -1,4 +1,11 @@
-import type { SqlClient } from "../../backend/sql-client.js";
+import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
+
+/** This server has never seen a migration. */
+export function isMissingControlSchema(error: unknown): boolean {
+  const state = sqlStateOf(error);
+  return state === SQLSTATE.undefinedTable || state === SQLSTATE.invalidSchemaName;
+}
 
 /**
  * Brings what later versions added to a schema that is there, for migrations that began before. Only looks where

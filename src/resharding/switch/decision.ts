@@ -1,6 +1,7 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import type { ServerIdentity } from "../../replication/walsender.js";
 import type { StepTimings } from "../model/activities.js";
 import type { MigrationRef, Side } from "../model/migration.js";
 import type { DecisionCopy, StoredState } from "../model/protocol.js";
@@ -22,12 +23,6 @@ export interface Decision extends DecisionCopy {
 export interface DecisionTimings {
   readonly pauseMs?: number;
   readonly steps?: StepTimings;
-}
-
-/** Who a server is: a restored or promoted one differs in one of the two. */
-export interface ServerIdentity {
-  readonly systemIdentifier: string;
-  readonly timeline: number;
 }
 
 /** The control database is not the server that it was, or the row is gone, and no witness answers yet. */
@@ -73,21 +68,6 @@ export async function readDecisions(
     [ref.id],
   );
   return result.rows;
-}
-
-/**
- * What IDENTIFY_SYSTEM says, without a replication connection. The timeline is read from the WAL file's name,
- * as pg_control still shows the old one between a promotion and its checkpoint.
- */
-export async function readIdentity(client: SqlClient): Promise<ServerIdentity> {
-  const result = await client.query<ServerIdentity>(
-    `SELECT system_identifier::text AS "systemIdentifier",
-            ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer AS timeline
-       FROM pg_control_system()`,
-  );
-  const row = result.rows[0];
-  if (!row) throw new RangeError("pg_control_system() returned no row");
-  return row;
 }
 
 /** What a compare-and-set names. */

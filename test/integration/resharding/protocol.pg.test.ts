@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { SqlClient } from "../../../src/backend/sql-client.js";
+import { readIdentity } from "../../../src/resharding/control/identity.js";
 import { connectEngine } from "../../../src/resharding/control/sides.js";
 import { type GateMove, type GateRow, moveGate } from "../../../src/resharding/model/gate-moves.js";
 import {
@@ -19,7 +20,6 @@ import {
   markPrepared,
   planDecision,
   readDecision,
-  readIdentity,
   storeFinal,
   storeWitness,
 } from "../../../src/resharding/switch/decision.js";
