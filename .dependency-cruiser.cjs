@@ -105,27 +105,27 @@ const floorRules = Object.entries(floors).flatMap(([room, { reason, order }]) =>
 module.exports = {
   forbidden: [
     ...floorRules,
-    {
-      ...forbid(
-        "scatter-knows-no-session",
-        { path: "^src/proxy/sharded/scatter/" },
-        { path: "^src/proxy/", pathNot: "^src/proxy/sharded/scatter/" },
-      ),
-      comment: "one statement over several servers is a job of its own, tested without a session",
-    },
-    {
-      ...forbid(
-        "data-plane-on-top",
-        { path: "^src/proxy/[^/]+/" },
-        { path: "^src/proxy/(data-plane|show)[.]ts$" },
-      ),
-      comment: "the data plane puts the rooms of the proxy together; none of them leads back to it",
-    },
+    forbid(
+      "scatter-knows-no-session",
+      { path: "^src/proxy/sharded/scatter/" },
+      { path: "^src/proxy/", pathNot: "^src/proxy/sharded/scatter/" },
+      "one statement over several servers is a job of its own, tested without a session",
+    ),
+    forbid(
+      "data-plane-on-top",
+      { path: "^src/proxy/[^/]+/" },
+      { path: "^src/proxy/(data-plane|show)[.]ts$" },
+      "the data plane puts the rooms of the proxy together; none of them leads back to it",
+    ),
     forbid(
       "no-cycles",
       {},
       { circular: true },
+<<<<<<< HEAD
       "two files that need each other, be it for types, are one idea, or a third one is missing below them",
+=======
+      "two files that need each other, or each other's types, are one idea, or a third one is missing below them",
+>>>>>>> main
     ),
     ...Object.entries(rooms).map(([room, allowed]) =>
       forbid(
@@ -150,14 +150,12 @@ module.exports = {
       { path: "@temporalio/" },
       "everything else must work, and be tested, without Temporal",
     ),
-    {
-      ...forbid(
-        "pg-at-the-door",
-        { pathNot: "^(test|src/(backend/sql-client|replication/walsender)[.]ts$)" },
-        { path: "node_modules/pg/", dependencyTypesNot: ["type-only"] },
-      ),
-      comment: "R56: errors of pg hold values; behind the door they are SqlError",
-    },
+    forbid(
+      "pg-at-the-door",
+      { pathNot: "^(test|src/(backend/sql-client|replication/walsender)[.]ts$)" },
+      { path: "node_modules/pg/", dependencyTypesNot: ["type-only"] },
+      "R56: errors of pg hold values; behind the door they are SqlError",
+    ),
     forbid(
       "workflows-are-pure",
       { path: "^workflows/" },

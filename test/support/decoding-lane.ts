@@ -1,10 +1,11 @@
 import { connectSql } from "../../src/backend/sql-client.js";
 import { shardOfText } from "../../src/topology/hash.js";
 import type { CopyFixture } from "./copy-fixture.js";
+import { createDecodedSlot } from "./decoded-slot.js";
 import type { PostgresServer } from "./postgres.js";
 
 /**
- * A stand-in for the stream that shares no code with it: polls a test_decoding slot on source shard 0 and
+ * A stand-in for the stream that shares no code with it: polls a slot of its own on source shard 0 and
  * applies changes of `k (id int, v bigint)` to the shard where the key belongs, each transaction whole, with
  * the position in sluice.lane. Slow on purpose where `delayMs` says so.
  */
@@ -22,7 +23,7 @@ export async function startDecodingLane(
 ): Promise<DecodingLane> {
   const [source = ""] = fixture.sources;
   const slot = `${SLOT}_${fixture.ref.id}`;
-  await server.sql(source, `SELECT pg_create_logical_replication_slot('${slot}', 'test_decoding')`);
+  const changes = await createDecodedSlot(server, { database: source, table: "k", name: slot });
   for (const [shard, database] of fixture.destinations.entries())
     await server.sql(
       database,
@@ -32,7 +33,6 @@ export async function startDecodingLane(
     );
   let stopped = false;
   const run = async () => {
-    await using reader = await connectSql(server.address(source), { applicationName: "lane" });
     const shards = await Promise.all(
       fixture.destinations.map((database) =>
         connectSql(server.address(database), { applicationName: "lane" }),
@@ -40,24 +40,15 @@ export async function startDecodingLane(
     );
     try {
       while (!stopped) {
-        const changes = await reader.query<{ lsn: string; data: string }>(
-          "SELECT lsn::text, data FROM pg_logical_slot_get_changes($1, NULL, 500)",
-          [slot],
-        );
-        const commit = changes.rows.filter(({ data }) => data.startsWith("COMMIT")).at(-1);
+        const batch = await changes.next(500);
+        const commit = batch.filter(({ kind }) => kind === "commit").at(-1);
         await new Promise((resolve) => setTimeout(resolve, options.delayMs));
         for (const [shard, client] of shards.entries()) {
           await client.query("BEGIN");
-          for (const { data } of changes.rows) {
-            const change =
-              /^table public.k: (INSERT|UPDATE|DELETE): id\[integer\]:(\d+)(?: v\[bigint\]:(-?\d+))?/.exec(
-                data,
-              );
-            if (!change) continue;
-            const [, operation, id = "", v] = change;
-            if (shardOfText(id, "bigint", shards.length) !== shard) continue;
-            if (operation === "DELETE")
-              await client.query("DELETE FROM public.k WHERE id = $1", [id]);
+          for (const { kind, row } of batch) {
+            const { id, v } = row;
+            if (id === undefined || shardOfText(id, "bigint", shards.length) !== shard) continue;
+            if (kind === "delete") await client.query("DELETE FROM public.k WHERE id = $1", [id]);
             else
               await client.query(
                 "INSERT INTO public.k VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET v = excluded.v",
@@ -83,7 +74,7 @@ export async function startDecodingLane(
     [Symbol.asyncDispose]: async () => {
       stopped = true;
       await ended;
-      await server.sql(source, `SELECT pg_drop_replication_slot('${slot}')`);
+      await changes[Symbol.asyncDispose]();
     },
   };
 }

@@ -47,6 +47,9 @@ export interface Child {
   readonly role: "data-plane" | "control" | "mover" | "other";
 }
 
+/** Two seconds of a core; a machine that does ten other things takes its time. */
+const START_MS = 90_000;
+
 /** Resolves when the node accepts clients. */
 export async function startNode(options: NodeOptions): Promise<SluiceNode> {
   const launcher = await builtLauncher();
@@ -87,7 +90,7 @@ export async function startNode(options: NodeOptions): Promise<SluiceNode> {
   const isOver = () => child.exitCode !== null || child.signalCode !== null;
   const untilListening = async () => {
     await until(() => stdout.includes("sluice: listening on") || isOver(), {
-      timeoutMs: 30_000,
+      timeoutMs: START_MS,
       what: "the node to listen",
     });
     if (isOver()) throw new Error("the node ended at its start");

@@ -85,6 +85,8 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const start = async () => {
     const settings = Object.entries({
       ...DEFAULT_SETTINGS,
+      // Up to 17 this is max_replication_slots.
+      ...(major >= 18 ? { max_active_replication_origins: "40" } : {}),
       ...options.settings,
       port: String(port),
     });

@@ -26,7 +26,9 @@ export default class LineReporter implements Reporter {
     const tests = modules.flatMap((module) => [...module.children.allTests()]);
     for (const error of unhandledErrors) print(`unhandled error\n${describe(error)}`);
     const failed = [
-      ...tests.filter((test) => !hasPassed(test)).map((test) => test.fullName),
+      ...tests
+        .filter((test) => !hasPassed(test))
+        .map((test) => `${nameOf(test.module)}: ${test.fullName}`),
       // A file that did not load, or whose hooks failed, has no failed test to show for it.
       ...modules.filter((module) => module.errors().length > 0).map(nameOf),
       ...unhandledErrors.map((error) => `unhandled error: ${error.message}`),
@@ -42,8 +44,10 @@ function hasPassed(test: TestCase): boolean {
   return test.result().state === "passed";
 }
 
+/** With the project in front, where a run has several and a file may be in more than one. */
 function nameOf(module: TestModule): string {
-  return relative(process.cwd(), module.moduleId);
+  const project = module.project.name === "" ? "" : `${module.project.name}: `;
+  return project + relative(process.cwd(), module.moduleId);
 }
 
 function describe(error: SerializedError): string {

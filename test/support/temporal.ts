@@ -111,7 +111,7 @@ async function untilAnswers(address: string, child: ChildProcess): Promise<void>
           .then(() => true)
           .catch(() => false);
       },
-      { timeoutMs: 20_000, what: `the Temporal dev server at ${address}`, intervalMs: 50 },
+      { timeoutMs: 60_000, what: `the Temporal dev server at ${address}`, intervalMs: 50 },
     );
   } finally {
     await connection.close();

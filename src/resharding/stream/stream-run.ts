@@ -78,7 +78,8 @@ export class StreamRun {
     this.#opened.push(source);
     await this.#takeSlot(source);
     const tables = await this.#readTables(sides);
-    const judgeUntilLsn = await this.#noteCopied(source);
+    const startedAtLsn = await readInsertLsn(source);
+    const judgeUntilLsn = await this.#noteCopied(startedAtLsn);
     const walsender = await Walsender.connect(fromAddress, "sluice stream");
     this.#opened.push(walsender);
     const identity = await walsender.identify();
@@ -88,7 +89,14 @@ export class StreamRun {
     const router = await this.#router(sides, source, walsender);
     const lanes = this.#sessions.map((session, index) => {
       const own = tables[index] ?? [];
-      return this.#lane(walsender, { session, index, source, judgeUntilLsn, tables: own });
+      return this.#lane(walsender, {
+        session,
+        index,
+        source,
+        startedAtLsn,
+        judgeUntilLsn,
+        tables: own,
+      });
     });
     this.#context.log.info("stream begins", {
       stream,
@@ -167,13 +175,9 @@ export class StreamRun {
    * R1: a transaction that commits after this position cannot be visible in a snapshot that was taken before.
    * Noted once, after all ranges are there: a stream that lives for weeks need not compare ids any more (R4).
    */
-  async #noteCopied(source: SqlClient): Promise<Lsn> {
+  async #noteCopied(now: Lsn): Promise<Lsn> {
     const { ref, stream, fromShard } = this.#input;
     if (stream !== 0) return LSN_ZERO;
-    const { rows } = await source.query<{ lsn: string }>(
-      "SELECT pg_current_wal_insert_lsn()::text AS lsn",
-    );
-    const now = parseLsn(rows[0]?.lsn ?? "");
     let latest = LSN_ZERO;
     for (const session of this.#sessions) {
       const noted = session.copiedLsn ?? now;
@@ -212,6 +216,7 @@ export class StreamRun {
       readonly session: LaneSession;
       readonly index: number;
       readonly source: SqlClient;
+      readonly startedAtLsn: Lsn;
       readonly judgeUntilLsn: Lsn;
       readonly tables: readonly LaneTable[];
     },
@@ -221,12 +226,13 @@ export class StreamRun {
       session: work.session,
       queue: state?.queue ?? new LaneQueue(),
       tables: work.tables,
+      startedAtLsn: work.startedAtLsn,
       judgeUntilLsn: work.judgeUntilLsn,
       fetchRow: async (table, row) => {
         const found = work.tables[table];
         const key = found ? keyOf(found.applied, row) : null;
-        if (!found || key === null) return null;
-        return (await readRows(work.source, found.plan, [key]))[0] ?? null;
+        const [now] = found && key ? await readRows(work.source, found.plan, [key]) : [];
+        return { row: now ?? null, asOfLsn: await readInsertLsn(work.source) };
       },
       onDurable: (lsn) => {
         if (state) state.durableLsn = lsn;
@@ -368,4 +374,12 @@ async function delay(ms: number, signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", done, { once: true });
   });
   signal.throwIfAborted();
+}
+
+/** A commit that anybody has seen before is in front of it. */
+async function readInsertLsn(source: SqlClient): Promise<Lsn> {
+  const { rows } = await source.query<{ lsn: string }>(
+    "SELECT pg_current_wal_insert_lsn()::text AS lsn",
+  );
+  return parseLsn(rows[0]?.lsn ?? "");
 }

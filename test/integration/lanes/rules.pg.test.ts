@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
+import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import {
   drain,
@@ -8,6 +9,7 @@ import {
   type LanesFixture,
   lanesFixture,
   rowsOf,
+  settled,
   startStream,
 } from "./lanes-fixture.js";
 
@@ -243,5 +245,34 @@ it("carries a transaction that is larger than what is held in memory", async () 
   );
   await drain(fixture, 0);
   await expectEqual(fixture, "item");
+  void running;
+});
+
+it("R12: a row that moves on from a key that another row has taken since keeps its own large value", async () => {
+  const fixture = await streaming({ schema: TOAST, tables: { big: "id" } });
+  const onShard = (shard: number) => (id: number) => shardOfText(String(id), "bigint", 2) === shard;
+  const ids = Array.from({ length: 40 }, (_, index) => index + 1);
+  const [from = 0] = ids.filter(onShard(0));
+  const [other = 0, passed = 0, end = 0] = ids.filter(onShard(1));
+  await fixture.sql(
+    "source",
+    0,
+    `INSERT INTO big SELECT i, 0, repeat('x' || i, 3000) FROM unnest(ARRAY[${from}, ${other}]) i`,
+  );
+  {
+    await using running = startStream(fixture, 0);
+    await drain(fixture, 0);
+    void running;
+  }
+  // The first comes from another shard, so its value is read from the source, where the second is by now.
+  for (const [old, now] of [
+    [from, passed],
+    [passed, end],
+    [other, passed],
+  ])
+    await fixture.sql("source", 0, `UPDATE big SET id = ${now} WHERE id = ${old}`);
+  await using running = startStream(fixture, 0);
+  await settled(fixture, 0);
+  await expectEqual(fixture, "big");
   void running;
 });

@@ -298,7 +298,7 @@ describe("the end of a node", () => {
     const clients = await Promise.all(Array.from({ length: 4 }, () => connectTo(node)));
     node.signal("SIGKILL");
     await node.ended;
-    await until(() => alive(pids).length === 0, { timeoutMs: 5_000, what: "the children to end" });
+    await until(() => alive(pids).length === 0, { timeoutMs: 20_000, what: "the children to end" });
     await Promise.allSettled(clients.map((client) => client.end()));
   }, 60_000);
 
@@ -310,7 +310,7 @@ describe("the end of a node", () => {
     await ask(client, "INSERT INTO t VALUES (1)");
     node.signal("SIGTERM");
     await until(() => node.log().includes("shutting down"), {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "the shutdown to begin",
     });
     await expect(connectTo(node)).rejects.toMatchObject({ code: "57P01", severity: "FATAL" });
@@ -341,7 +341,7 @@ describe("the end of a node", () => {
     const begun = performance.now();
     node.signal("SIGTERM");
     await until(() => node.log().includes("shutting down"), {
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
       what: "the shutdown to begin",
     });
     node.signal("SIGTERM");

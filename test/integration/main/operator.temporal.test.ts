@@ -378,7 +378,9 @@ describe("from the temporal CLI", () => {
     await operator.order("signal", back.id, "rollback");
     const forth = await untilReverseTask(admin, back.id, STEP_MS);
     const [row] = await admin.run("SHOW CUTOVER");
-    expect(row).toMatchObject({ database: "prod", epoch: "3", serving: "destination" });
+    expect(row).toMatchObject({ database: "prod", state: "committed", serving: "destination" });
+    // Two more than before; an attempt that a slow machine undid has used one up.
+    expect(Number(row?.epoch)).toBeGreaterThanOrEqual(3);
     expect([back.id, forth.id]).toEqual([4, 5]);
   }, 240_000);
 

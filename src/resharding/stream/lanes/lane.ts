@@ -36,12 +36,20 @@ export interface LaneOptions {
   readonly tables: readonly LaneTable[];
   /** R1: transactions that commit here or later are in no range. */
   readonly judgeUntilLsn: Lsn;
+  /** The source's position when this run began, and no predecessor could fetch any more. */
+  readonly startedAtLsn: Lsn;
   /** The row as the source has it now, whole; null when it is gone (R12). */
-  readonly fetchRow: (table: number, row: Tuple) => Promise<Tuple | null>;
+  readonly fetchRow: (table: number, row: Tuple) => Promise<FetchedRow>;
   /** Everything before is durable here. */
   readonly onDurable: (lsn: Lsn) => void;
   /** Bytes of the budget that are free again. */
   readonly onTaken: (bytes: number) => void;
+}
+
+export interface FetchedRow {
+  readonly row: Tuple | null;
+  /** Of the source: it has seen nothing that commits at or after this. */
+  readonly asOfLsn: Lsn;
 }
 
 /**
@@ -56,10 +64,13 @@ export class Lane {
   readonly #writers: readonly TableWriter[];
   readonly #batches: readonly TableBatch[];
   readonly #aside: AsideKeys;
+  /** R12: before this a row may hold a large value of the next row that gets its key, see `#complete`. */
+  #mixedUntilLsn: Lsn;
   #isOpen = false;
   #changeCount = 0;
 
   constructor(context: EngineContext, options: LaneOptions) {
+    this.#mixedUntilLsn = options.startedAtLsn;
     this.#context = context;
     this.#options = options;
     this.#client = options.session.client;
@@ -167,11 +178,14 @@ export class Lane {
     }
     const isOldWanted = this.#isWanted(change, match);
     const isNewWanted = this.#isWanted(change, row);
-    if (isOldWanted && isNewWanted) {
+    const isMixed = hasUnchanged(row) && change.transaction.finalLsn < this.#mixedUntilLsn;
+    if (isOldWanted && isNewWanted && !isMixed) {
       this.#changeCount++;
       this.#batch(table).update(match, row);
-    } else if (isOldWanted) this.#delete(table, match);
-    else if (isNewWanted) await this.#insert(table, row);
+      return;
+    }
+    if (isOldWanted) this.#delete(table, match);
+    if (isNewWanted) await this.#insert(table, row);
   }
 
   async #insert(table: number, row: Tuple): Promise<void> {
@@ -189,9 +203,13 @@ export class Lane {
   /**
    * R12: a row comes to us without its unchanged TOAST values. The source's present ones are as good: a newer
    * one is right in the end. Gone there: a later change removes this key, so it is set aside until then.
+   *
+   * The present ones may be those of another row, which has got the key since. They must not go on with this row:
+   * until the lane is where the source was, a row that leaves a key takes no value along that it was not sent.
    */
   async #complete(table: number, row: Tuple): Promise<Tuple | null> {
-    const now = await this.#options.fetchRow(table, row);
+    const { row: now, asOfLsn } = await this.#options.fetchRow(table, row);
+    if (asOfLsn > this.#mixedUntilLsn) this.#mixedUntilLsn = asOfLsn;
     if (now !== null) return fillUnchanged(row, now, () => true);
     const { plan, applied } = this.#table(table);
     const key = keyOf(applied, row);
