@@ -121,11 +121,7 @@ module.exports = {
       "no-cycles",
       {},
       { circular: true },
-<<<<<<< HEAD
       "two files that need each other, be it for types, are one idea, or a third one is missing below them",
-=======
-      "two files that need each other, or each other's types, are one idea, or a third one is missing below them",
->>>>>>> main
     ),
     ...Object.entries(rooms).map(([room, allowed]) =>
       forbid(
