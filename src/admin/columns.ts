@@ -72,6 +72,7 @@ export const SHOW_TABLES = {
     step_swap_ms: "bigint",
     step_reverse_ms: "bigint",
     step_resume_ms: "bigint",
+    waiting: "text",
   }),
   nodes: adminTable({
     migration: "text",

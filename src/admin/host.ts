@@ -1,5 +1,5 @@
 import type { Config } from "../config/model.js";
-import type { CutoverRow } from "../control/node/answers.js";
+import type { CutoverRow, WaitingSwitch } from "../control/node/answers.js";
 import type { TaskClient } from "../control/task-api.js";
 import type { Log } from "../observe/log.js";
 import type { AdminRow } from "../proxy/channel.js";
@@ -38,6 +38,8 @@ export interface AdminHost {
   reconnect(): void;
   shutdown(): void;
   showCutover(): Promise<readonly CutoverRow[]>;
+  /** Never fails. */
+  waitingSwitches(): Promise<readonly WaitingSwitch[]>;
   resolveCutover(database: string): Promise<readonly string[]>;
   /** Takes the gate of a finished migration away from its old side (R36). */
   unfence(database: string): Promise<readonly string[]>;

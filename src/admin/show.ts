@@ -8,6 +8,7 @@ import {
   readSchemaStatements,
   readTableCopies,
 } from "../resharding/control/status.js";
+import { taskType } from "../resharding/model/tasks.js";
 import { SHOW_TABLES } from "./columns.js";
 import type { Command } from "./command.js";
 import { formatBytes, formatCount, formatElapsed, formatTime } from "./format.js";
@@ -61,7 +62,7 @@ async function rowsOf(
 ): Promise<Shown> {
   switch (what) {
     case "tasks":
-      return { rows: (await host.tasks.list()).map(taskRow) };
+      return await tasks(host);
     case "table_copies":
       return await tableCopies(host);
     case "replication_slots":
@@ -103,6 +104,22 @@ async function rowsOf(
     default:
       return assertNever(what, "SHOW");
   }
+}
+
+/** Temporal does not know why a switch waits, as the pause has no round trip to it: the databases say it. */
+async function tasks(host: AdminHost): Promise<Shown> {
+  const [rows, waiting] = await Promise.all([host.tasks.list(), host.waitingSwitches()]);
+  return {
+    rows: rows.map((task) => {
+      const found = waiting.find(
+        ({ ref, stream }) =>
+          task.status === "running" && task.type === taskType.replication(ref, stream),
+      );
+      return taskRow(
+        found ? { ...task, innerStatus: `${task.innerStatus}, waits: ${found.waiting}` } : task,
+      );
+    }),
+  };
 }
 
 function taskRow(task: TaskRow): AdminRow {

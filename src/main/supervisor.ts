@@ -173,6 +173,7 @@ export class Supervisor {
       reconnect: () => planes.broadcast({ kind: "reconnect" }),
       shutdown: () => void this.shutdown(),
       showCutover: async () => await agent.showCutover(),
+      waitingSwitches: async () => await agent.waitingSwitches(),
       resolveCutover: async (database) => await agent.resolveCutover(database),
       unfence: async (database) => await agent.unfence(database),
     };

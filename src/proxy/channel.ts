@@ -51,12 +51,14 @@ export type FromDataPlane =
   | { readonly kind: "ready" }
   /** Nothing of these databases is in flight and nothing will be until release. */
   | { readonly kind: "held"; readonly token: string }
-  /** Still open under this hold, for "says why it waits"; sent at most every 200 ms. */
+  /** What is open and who waits under this hold, for "says why it waits"; sent every 200 ms while either is. */
   | {
       readonly kind: "holding";
       readonly token: string;
       readonly openTransactions: number;
       readonly waitingClients: number;
+      /** The oldest of the open ones, a few of them. */
+      readonly oldest: readonly OpenTransaction[];
     }
   /** A bound of the hold was passed: the switch should undo itself. */
   | { readonly kind: "holdOverflow"; readonly token: string; readonly reason: string }
@@ -67,6 +69,16 @@ export type FromDataPlane =
    * plane. The supervisor passes it on to all others.
    */
   | { readonly kind: "cancelRequest"; readonly processId: number; readonly secretHex: string };
+
+/** A client's transaction that a hold waits for. No statement, parameter or row of it (R56). */
+export interface OpenTransaction {
+  /** Of its server connections, as in pg_stat_activity; none while it waits for one. */
+  readonly pids: readonly number[];
+  /** As PostgreSQL shows it. */
+  readonly application: string;
+  /** Since it began, the client's own pauses counted. */
+  readonly ageMs: number;
+}
 
 /** What the main process asks of a data plane, beside the messages. */
 export interface DataPlaneCalls {

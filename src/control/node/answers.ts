@@ -1,22 +1,64 @@
 import type { EngineContext } from "../../resharding/context.js";
 import { unfence } from "../../resharding/ends/unfence.js";
+import { type MigrationRef, otherSide } from "../../resharding/model/migration.js";
 import type { Decision } from "../../resharding/switch/decision.js";
+import { holdWaitInWords, readHoldWaits } from "../../resharding/switch/hold-wait.js";
 import { resolve } from "../../resharding/switch/resolve-step.js";
 import { type EffectiveConfig, type KnownMigration, namesOf } from "./effective-config.js";
+import type { ServerWatch } from "./server-watch.js";
 
 /** What the admin database is told without Temporal: SHOW CUTOVER, RESOLVE CUTOVER, UNFENCE. */
 
+/** A switch that waits now, as nodes have not come to rest. */
+export interface WaitingSwitch {
+  readonly ref: MigrationRef;
+  readonly epoch: number;
+  readonly stream: number;
+  /** By node: who waits, and for which transactions. */
+  readonly waiting: string;
+}
+
+/** Asks the control databases of switches under way. Never fails: a server that is silent says nothing of it. */
+export async function waitingSwitches(
+  migrations: readonly KnownMigration[],
+  watch: Pick<ServerWatch, "clientOf">,
+): Promise<readonly WaitingSwitch[]> {
+  const underWay = migrations.flatMap((migration) =>
+    migration.decisions
+      .filter(({ state }) => state === "prepared")
+      .map((decision) => ({ migration, decision })),
+  );
+  const asked = underWay.map(async ({ migration, decision }): Promise<WaitingSwitch> => {
+    const { epoch, token, serving, stream } = decision;
+    const control = await watch.clientOf(migration, otherSide(serving));
+    const waits = await readHoldWaits(control, { migration: migration.id, epoch, token });
+    const waiting = waits.map((wait) => `${wait.nodeId}: ${holdWaitInWords(wait)}`).join("; ");
+    return { ref: migration, epoch, stream, waiting };
+  });
+  const answers = await Promise.allSettled(asked);
+  return answers.flatMap((answer) =>
+    answer.status === "fulfilled" && answer.value.waiting !== "" ? [answer.value] : [],
+  );
+}
+
 /** One row per decision, newest first. */
-export function cutoverRows(migrations: readonly KnownMigration[]): readonly CutoverRow[] {
+export function cutoverRows(
+  migrations: readonly KnownMigration[],
+  waiting: readonly WaitingSwitch[],
+): readonly CutoverRow[] {
   return migrations.flatMap((migration) =>
-    [...migration.decisions].reverse().map((decision) => cutoverRow(migration, decision)),
+    [...migration.decisions].reverse().map((decision) => {
+      const isIt = ({ ref, epoch }: WaitingSwitch) =>
+        ref.id === migration.id && epoch === decision.epoch;
+      return cutoverRow(migration, decision, waiting.find(isIt)?.waiting ?? null);
+    }),
   );
 }
 
 /** By the names of SHOW CUTOVER's columns, which admin holds it to. Times in ms; null: not so far, or not known. */
 export type CutoverRow = ReturnType<typeof cutoverRow>;
 
-function cutoverRow(migration: KnownMigration, decision: Decision) {
+function cutoverRow(migration: KnownMigration, decision: Decision, waiting: string | null) {
   const { steps, pauseMs } = decision.timings;
   return {
     database: migration.source,
@@ -32,6 +74,7 @@ function cutoverRow(migration: KnownMigration, decision: Decision) {
     step_swap_ms: steps?.swap ?? null,
     step_reverse_ms: steps?.reverse ?? null,
     step_resume_ms: steps?.resume ?? null,
+    waiting,
   };
 }
 

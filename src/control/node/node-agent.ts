@@ -5,7 +5,14 @@ import type { EngineContext } from "../../resharding/context.js";
 import type { ArmOrder } from "../../resharding/model/activities.js";
 import { clusterOf } from "../cluster-directory.js";
 import { enginePolicyOf } from "../policy.js";
-import { type CutoverRow, cutoverRows, resolveOpen, unfenceDatabase } from "./answers.js";
+import {
+  type CutoverRow,
+  cutoverRows,
+  resolveOpen,
+  unfenceDatabase,
+  type WaitingSwitch,
+  waitingSwitches,
+} from "./answers.js";
 import type { DataPlaneGroup } from "./data-plane-group.js";
 import { follow } from "./decision-follower.js";
 import { type EffectiveConfig, type KnownMigration, namesOf } from "./effective-config.js";
@@ -124,7 +131,12 @@ export class NodeAgent {
   /** One row per decision, newest first, for SHOW CUTOVER. */
   async showCutover(): Promise<readonly CutoverRow[]> {
     await this.#loop.now();
-    return cutoverRows(this.#migrations);
+    return cutoverRows(this.#migrations, await this.waitingSwitches());
+  }
+
+  /** Switches that wait for nodes now, by the last look; for SHOW TASKS. */
+  async waitingSwitches(): Promise<readonly WaitingSwitch[]> {
+    return await waitingSwitches(this.#migrations, this.#watch);
   }
 
   /** Makes the open decisions of a database final, without Temporal. @returns a sentence for each */

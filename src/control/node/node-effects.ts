@@ -2,6 +2,7 @@ import type { Log } from "../../observe/log.js";
 import type { EngineContext } from "../../resharding/context.js";
 import { otherSide } from "../../resharding/model/migration.js";
 import { type Decision, markAborted } from "../../resharding/switch/decision.js";
+import { type HoldWait, reportHoldWait } from "../../resharding/switch/hold-wait.js";
 import { reportHeld } from "../../resharding/switch/nodes.js";
 import { resolve } from "../../resharding/switch/resolve-step.js";
 import type { DataPlaneGroup } from "./data-plane-group.js";
@@ -12,6 +13,7 @@ import type { Publisher } from "./publisher.js";
 import type { NodeReporter, NodeSelf } from "./report.js";
 import type { SavedFiles } from "./saved-files.js";
 import type { ServerWatch } from "./server-watch.js";
+import { WaitReporter } from "./wait-reporter.js";
 
 type KnownSubject = Subject<KnownMigration, Decision>;
 
@@ -119,9 +121,11 @@ export class NodeEffects {
       maxBytes: config.sluice.holdMaxBytes,
     };
     log.info("holding", { epoch: decision.epoch, databases: order.databases.join(", ") });
+    const waits = new WaitReporter((wait) => this.#reportWait({ migration, decision }, wait));
     const tracker = new HoldTracker(planes, order, {
       onHeld: () => void this.#answerHold({ migration, decision }),
       onOverflow: (reason) => void this.#undo({ migration, decision }, reason),
+      onWait: (wait) => waits.say(wait),
     });
     this.#holds.set(decision.token, { migration, decision, tracker });
   }
@@ -130,6 +134,16 @@ export class NodeEffects {
     const hold = this.#holds.get(token);
     this.#holds.delete(token);
     hold?.tracker.release();
+  }
+
+  /** @throws whatever the server does: nothing depends on it */
+  async #reportWait({ migration, decision }: KnownSubject, wait: HoldWait): Promise<void> {
+    const { watch, self } = this.#options;
+    const { nodeId, incarnation } = self;
+    const control = await watch.clientOf(migration, otherSide(decision.serving));
+    const { epoch, token } = decision;
+    const key = { migration: migration.id, epoch, token, nodeId, incarnation };
+    await reportHoldWait(control, key, wait);
   }
 
   async #answerHold({ migration, decision }: KnownSubject): Promise<void> {

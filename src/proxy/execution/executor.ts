@@ -27,6 +27,8 @@ export interface Executor {
   readonly isOpen: boolean;
   /** The statement at hand is a COPY FROM STDIN that takes the client's data. */
   readonly isCopyIn: boolean;
+  /** Process ids of the server connections that it holds, as PostgreSQL told them. */
+  readonly serverPids: readonly number[];
   /**
    * @throws SessionEnded when the session cannot go on
    * @throws SluiceError when nothing came of the request: the caller answers it

@@ -1,11 +1,13 @@
 import type { SluiceError } from "../../core/errors.js";
 import type { Log } from "../../observe/log.js";
-import type { FromDataPlane } from "../channel.js";
+import type { FromDataPlane, OpenTransaction } from "../channel.js";
 import { HoldGivenUp } from "../session-errors.js";
 import { type Hold, type HoldEffect, HoldMachine, type SessionId } from "./hold.js";
 
 const TICK_MS = 20;
 const PROGRESS_MS = 200;
+/** A report is for people: the oldest say enough. */
+const NAMED_TRANSACTIONS = 3;
 /** Waiting sessions go on in groups, so that a release is no stampede on cold servers. */
 const RELEASED_AT_ONCE = 32;
 const BETWEEN_GROUPS_MS = 1;
@@ -14,6 +16,8 @@ const BETWEEN_GROUPS_MS = 1;
 export interface HeldSession {
   readonly id: SessionId;
   readonly database: string;
+  /** The one that is in flight. */
+  readonly openTransaction: OpenTransaction;
   /** Its transaction is not waited for. */
   endForHold(): void;
 }
@@ -97,14 +101,16 @@ export class HoldDriver {
     this.#apply(this.#machine.tick(Date.now()));
     const nowMs = Date.now();
     for (const [token, reportedAtMs] of this.#awaited) {
-      const progress = this.#machine.progress(token);
-      if (!progress || progress.open === 0 || nowMs - reportedAtMs < PROGRESS_MS) continue;
+      if (nowMs - reportedAtMs < PROGRESS_MS) continue;
+      const progress = this.#machine.progress(token, NAMED_TRANSACTIONS);
+      if (!progress || progress.open + progress.waiting === 0) continue;
       this.#awaited.set(token, nowMs);
       this.#send({
         kind: "holding",
         token,
         openTransactions: progress.open,
         waitingClients: progress.waiting,
+        oldest: progress.oldest.flatMap((id) => this.#sessions.get(id)?.openTransaction ?? []),
       });
     }
     if (this.#parked.size === 0 && this.#awaited.size === 0) this.stop();

@@ -31,6 +31,13 @@ export type HoldEffect =
   | { readonly kind: "giveUp"; readonly session: SessionId; readonly reason: string }
   | { readonly kind: "end"; readonly session: SessionId };
 
+interface HoldProgress {
+  readonly open: number;
+  readonly waiting: number;
+  /** In flight for longest, the oldest first. */
+  readonly oldest: readonly SessionId[];
+}
+
 interface Waiting {
   readonly database: string;
   readonly bytes: number;
@@ -44,6 +51,7 @@ interface ActiveHold {
 
 export class HoldMachine {
   readonly #holds = new Map<string, ActiveHold>();
+  /** In the order of their starts: the first is the oldest. */
   readonly #inFlight = new Map<SessionId, string>();
   readonly #inFlightCount = new Map<string, number>();
   /** In the order of arrival: the first is the oldest. */
@@ -60,11 +68,20 @@ export class HoldMachine {
     return this.#inFlightCount.get(database) ?? 0;
   }
 
-  /** Of a hold's databases: what "says why it waits". */
-  progress(token: string): { readonly open: number; readonly waiting: number } | null {
+  /**
+   * Of a hold's databases: what "says why it waits".
+   * @param most of the oldest open ones that are named
+   */
+  progress(token: string, most: number): HoldProgress | null {
     const active = this.#holds.get(token);
     if (!active) return null;
-    return { open: this.#openUnder(active.hold), waiting: this.#waitersUnder(active.hold).length };
+    const { hold } = active;
+    const oldest: SessionId[] = [];
+    for (const [session, database] of this.#inFlight) {
+      if (oldest.length === most) break;
+      if (hold.databases.includes(database)) oldest.push(session);
+    }
+    return { open: this.#openUnder(hold), waiting: this.#waitersUnder(hold).length, oldest };
   }
 
   hold(hold: Hold): readonly HoldEffect[] {

@@ -7,6 +7,7 @@ import { encodeThrown } from "../../wire/error-fields.js";
 import { ProtocolViolation } from "../../wire/errors.js";
 import type { Framer } from "../../wire/framer.js";
 import { FRONTEND } from "../../wire/frontend.js";
+import type { OpenTransaction } from "../channel.js";
 import type { ClientConnection, ClientReceiver } from "../client/client-connection.js";
 import { type ClientRequest, RequestCollector } from "../client/client-request.js";
 import type { ServedDatabase } from "../databases/served-database.js";
@@ -131,6 +132,15 @@ export class Session implements ClientReceiver {
   /** A CancelRequest with this session's key. */
   async cancel(): Promise<void> {
     await this.#executors.current.cancel();
+  }
+
+  /** What a hold waits for. */
+  get openTransaction(): OpenTransaction {
+    return {
+      pids: this.#executors.current.serverPids,
+      application: shownApplication(this.state.settings.current.get("application_name") ?? ""),
+      ageMs: this.#isInFlight ? Math.round(performance.now() - this.#inFlightSinceMs) : 0,
+    };
   }
 
   /** A hold with "end": the running transaction is not waited for. The client may connect and repeat it. */
@@ -353,6 +363,11 @@ export class Session implements ClientReceiver {
   #ready(): Buffer {
     return this.state.transaction === "failed" ? READY.E : READY.I;
   }
+}
+
+/** PostgreSQL's own rule: printable ASCII, at most 63 bytes. */
+function shownApplication(name: string): string {
+  return name.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 63);
 }
 
 function isOfCopy(type: number): boolean {

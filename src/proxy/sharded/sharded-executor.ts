@@ -37,6 +37,10 @@ export class ShardedExecutor implements Executor {
     return this.#copyInput.isOpen;
   }
 
+  get serverPids(): readonly number[] {
+    return this.#statements.transaction.used.map(({ processId }) => processId);
+  }
+
   async handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
     if (request.kind === "function")
       throw new SessionRefused(SQLSTATE.featureNotSupported, "function calls name no shard", {

@@ -50,6 +50,10 @@ export class SingleExecutor implements Executor {
     return this.#relay.isCopyIn;
   }
 
+  get serverPids(): readonly number[] {
+    return this.#loan ? [this.#loan.server.processId] : [];
+  }
+
   async handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
     const isFresh = !this.isOpen;
     const { effects } = request;

@@ -13,7 +13,8 @@ export function isMissingControlSchema(error: unknown): boolean {
  */
 export async function upgradeControlSchema(client: SqlClient): Promise<void> {
   const { rows } = await client.query<{ has: boolean }>(
-    `SELECT to_regclass('sluice.evidence') IS NOT NULL AND (
+    `SELECT to_regclass('sluice.evidence') IS NOT NULL
+        AND to_regclass('sluice.hold_wait') IS NOT NULL AND (
               SELECT count(*) FROM pg_attribute
                WHERE (attrelid, attname) IN (
                  (to_regclass('sluice.lane'), 'evidence'), (to_regclass('sluice.aside'), 'conflict'))
@@ -124,6 +125,20 @@ const STATEMENTS: readonly string[] = [
     incarnation text NOT NULL,
     held_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, epoch, token, node_id))`,
+  // For people: what a node waits for that has not answered. True while the decision of this token is prepared and
+  // the node has no row in sluice.hold; the next hold overwrites it.
+  `CREATE TABLE IF NOT EXISTS sluice.hold_wait (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    node_id text NOT NULL,
+    incarnation text NOT NULL,
+    epoch integer NOT NULL,
+    token text NOT NULL,
+    waiting_clients integer NOT NULL,
+    open_transactions integer NOT NULL,
+    -- The oldest of them: process ids, application_name, age when this was said. Nothing of a statement or row (R56).
+    oldest jsonb NOT NULL,
+    said_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, node_id))`,
   `CREATE TABLE IF NOT EXISTS sluice.copy_chunk (
     migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
     source_shard integer NOT NULL,

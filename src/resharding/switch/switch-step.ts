@@ -22,6 +22,7 @@ import {
 } from "./decision.js";
 import { findChanged, TablesChanged } from "./fingerprint.js";
 import { checkGateTriggers, type GateKey, passBarrier, turnGate } from "./gate.js";
+import { holdWaitInWords, readHoldWaits } from "./hold-wait.js";
 import { markOpened, openServingGate } from "./resolve-step.js";
 import { checkSequences } from "./sequences.js";
 import { StepClock } from "./step-clock.js";
@@ -72,6 +73,8 @@ export class KeysUnsettled extends SluiceError {
 /** Kept from the end of the cap, so that the compare-and-set itself is not late. */
 const DECISION_RESERVE_MS = 50;
 const POLL_MS = 3;
+/** How often it is asked why a node has not answered: often enough for people, no load on the pause. */
+const WHY_MS = 250;
 const UNDO_TIMEOUT_MS = 2_000;
 
 /**
@@ -224,6 +227,8 @@ async function untilHeld(
   input: { readonly work: PreparedSwitch; readonly deadline: Deadline },
 ): Promise<void> {
   const { work, deadline } = input;
+  let whyAtMs = performance.now() + WHY_MS;
+  let waitingFor = "";
   for (;;) {
     deadline.signal.throwIfAborted();
     const result = await work.sessions.control.query<{ node_id: string; incarnation: string }>(
@@ -234,12 +239,28 @@ async function untilHeld(
     const missing = work.nodes.filter((node) => !held.has(`${node.nodeId} ${node.incarnation}`));
     if (missing.length === 0) return;
     await refuseWhenFinal(work);
-    if (performance.now() >= deadline.atMs) {
-      throw new HoldTimedOut(missing.map((node) => `${node.nodeId} (${node.address})`).join(", "));
+    if (performance.now() >= deadline.atMs) throw new HoldTimedOut(await whyNot(work, missing));
+    if (performance.now() >= whyAtMs) {
+      waitingFor = await whyNot(work, missing);
+      whyAtMs = performance.now() + WHY_MS;
     }
-    context.heartbeat({ step: "pause", waitingNodes: missing.length });
+    context.heartbeat({ step: "pause", waitingNodes: missing.length, waitingFor });
     await delay(POLL_MS);
   }
+}
+
+/** The nodes that have not answered, each with what it says that it waits for. */
+async function whyNot(work: PreparedSwitch, missing: readonly NodeInfo[]): Promise<string> {
+  const { epoch, token } = work.key;
+  const waits = await readHoldWaits(work.sessions.control, {
+    migration: work.ref.id,
+    ...{ epoch, token },
+  });
+  const said = missing.map(({ nodeId, incarnation, address }) => {
+    const wait = waits.find((one) => one.nodeId === nodeId && one.incarnation === incarnation);
+    return `${nodeId} (${address})${wait ? `: ${holdWaitInWords(wait)}` : ""}`;
+  });
+  return said.join(", ");
 }
 
 /** A node may undo the switch (its hold overflowed, or it expired): no reason to wait out the cap. */

@@ -112,6 +112,25 @@ describe("hold", () => {
     expect((await open.query("SELECT name FROM side")).rows).toEqual([{ name: "after" }]);
   });
 
+  test("says who waits, and for which transaction: pid, application, age", async () => {
+    const open = await proxy.client("app", { application_name: "bill\ning" });
+    await open.query("BEGIN");
+    const { rows } = await open.query<{ pid: number }>("SELECT pg_backend_pid() AS pid");
+    hold("why");
+    const waiting = (await proxy.client("app")).query("SELECT 1");
+    const said = await message("holding");
+    const [first] = said.oldest;
+    expect(said).toEqual({
+      ...{ kind: "holding", token: "why", openTransactions: 1, waitingClients: 1 },
+      oldest: [{ pids: [rows[0]?.pid], application: "bill?ing", ageMs: first?.ageMs }],
+    });
+    expect(first?.ageMs).toBeGreaterThanOrEqual(200);
+    await open.query("COMMIT");
+    await message("held");
+    proxy.tell({ kind: "release", token: "why" });
+    await waiting;
+  });
+
   test("R29: a hold ends by release only; a client that waited too long gets a retryable error", async () => {
     const client = await proxy.client("app");
     hold("two", { clientTimeoutMs: 100 });

@@ -52,6 +52,7 @@ const CUTOVER: CutoverRow = {
   step_swap_ms: null,
   step_reverse_ms: null,
   step_resume_ms: null,
+  waiting: null,
 };
 
 function recorder(overrides: Partial<AdminHost> = {}) {
@@ -102,6 +103,7 @@ function recorder(overrides: Partial<AdminHost> = {}) {
     reconnect: () => told.push("reconnect"),
     shutdown: () => told.push("shutdown"),
     showCutover: async () => [CUTOVER],
+    waitingSwitches: async () => [],
     resolveCutover: async () => ["committed"],
     unfence: async (database) => [`${database} is open`],
     ...overrides,
@@ -195,6 +197,20 @@ describe("answers of the admin database", () => {
       2,
       "committed",
     ]);
+  });
+
+  it("SHOW TASKS says at the task that switches why the switch waits", async () => {
+    const ref = { id: "m", source: "prod", destination: "prod_sharded", publication: "p" };
+    const waiting = "n1: 1 client waits; open transaction of pid 8";
+    const shown = async (stream: number) => {
+      const { result } = await run("SHOW TASKS", {
+        waitingSwitches: async () => [{ ref, epoch: 1, stream, waiting }],
+      });
+      return result.kind === "rows" ? result.rows[0]?.[4] : null;
+    };
+    expect(await shown(1)).toBe(`replicating, waits: ${waiting}`);
+    // The task is the reverse one: what the other direction waits for is not its concern.
+    expect(await shown(0)).toBe("replicating");
   });
 
   it("UNFENCE wants its confirmation", async () => {

@@ -28,6 +28,18 @@ describe("hold machine", () => {
     expect(machine.takeReleased(10)).toEqual([2]);
   });
 
+  test("says how many wait, and which of the open ones are the oldest", () => {
+    const machine = new HoldMachine();
+    for (const session of [7, 3, 5]) machine.begin(session, wish());
+    machine.begin(4, wish(0, "other"));
+    machine.hold(hold("a"));
+    machine.begin(9, wish());
+    expect(machine.progress("a", 2)).toEqual({ open: 3, waiting: 1, oldest: [7, 3] });
+    machine.finish(7);
+    expect(machine.progress("a", 2)).toEqual({ open: 2, waiting: 1, oldest: [3, 5] });
+    expect(machine.progress("b", 2)).toBeNull();
+  });
+
   test("R29: no time ends a hold, only its clients' patience", () => {
     const machine = new HoldMachine();
     machine.hold(hold("a"));
