@@ -60,7 +60,10 @@ export async function reportHoldWait(
   );
 }
 
-/** What the nodes say that have not answered this hold yet, with ages as of now; none in a schema of before. */
+/**
+ * What the nodes say that have not answered this hold yet, with ages as of now. Nothing once the decision is made,
+ * and nothing in a schema of before.
+ */
 export async function readHoldWaits(
   client: SqlClient,
   key: HoldKey,
@@ -72,9 +75,13 @@ export async function readHoldWaits(
               (extract(epoch FROM clock_timestamp() - said_at) * 1000)::float8 AS "sinceMs"
          FROM sluice.hold_wait w
         WHERE migration = $1 AND epoch = $2 AND token = $3
+          AND EXISTS (SELECT FROM sluice.decision d
+                       WHERE d.migration = w.migration AND d.epoch = w.epoch AND d.token = w.token
+                         AND d.state = 'prepared')
           AND NOT EXISTS (SELECT FROM sluice.hold h
                            WHERE h.migration = w.migration AND h.epoch = w.epoch AND h.token = w.token
-                             AND h.node_id = w.node_id AND h.incarnation = w.incarnation)
+                             AND h.node_id = w.node_id
+                             AND (h.incarnation = w.incarnation OR h.held_at > w.said_at))
         ORDER BY node_id`,
       [key.migration, key.epoch, key.token],
     );
