@@ -1,5 +1,6 @@
 import { PoolRetired } from "../../backend/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { tell } from "../../core/tell.js";
 import type { Log } from "../../observe/log.js";
 import type { DatabaseUser } from "../../topology/topology.js";
 import { READY } from "../../wire/backend.js";
@@ -196,7 +197,7 @@ export class Session implements ClientReceiver {
       )
         await this.#request(request);
     } catch (error) {
-      this.#log.error("session ended by an unexpected error", { error: String(error) });
+      this.#log.error("session ended by an unexpected error", { error: tell(error) });
       this.end(error);
     } finally {
       this.#isPumping = false;
