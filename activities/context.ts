@@ -21,6 +21,13 @@ const LOGGED_FRAMES = 5;
 
 type Step<A extends readonly unknown[], R> = (context: EngineContext, ...input: A) => Promise<R>;
 
+/** The step behind each activity, by its name: what runs without Temporal, too. */
+export type StepsOf<A> = {
+  readonly [Name in keyof A]: A[Name] extends (...input: infer Input) => Promise<infer Result>
+    ? Step<Input, Result>
+    : never;
+};
+
 /**
  * An activity out of a step of the engine: context, one call, one translation. Beats on a timer, so that a
  * long statement is no silence and a cancel is heard within it.

@@ -1,28 +1,21 @@
 import { Context } from "@temporalio/activity";
-import type { EngineContext } from "../src/resharding/context.js";
 import { abortMigration } from "../src/resharding/ends/abort-step.js";
 import { beginMigration } from "../src/resharding/ends/begin-step.js";
 import { finalizeMigration } from "../src/resharding/ends/finalize-step.js";
-import type {
-  LightActivities,
-  ReadinessResult,
-  StreamStatus,
-} from "../src/resharding/model/activities.js";
-import { isStandbyReading } from "../src/resharding/model/cutover-plan.js";
-import type { MigrationRef, StreamNumber } from "../src/resharding/model/migration.js";
+import type { LightActivities } from "../src/resharding/model/activities.js";
 import type { TaskPolicy } from "../src/resharding/model/policy.js";
 import { preflight } from "../src/resharding/preflight/preflight-step.js";
 import { createStream } from "../src/resharding/stream/create-stream-step.js";
 import { dropStream } from "../src/resharding/stream/drop-stream-step.js";
-import { streamStatus } from "../src/resharding/stream/stream-status.js";
+import { awaitStandby, streamStatus } from "../src/resharding/stream/stream-status.js";
 import { installGates } from "../src/resharding/switch/install-gates-step.js";
 import { listNodes } from "../src/resharding/switch/nodes.js";
 import { prepareDecision } from "../src/resharding/switch/prepare-decision-step.js";
-import { readiness } from "../src/resharding/switch/readiness-step.js";
+import { awaitReadiness } from "../src/resharding/switch/readiness-step.js";
 import { resolve } from "../src/resharding/switch/resolve-step.js";
 import { advanceSequences } from "../src/resharding/switch/sequences.js";
 import { switchTraffic } from "../src/resharding/switch/switch-step.js";
-import { type ActivityDeps, activityOf } from "./context.js";
+import { type ActivityDeps, activityOf, type StepsOf } from "./context.js";
 
 export interface LightDeps extends ActivityDeps {
   /** The same integer for the same request id. */
@@ -30,35 +23,51 @@ export interface LightDeps extends ActivityDeps {
   readonly taskPolicy: () => TaskPolicy;
 }
 
-/** How often a long question looks again. */
-const LOOK_MS = 500;
-
-/**
- * Activities of the control process: short ones, and the switch. Second runs are the steps' own care; each
- * says in its docstring why one is harmless.
- */
-export function createLightActivities(deps: LightDeps): LightActivities {
+/** What the activities of the control process do; each step's docstring says why a second run is harmless. */
+export function lightSteps(deps: LightDeps): StepsOf<LightActivities> {
   return {
-    allocateTaskId: activityOf(deps, () => deps.allocateTaskId(requestIdOfThisActivity())),
-    readPolicy: activityOf(deps, async () => deps.taskPolicy()),
-    preflight: activityOf(deps, preflight),
-    beginMigration: activityOf(deps, beginMigration),
-    createStream: activityOf(deps, createStream),
-    dropStream: activityOf(deps, dropStream),
-    installGates: activityOf(deps, installGates),
-    streamStatus: activityOf(deps, streamStatus),
-    awaitStandby: activityOf(deps, awaitStandby),
-    readiness: activityOf(deps, awaitReadiness),
-    prepareDecision: activityOf(deps, prepareDecision),
-    listNodes: activityOf(deps, listNodes),
-    advanceSequences: activityOf(deps, advanceSequences),
-    switchTraffic: activityOf(deps, switchTraffic),
+    allocateTaskId: () => deps.allocateTaskId(requestIdOfThisActivity()),
+    readPolicy: async () => deps.taskPolicy(),
+    preflight,
+    beginMigration,
+    createStream,
+    dropStream,
+    installGates,
+    streamStatus,
+    awaitStandby,
+    readiness: awaitReadiness,
+    prepareDecision,
+    listNodes,
+    advanceSequences,
+    switchTraffic,
     // The workflow calls it when its switch activity has ended, or will find its token rotated.
-    resolve: activityOf(deps, (context, input: Parameters<LightActivities["resolve"]>[0]) =>
-      resolve(context, { ...input, as: "coordinator" }),
-    ),
-    abortMigration: activityOf(deps, abortMigration),
-    finalizeMigration: activityOf(deps, finalizeMigration),
+    resolve: (context, input) => resolve(context, { ...input, as: "coordinator" }),
+    abortMigration,
+    finalizeMigration,
+  };
+}
+
+/** Activities of the control process: short ones, and the switch. */
+export function createLightActivities(deps: LightDeps): LightActivities {
+  const steps = lightSteps(deps);
+  return {
+    allocateTaskId: activityOf(deps, steps.allocateTaskId),
+    readPolicy: activityOf(deps, steps.readPolicy),
+    preflight: activityOf(deps, steps.preflight),
+    beginMigration: activityOf(deps, steps.beginMigration),
+    createStream: activityOf(deps, steps.createStream),
+    dropStream: activityOf(deps, steps.dropStream),
+    installGates: activityOf(deps, steps.installGates),
+    streamStatus: activityOf(deps, steps.streamStatus),
+    awaitStandby: activityOf(deps, steps.awaitStandby),
+    readiness: activityOf(deps, steps.readiness),
+    prepareDecision: activityOf(deps, steps.prepareDecision),
+    listNodes: activityOf(deps, steps.listNodes),
+    advanceSequences: activityOf(deps, steps.advanceSequences),
+    switchTraffic: activityOf(deps, steps.switchTraffic),
+    resolve: activityOf(deps, steps.resolve),
+    abortMigration: activityOf(deps, steps.abortMigration),
+    finalizeMigration: activityOf(deps, steps.finalizeMigration),
   };
 }
 
@@ -66,44 +75,4 @@ export function createLightActivities(deps: LightDeps): LightActivities {
 function requestIdOfThisActivity(): string {
   const { workflowExecution, activityId } = Context.current().info;
   return `${workflowExecution?.runId ?? ""}/${activityId}`;
-}
-
-interface LongQuestion {
-  readonly ref: MigrationRef;
-  readonly stream: StreamNumber;
-  readonly waitMs: number;
-}
-
-/** Second run: it reads only. */
-async function awaitStandby(context: EngineContext, input: LongQuestion): Promise<StreamStatus> {
-  return await askUntil(context, input, {
-    ask: () => streamStatus(context, input),
-    isEnough: isStandbyReading,
-  });
-}
-
-/** Second run: it reads only. */
-async function awaitReadiness(
-  context: EngineContext,
-  input: LongQuestion,
-): Promise<ReadinessResult> {
-  return await askUntil(context, input, {
-    ask: () => readiness(context, input),
-    isEnough: ({ isReady }) => isReady,
-  });
-}
-
-async function askUntil<T>(
-  context: EngineContext,
-  { waitMs }: LongQuestion,
-  question: { readonly ask: () => Promise<T>; readonly isEnough: (answer: T) => boolean },
-): Promise<T> {
-  const deadline = performance.now() + waitMs;
-  for (;;) {
-    const answer = await question.ask();
-    if (question.isEnough(answer) || performance.now() + LOOK_MS > deadline) return answer;
-    // Polling: what makes it ready happens in several databases and nodes, and none of them tells us.
-    await new Promise((wake) => setTimeout(wake, LOOK_MS));
-    context.signal.throwIfAborted();
-  }
 }

@@ -5,16 +5,25 @@ import type { MoveActivities, StreamEnd } from "../src/resharding/model/activiti
 import { syncSchema } from "../src/resharding/schema/sync-schema-step.js";
 import { runStream } from "../src/resharding/stream/run-stream-step.js";
 import { verifyPass } from "../src/resharding/verify/verify-pass-step.js";
-import { type ActivityDeps, activityOf, stopReason } from "./context.js";
+import { type ActivityDeps, activityOf, type StepsOf, stopReason } from "./context.js";
+
+/** What the activities of a mover do; each step's docstring says why a second run is harmless. */
+export const MOVE_STEPS: StepsOf<MoveActivities> = {
+  syncSchema,
+  planCopy,
+  copyRange,
+  runStream: streamUntilStopped,
+  verifyPass,
+};
 
 /** Activities of a mover: they carry rows, and may be killed at any time. */
 export function createMoveActivities(deps: ActivityDeps): MoveActivities {
   return {
-    syncSchema: activityOf(deps, syncSchema),
-    planCopy: activityOf(deps, planCopy),
-    copyRange: activityOf(deps, copyRange),
-    runStream: activityOf(deps, streamUntilStopped),
-    verifyPass: activityOf(deps, verifyPass),
+    syncSchema: activityOf(deps, MOVE_STEPS.syncSchema),
+    planCopy: activityOf(deps, MOVE_STEPS.planCopy),
+    copyRange: activityOf(deps, MOVE_STEPS.copyRange),
+    runStream: activityOf(deps, MOVE_STEPS.runStream),
+    verifyPass: activityOf(deps, MOVE_STEPS.verifyPass),
   };
 }
 

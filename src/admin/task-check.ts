@@ -5,7 +5,7 @@ import { clusterOf, SchemaOwnerMissing } from "../control/cluster-directory.js";
 import { DatabaseUnknown, type ErrorFields, NotReady, SluiceError } from "../core/errors.js";
 import { SQLSTATE, type SqlState } from "../core/sqlstate.js";
 import { tell } from "../core/tell.js";
-import { isMissingControlSchema } from "../resharding/control/sides.js";
+import { isMissingControlSchema } from "../resharding/control/control-schema.js";
 import { migrationOfSlot } from "../resharding/model/migration.js";
 import type { MigrationArguments } from "./command.js";
 

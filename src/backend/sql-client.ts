@@ -51,13 +51,18 @@ export async function connectSql(
   });
   // An idle connection that breaks must not end the process; the next statement fails and says so.
   client.on("error", () => {});
+  const giveUp = () => destroySocket(client);
+  options.signal?.addEventListener("abort", giveUp, { once: true });
   try {
     await client.connect();
   } catch (error) {
+    options.signal?.throwIfAborted();
     const cause = asSqlError(error);
     throw new ServerUnreachable(describeAddress(address), { cause, detail: tell(cause) });
+  } finally {
+    options.signal?.removeEventListener("abort", giveUp);
   }
-  // Aborted while it connected: the listener below would never be called.
+  // Aborted as it came about: the listener below would never be called.
   if (options.signal?.aborted === true) {
     destroySocket(client);
     options.signal.throwIfAborted();

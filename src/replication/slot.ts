@@ -1,5 +1,5 @@
-import { describeAddress, type ServerAddress } from "../backend/address.js";
-import { connectSql, type SqlClient, sqlStateOf } from "../backend/sql-client.js";
+import { setTimeout as delay } from "node:timers/promises";
+import { type SqlClient, sqlStateOf } from "../backend/sql-client.js";
 import { quoteIdentifier, quoteQualified } from "../core/identifier.js";
 import { type Lsn, parseLsn } from "../core/lsn.js";
 import { SQLSTATE } from "../core/sqlstate.js";
@@ -9,7 +9,6 @@ import {
   SlotLost,
   StreamUnsupportedChange,
 } from "./errors.js";
-import type { ServerIdentity } from "./walsender.js";
 
 export interface SlotState {
   /** null while the slot is being made. */
@@ -45,50 +44,45 @@ export async function readSlot(client: SqlClient, slot: string): Promise<SlotSta
   };
 }
 
-export async function readIdentity(client: SqlClient): Promise<ServerIdentity> {
-  // The timeline of the WAL being written: pg_control_checkpoint() lags behind a promotion.
-  const { rows } = await client.query<{ id: string; timeline: number }>(
-    `SELECT system_identifier::text AS id,
-            ('x' || lpad(left(pg_walfile_name(pg_current_wal_lsn()), 8), 8, '0'))::bit(32)::int AS timeline
-     FROM pg_control_system()`,
-  );
-  return { systemIdentifier: rows[0]?.id ?? "", timeline: rows[0]?.timeline ?? 0 };
-}
-
 /**
  * Makes a logical slot, or finds it there. It waits for all transactions of the cluster that were open
  * before (R26). Ended half-way by deadline, abort or crash, it leaves nothing: until it is whole the slot
  * is ephemeral and dies with our session, and the session notices a dead client within a second.
+ * @param client without a lock timeout: whom it waits for is found out when the time is over. To be closed
+ *   when this throws
  * @returns the position from which the slot delivers
  * @throws SlotCreationTimedOut naming whom it waits for; SlotLost when one of this name is unusable
  */
 export async function ensureSlot(
-  address: ServerAddress,
+  client: SqlClient,
   slot: string,
-  options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  options: { readonly timeoutMs: number },
 ): Promise<Lsn> {
-  await using client = await connectSql(address, {
-    applicationName: "sluice slot",
-    signal: options.signal,
-    statementTimeoutMs: options.timeoutMs,
-    settings: { client_connection_check_interval: "1s" },
-  });
+  await client.query("SET client_connection_check_interval = '1s'");
+  await client.query(`SET statement_timeout = ${options.timeoutMs}`);
+  const lockName = `sluice.slot.${slot}`;
   try {
     // A run beside us would find the slot half made; it waits here instead.
-    await client.query("SELECT pg_advisory_lock(hashtextextended('sluice.slot.' || $1, 0))", [
-      slot,
-    ]);
-    const existing = await readSlot(client, slot);
-    if (existing?.confirmedLsn) return existing.confirmedLsn;
-    const { rows } = await client.query<{ lsn: string }>(
-      "SELECT lsn::text AS lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')",
-      [slot],
-    );
-    return parseLsn(rows[0]?.lsn ?? "");
+    await client.query("SELECT pg_advisory_lock(hashtextextended($1, 0))", [lockName]);
+    const lsn = await findOrMakeSlot(client, slot);
+    // Only here: a session that failed is given up, and what it holds goes with it.
+    await client.query("SELECT pg_advisory_unlock(hashtextextended($1, 0))", [lockName]);
+    await client.query("RESET statement_timeout");
+    return lsn;
   } catch (error) {
     if (sqlStateOf(error) !== SQLSTATE.queryCanceled) throw error;
     throw new SlotCreationTimedOut(slot, await describeWriters(client, 0n), { cause: error });
   }
+}
+
+async function findOrMakeSlot(client: SqlClient, slot: string): Promise<Lsn> {
+  const existing = await readSlot(client, slot);
+  if (existing?.confirmedLsn) return existing.confirmedLsn;
+  const { rows } = await client.query<{ lsn: string }>(
+    "SELECT lsn::text AS lsn FROM pg_create_logical_replication_slot($1, 'pgoutput')",
+    [slot],
+  );
+  return parseLsn(rows[0]?.lsn ?? "");
 }
 
 /**
@@ -97,15 +91,11 @@ export async function ensureSlot(
  * @throws SlotEdgeTimedOut naming whom it waits for
  */
 export async function waitForSlotEdge(
-  address: ServerAddress,
-  options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  client: SqlClient,
+  options: { readonly server: string; readonly timeoutMs: number; readonly signal: AbortSignal },
 ): Promise<void> {
-  await using client = await connectSql(address, {
-    applicationName: "sluice slot edge",
-    signal: options.signal,
-  });
   const late = await waitUntilVisible(client, options);
-  if (late !== null) throw new SlotEdgeTimedOut(describeAddress(address), late);
+  if (late !== null) throw new SlotEdgeTimedOut(options.server, late);
 }
 
 /**
@@ -132,7 +122,7 @@ export async function waitUntilVisible(
     if (BigInt(now.rows[0]?.xmin ?? "0") >= edge) return null;
     if (Date.now() >= deadlineAtMs) return await describeWriters(client, edge);
     // PostgreSQL offers nothing to wait on for the end of many transactions.
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await delay(5, undefined, { signal: options.signal });
   }
 }
 
@@ -166,7 +156,7 @@ export async function freeSlot(
     );
     if (!rows[0] || rows[0].active_pid === null) return true;
     if (Date.now() >= deadlineAtMs) return false;
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await delay(10);
   }
 }
 

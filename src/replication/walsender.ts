@@ -197,7 +197,10 @@ export class Walsender implements AsyncDisposable {
     this.#connection.sendCopyFromChunk(reply);
   }
 
-  /** Tells the last confirmed position, then leaves. The slot is free when the server has noticed. */
+  /**
+   * Leaves without a word: the server keeps what was confirmed last, and sends again what came after it. The slot
+   * is free when the server has noticed.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#connection.stream.destroy();
     await this.#client.end().catch(() => {});

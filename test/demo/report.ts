@@ -65,11 +65,11 @@ export function describe(findings: Findings): readonly string[] {
   const lines = [
     "",
     "switch     clients waited (ms)     steps (ms)",
-    "             max   p99   p50    pause  sync  swap   rev resume",
+    "             max   p99   p50    pause  sync   rev  swap resume",
     ...switches.map(({ direction, latency, steps }) => {
       const waited = [latency.maxMs, latency.p99Ms, latency.p50Ms].map(ms).join(" ");
       const { pause, synchronize, swap, reverse, resume } = steps;
-      const parts = [pause, synchronize, swap, reverse, resume].map(ms).join(" ");
+      const parts = [pause, synchronize, reverse, swap, resume].map(ms).join(" ");
       return `${direction.padEnd(9)} ${waited}    ${parts}`;
     }),
     "",

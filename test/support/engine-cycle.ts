@@ -12,7 +12,7 @@ import { runStream } from "../../src/resharding/stream/run-stream-step.js";
 import { streamStatus } from "../../src/resharding/stream/stream-status.js";
 import { installGates } from "../../src/resharding/switch/install-gates-step.js";
 import { prepareDecision } from "../../src/resharding/switch/prepare-decision-step.js";
-import { readiness } from "../../src/resharding/switch/readiness-step.js";
+import { awaitReadiness } from "../../src/resharding/switch/readiness-step.js";
 import { resolve } from "../../src/resharding/switch/resolve-step.js";
 import { advanceSequences } from "../../src/resharding/switch/sequences.js";
 import { switchTraffic } from "../../src/resharding/switch/switch-step.js";
@@ -142,7 +142,7 @@ export class EngineCycle {
       async () => {
         this.#pass += 1;
         await verifyPass(this.context(), { ref, stream, pass: this.#pass });
-        return (await readiness(this.context(), { ref, stream })).isReady;
+        return (await awaitReadiness(this.context(), { ref, stream, waitMs: 0 })).isReady;
       },
       { timeoutMs: 30_000, what: "readiness" },
     );

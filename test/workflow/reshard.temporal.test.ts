@@ -99,8 +99,8 @@ describe("reshard", () => {
       ["schema_sync(cutover)", "finished", null],
       ["cutover: pause traffic", "finished", STEPS_MS.pause],
       ["cutover: synchronize", "finished", STEPS_MS.synchronize],
-      ["cutover: swap", "finished", STEPS_MS.swap],
       ["cutover: reverse replication", "finished", STEPS_MS.reverse],
+      ["cutover: swap", "finished", STEPS_MS.swap],
       ["cutover: resume traffic", "finished", STEPS_MS.resume],
     ]);
   });

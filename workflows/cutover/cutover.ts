@@ -172,7 +172,7 @@ async function switchTraffic(
   nodes: readonly NodeInfo[],
 ): Promise<SwitchReport> {
   const { ref, policy } = input;
-  const parts = "pause, synchronize, swap, reverse replication, resume";
+  const parts = "pause, synchronize, reverse replication, swap, resume";
   const summary = `epoch ${decision.epoch}, ${nodes.length} nodes: ${parts}`;
   const { pauseCapMs } = policy;
   return await step("switchTraffic", { summary, pauseCapMs }, { ref, decision, nodes });

@@ -1,9 +1,7 @@
 import type { ServerAddress } from "../../backend/address.js";
 import { connectSql, type SqlClient } from "../../backend/sql-client.js";
-import {
-  ENGINE_APPLICATION_PREFIX,
-  isMissingControlSchema,
-} from "../../resharding/control/sides.js";
+import { isMissingControlSchema } from "../../resharding/control/control-schema.js";
+import { ENGINE_APPLICATION_PREFIX } from "../../resharding/control/sides.js";
 import type { Side } from "../../resharding/model/migration.js";
 import {
   DECISION_CHANNEL,

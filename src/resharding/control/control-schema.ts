@@ -1,4 +1,11 @@
-import type { SqlClient } from "../../backend/sql-client.js";
+import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
+
+/** This server has never seen a migration. */
+export function isMissingControlSchema(error: unknown): boolean {
+  const state = sqlStateOf(error);
+  return state === SQLSTATE.undefinedTable || state === SQLSTATE.invalidSchemaName;
+}
 
 /**
  * Brings what later versions added to a schema that is there, for migrations that began before. Only looks where
@@ -62,7 +69,6 @@ const STATEMENTS: readonly string[] = [
     publication text NOT NULL,
     side text NOT NULL CHECK (side IN ('source', 'destination')),
     shard integer NOT NULL,
-    generation integer NOT NULL DEFAULT 1,
     spec jsonb NOT NULL,
     state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'aborted', 'finalized')),
     created_at timestamptz NOT NULL DEFAULT now())`,
@@ -193,7 +199,8 @@ const STATEMENTS: readonly string[] = [
     table_name text NOT NULL,
     digest text NOT NULL,
     PRIMARY KEY (migration, stream, schema_name, table_name))`,
-  // Written before the thing is made; abort, finalize and the sweeper remove what is listed.
+  // For people: what of a migration is on this server. Written before the thing is made, struck off when it is
+  // removed; the code itself finds things by their names.
   `CREATE TABLE IF NOT EXISTS sluice.resource (
     migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
     kind text NOT NULL CHECK (kind IN ('slot', 'publication', 'origin', 'gate', 'trigger')),

@@ -6,8 +6,8 @@ import { SqlError } from "../../core/sql-error.js";
 import { tell } from "../../core/tell.js";
 import type { EngineContext } from "../context.js";
 import type { MigrationRef } from "../model/migration.js";
-import { upgradeControlSchema } from "./control-schema.js";
-import { connectEngine, isMissingControlSchema } from "./sides.js";
+import { isMissingControlSchema, upgradeControlSchema } from "./control-schema.js";
+import { connectEngine } from "./sides.js";
 import { onEach, type Status } from "./status.js";
 
 /** Where a row was met. `step` and `scope` name the place: what is noted there again replaces the older. */

@@ -1,7 +1,7 @@
 import { describeAddress, type ServerAddress } from "../../backend/address.js";
-import { connectSql, type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
-import { SQLSTATE } from "../../core/sqlstate.js";
+import { connectSql, type SqlClient } from "../../backend/sql-client.js";
 import { tell } from "../../core/tell.js";
+import { isMissingControlSchema } from "./control-schema.js";
 
 /** What people see of running migrations, read from the databases: no process remembers any of it. */
 export interface Status<T> {
@@ -290,16 +290,11 @@ export async function onEach<T>(
         });
         return (await read(client, address)).rows;
       } catch (error) {
-        if (isSchemaAbsent(error)) return [];
+        if (isMissingControlSchema(error)) return [];
         unreachable.push(`${describeAddress(address)}: ${tell(error)}`);
         return [];
       }
     }),
   );
   return { rows: results.flat(), unreachable };
-}
-
-function isSchemaAbsent(error: unknown): boolean {
-  const state = sqlStateOf(error);
-  return state === SQLSTATE.undefinedTable || state === SQLSTATE.invalidSchemaName;
 }

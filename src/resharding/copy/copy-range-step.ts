@@ -2,7 +2,7 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import type { EngineContext } from "../context.js";
 import { type EvidencePlace, forgetEvidence, keepEvidence } from "../control/evidence.js";
-import { openSides, type Sides, shardAddress } from "../control/sides.js";
+import { openSides, type SessionUse, type Sides, shardAddress } from "../control/sides.js";
 import type { CopyRangeInput, CopyRangeResult } from "../model/activities.js";
 import type { TablePlan } from "../model/migration.js";
 import { type Chunk, isDone, markCopied, readChunk } from "./chunk-store.js";
@@ -10,8 +10,9 @@ import { CopyFailed, toCopyFailed } from "./copy-failed.js";
 import { takeRangeLock } from "./range-lock.js";
 import { rangeCondition, shardOfRow, tableLabel, tableName, tableOf } from "./range-sql.js";
 import { type ShardShare, streamRange } from "./range-writer.js";
-import { connectShards } from "./shard-clients.js";
 import { openSnapshot } from "./snapshot.js";
+
+const COPY: SessionUse = { purpose: "copy" };
 
 /**
  * Copies one range of one source shard to every destination shard, from one snapshot (R8).
@@ -29,7 +30,7 @@ export async function copyRange(
   context: EngineContext,
   input: CopyRangeInput,
 ): Promise<CopyRangeResult> {
-  const sides = await openSides(context, input.ref);
+  await using sides = await openSides(context, input.ref);
   const table = tableOf(sides.spec, input.schema, input.table);
   try {
     const result = await copyOrFindDone(context, { ...input, sides, plan: table });
@@ -39,6 +40,8 @@ export async function copyRange(
     // A cancelled attempt fails by its closed connections, which is not news.
     context.signal.throwIfAborted();
     const failed = toCopyFailed(error, `${tableLabel(table)} range ${input.range}`);
+    // Their transactions end first: what is noted shall not wait for the locks of what has failed.
+    await sides[Symbol.asyncDispose]();
     await keepEvidence(shardAddress(sides.destination, 0), evidencePlace(input), failed);
     throw failed;
   }
@@ -56,17 +59,18 @@ interface RangeJob extends CopyRangeInput {
 
 async function copyOrFindDone(context: EngineContext, job: RangeJob): Promise<CopyRangeResult> {
   const { sides, plan } = job;
-  await using destination = await connectShards(context, sides.destination.shards, "copy");
+  const destination = await sides.sessions("destination", COPY);
   const chunks: Chunk[] = [];
-  for (const client of destination.all) chunks.push(await beginOnShard(context, client, job));
+  for (const client of destination) chunks.push(await beginOnShard(context, client, job));
   if (isDone(chunks)) return summary(plan, chunks);
-  for (const client of destination.all) await refuseBesideLanes(client, job);
+  for (const client of destination) await refuseBesideLanes(client, job);
   const [range] = chunks;
   assert(range, "the destination has a shard");
   const address = shardAddress(sides.source, job.sourceShard);
-  await using source = await openSnapshot(context, address, { table: plan, purpose: "copy" });
+  const reader = await sides.session("source", job.sourceShard, COPY);
+  const source = await openSnapshot(reader, { address, table: plan });
   await context.announce("copy.afterSnapshot");
-  for (const [shard, client] of destination.all.entries())
+  for (const [shard, client] of destination.entries())
     if (chunks[shard]?.snapshot) await deleteRange(client, job, range);
   const shares = await streamRange(context, {
     table: plan,
@@ -74,16 +78,16 @@ async function copyOrFindDone(context: EngineContext, job: RangeJob): Promise<Co
     source,
     sourceShard: job.sourceShard,
     sourceShardCount: sides.spec.source.shardCount,
-    destination: destination.all,
+    destination,
   });
-  for (const [shard, client] of destination.all.entries()) {
+  for (const [shard, client] of destination.entries()) {
     const share = shares[shard];
     assert(share, "every shard has a share");
     await markCopied(client, job, { ...share, snapshot: source.snapshot });
   }
   await context.announce("copy.beforeCommit");
-  await commitAll(context, destination.all);
-  const [first] = destination.all;
+  await commitAll(context, destination);
+  const [first] = destination;
   if (first) await forgetEvidence(first, evidencePlace(job));
   return summary(plan, shares);
 }

@@ -1,15 +1,16 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import type { EngineContext } from "../context.js";
-import { openSides, type Sides, shardAddress } from "../control/sides.js";
+import { openSides, type SessionUse, type Sides, shardAddress } from "../control/sides.js";
 import type { TableCopyPlan } from "../model/activities.js";
 import type { MigrationRef, TablePlan } from "../model/migration.js";
 import { assertCovers, type Chunk, insertChunks, isDone, readChunks } from "./chunk-store.js";
 import { toCopyFailed } from "./copy-failed.js";
 import { type Cut, cutRanges } from "./range-cutter.js";
 import { type KeyRange, tableLabel } from "./range-sql.js";
-import { connectShards } from "./shard-clients.js";
-import { openSnapshot } from "./snapshot.js";
+import { readAtSnapshot } from "./snapshot.js";
+
+const PLAN: SessionUse = { purpose: "copy plan" };
 
 /**
  * Cuts every table, per source shard, into key ranges and stores them on every destination shard before the
@@ -24,9 +25,8 @@ export async function planCopy(
   context: EngineContext,
   ref: MigrationRef,
 ): Promise<readonly TableCopyPlan[]> {
-  const sides = await openSides(context, ref);
-  await using destination = await connectShards(context, sides.destination.shards, "copy plan");
-  const clients = destination.all;
+  await using sides = await openSides(context, ref);
+  const clients = await sides.sessions("destination", PLAN);
   const plans: TableCopyPlan[] = [];
   for (const table of sides.spec.tables) {
     for (const sourceShard of sourceShardsOf(table, sides.spec.source.shardCount)) {
@@ -91,12 +91,12 @@ async function planTable(context: EngineContext, input: PlanInput): Promise<Tabl
 }
 
 async function cutTable(context: EngineContext, input: PlanInput): Promise<Cut> {
-  const address = shardAddress(input.sides.source, input.sourceShard);
-  await using source = await openSnapshot(context, address, {
-    table: input.table,
-    purpose: "copy plan",
-  });
-  return await cutRanges(source.client, input.table, context.policy.copyRangeRows);
+  const { sides, table, sourceShard } = input;
+  const source = await sides.session("source", sourceShard, PLAN);
+  const of = { address: shardAddress(sides.source, sourceShard), table };
+  return await readAtSnapshot(source, of, (client) =>
+    cutRanges(client, table, context.policy.copyRangeRows),
+  );
 }
 
 /** @returns the table's cuts on destination shard 0: these ones only where there were none */

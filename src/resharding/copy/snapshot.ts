@@ -1,14 +1,12 @@
 import { describeAddress, type ServerAddress } from "../../backend/address.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
-import type { EngineContext } from "../context.js";
-import { connectEngine } from "../control/sides.js";
 import type { TablePlan } from "../model/migration.js";
 import { SnapshotOnStandby } from "./copy-failed.js";
 import { tableName } from "./range-sql.js";
 
 /** A session within a repeatable-read, read-only transaction that sees one state of its tables. */
-export interface SnapshotReader extends AsyncDisposable {
+export interface SnapshotReader {
   readonly client: SqlClient;
   /** `pg_current_snapshot()` of that transaction. */
   readonly snapshot: string;
@@ -17,33 +15,28 @@ export interface SnapshotReader extends AsyncDisposable {
 /** A reader queues behind DDL without holding up anybody else; longer than this, someone should know. */
 const LOCK_TIMEOUT_MS = 60_000;
 
+/** Where a snapshot is taken: a session that nothing else uses meanwhile, and what it reads. */
+export interface SnapshotOf {
+  readonly address: ServerAddress;
+  readonly table: TablePlan;
+}
+
 /**
- * Opens a session and begins on it, see `beginSnapshot`; closing the session ends the transaction.
- * @throws SnapshotOnStandby (R6), ServerUnreachable
+ * Begins, see `beginSnapshot`; ROLLBACK or the end of the session ends the transaction.
+ * @throws SnapshotOnStandby (R6)
  */
-export async function openSnapshot(
-  context: Pick<EngineContext, "signal">,
-  address: ServerAddress,
-  options: { readonly table: TablePlan; readonly purpose: string },
-): Promise<SnapshotReader> {
-  const client = await connectEngine(context, address, options.purpose);
-  try {
-    const snapshot = await beginSnapshot(client, address, options.table);
-    return { client, snapshot, [Symbol.asyncDispose]: () => client[Symbol.asyncDispose]() };
-  } catch (error) {
-    await client[Symbol.asyncDispose]();
-    throw error;
-  }
+export async function openSnapshot(client: SqlClient, of: SnapshotOf): Promise<SnapshotReader> {
+  return { client, snapshot: await beginSnapshot(client, of.address, of.table) };
 }
 
 /** Reads one state of the table, in a transaction of its own. @throws SnapshotOnStandby (R6) */
 export async function readAtSnapshot<T>(
   client: SqlClient,
-  of: { readonly address: ServerAddress; readonly table: TablePlan },
+  of: SnapshotOf,
   read: (client: SqlClient) => Promise<T>,
 ): Promise<T> {
-  await beginSnapshot(client, of.address, of.table);
   try {
+    await beginSnapshot(client, of.address, of.table);
     return await read(client);
   } finally {
     await client.query("ROLLBACK").catch(() => {});

@@ -3,19 +3,23 @@ import { NotReady } from "../../core/errors.js";
 import { quoteQualified } from "../../core/identifier.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
+import { isMissingControlSchema } from "../control/control-schema.js";
 import {
-  connectEngine,
-  isMissingControlSchema,
+  configuredSides,
   MigrationUnknown,
   openSides,
+  type SessionUse,
   type Sides,
 } from "../control/sides.js";
 import type { MigrationRef } from "../model/migration.js";
-import { dropStream } from "../stream/drop-stream-step.js";
+import { dropStreamOn } from "../stream/drop-stream-step.js";
 import { type Board, readBoard } from "../switch/board.js";
-import { removeGate } from "../switch/install-gates-step.js";
-import { resolve } from "../switch/resolve-step.js";
+import { GATE, removeGate } from "../switch/install-gates-step.js";
+import { resolveOn } from "../switch/resolve-step.js";
 import { closeBooks } from "./close-books.js";
+
+const ROWS: SessionUse = { purpose: "abort" };
+const EMPTY: SessionUse = { purpose: "abort copy", lockTimeoutMs: 5_000 };
 
 /**
  * Before the decision: removes everything that we made and leaves the source open. Copied rows are removed too:
@@ -24,20 +28,20 @@ import { closeBooks } from "./close-books.js";
  * @throws NotReady when a switch has been committed: then the way back is a rollback
  */
 export async function abortMigration(context: EngineContext, ref: MigrationRef): Promise<void> {
-  const sides = await openIfThere(context, ref);
+  await using sides = await openIfThere(context, ref);
   if (!sides) return await removeRows(context, ref);
-  const board = await readBoard(context, sides, ref);
+  const board = await readBoard(sides, ref);
   if (board.epoch > 0) {
     throw new NotReady("a switch was committed: this migration cannot be aborted", {
       hint: "CUTOVER <reverse task> rolls back; STOP_TASK <reverse task> finalizes.",
     });
   }
-  await settleOpenDecisions(context, board, ref);
-  for (const stream of [0, 1]) await dropStream(context, { ref, stream });
-  await emptyDestination(context, sides, ref);
+  await settleOpenDecisions(context, sides, board);
+  for (const stream of [0, 1]) await dropStreamOn(context, sides, { ref, stream });
+  await emptyDestination(sides, ref);
   for (const side of ["source", "destination"] as const) {
-    for (const address of sides[side].shards) {
-      await using client = await connectEngine(context, address, "abort", { lockTimeoutMs: 500 });
+    for (const shard of sides[side].shards.keys()) {
+      const client = await sides.session(side, shard, GATE);
       await removeGate(client, { ref, context });
       await closeBooks(client, ref, "aborted");
     }
@@ -46,12 +50,13 @@ export async function abortMigration(context: EngineContext, ref: MigrationRef):
 
 async function settleOpenDecisions(
   context: EngineContext,
+  sides: Sides,
   board: Board,
-  ref: MigrationRef,
 ): Promise<void> {
+  const { ref } = sides;
   for (const decision of board.decisions) {
     if (decision.state === "committed" || decision.state === "aborted") continue;
-    const result = await resolve(context, { ref, decision, as: "coordinator" });
+    const result = await resolveOn(context, sides, { ref, decision, as: "coordinator" });
     if (result.outcome === "committed") throw new NotReady("a switch was just committed");
   }
 }
@@ -67,9 +72,10 @@ async function openIfThere(context: EngineContext, ref: MigrationRef): Promise<S
 
 /** `beginMigration` stopped before shard 0 of either side, or never ran: at most rows are there. */
 async function removeRows(context: EngineContext, ref: MigrationRef): Promise<void> {
-  for (const name of [ref.source, ref.destination]) {
-    for (const address of context.cluster(name).shards) {
-      await using client = await connectEngine(context, address, "abort");
+  await using sides = configuredSides(context, ref);
+  for (const side of ["source", "destination"] as const) {
+    for (const shard of sides[side].shards.keys()) {
+      const client = await sides.session(side, shard, ROWS);
       try {
         await closeBooks(client, ref, "aborted");
       } catch (error) {
@@ -80,13 +86,8 @@ async function removeRows(context: EngineContext, ref: MigrationRef): Promise<vo
 }
 
 /** Only a destination that never served, and that no application could write: its gate is ours and closed. */
-async function emptyDestination(
-  context: EngineContext,
-  sides: Sides,
-  ref: MigrationRef,
-): Promise<void> {
-  for (const address of sides.destination.shards) {
-    await using client = await connectEngine(context, address, "abort", { lockTimeoutMs: 5_000 });
+async function emptyDestination(sides: Sides, ref: MigrationRef): Promise<void> {
+  for (const client of await sides.sessions("destination", EMPTY)) {
     const guard = await client.query(
       `SELECT FROM sluice.migration m JOIN sluice.gate g ON g.migration = m.id
         WHERE m.id = $1 AND m.side = 'destination' AND NOT g.is_open AND g.opened_epochs = '{}'`,

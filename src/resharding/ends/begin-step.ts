@@ -1,11 +1,13 @@
 import { sqlStateOf } from "../../backend/sql-client.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
-import type { Cluster, EngineContext } from "../context.js";
+import type { EngineContext } from "../context.js";
 import { ensureControlSchema } from "../control/control-schema.js";
-import { connectEngine, shardAddress } from "../control/sides.js";
+import { configuredSides, type SessionUse, type SideSessions } from "../control/sides.js";
 import type { MigrationRef, MigrationSpec, Side } from "../model/migration.js";
 import { noteFingerprints } from "../switch/fingerprint.js";
+
+const BEGIN: SessionUse = { purpose: "begin" };
 
 /** The tables belong to another migration that is not over. */
 export class MigrationExists extends SluiceError {
@@ -30,13 +32,10 @@ export async function beginMigration(
   context: EngineContext,
   input: { readonly ref: MigrationRef; readonly spec: MigrationSpec },
 ): Promise<void> {
-  const clusters = {
-    source: context.cluster(input.ref.source),
-    destination: context.cluster(input.ref.destination),
-  };
+  await using sides = configuredSides(context, input.ref);
   for (const side of ["source", "destination"] as const) {
-    for (let shard = 0; shard < clusters[side].shards.length; shard++) {
-      await beginOnShard(context, { ...input, side, shard, cluster: clusters[side] });
+    for (const shard of sides[side].shards.keys()) {
+      await beginOnShard(sides, { ...input, side, shard });
     }
   }
 }
@@ -46,13 +45,11 @@ interface BeginInput {
   readonly spec: MigrationSpec;
   readonly side: Side;
   readonly shard: number;
-  readonly cluster: Cluster;
 }
 
-async function beginOnShard(context: EngineContext, input: BeginInput): Promise<void> {
+async function beginOnShard(sides: SideSessions, input: BeginInput): Promise<void> {
   const { ref, spec } = input;
-  const address = shardAddress(input.cluster, input.shard);
-  await using client = await connectEngine(context, address, "begin");
+  const client = await sides.session(input.side, input.shard, BEGIN);
   await ensureControlSchema(client);
   await client.query("BEGIN");
   await client.query(

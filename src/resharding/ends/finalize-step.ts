@@ -1,13 +1,15 @@
 import { NotReady } from "../../core/errors.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides, type Sides, shardAddress } from "../control/sides.js";
+import { LOOK, openSides, type SessionUse, type Sides } from "../control/sides.js";
 import type { FinalizeResult } from "../model/activities.js";
 import { type MigrationRef, otherSide } from "../model/migration.js";
-import { dropStream } from "../stream/drop-stream-step.js";
+import { dropStreamOn } from "../stream/drop-stream-step.js";
 import { type Board, readBoard } from "../switch/board.js";
-import { removeGate } from "../switch/install-gates-step.js";
-import { resolve } from "../switch/resolve-step.js";
+import { GATE, removeGate } from "../switch/install-gates-step.js";
+import { resolveOn } from "../switch/resolve-step.js";
 import { closeBooks } from "./close-books.js";
+
+const BOOKS: SessionUse = { purpose: "finalize" };
 
 /**
  * The end: streams, publications and slots go, and on the side that serves gate and triggers. The other side
@@ -19,8 +21,8 @@ export async function finalizeMigration(
   context: EngineContext,
   ref: MigrationRef,
 ): Promise<FinalizeResult> {
-  const sides = await openSides(context, ref);
-  const board = await readBoard(context, sides, ref);
+  await using sides = await openSides(context, ref);
+  const board = await readBoard(sides, ref);
   if (board.unreachable.length > 0) {
     throw new NotReady(`finalize needs every shard; silent: ${board.unreachable.join(", ")}`);
   }
@@ -30,18 +32,16 @@ export async function finalizeMigration(
   // second run of this finds no gates to drive any more.
   for (const decision of board.decisions) {
     if (decision.state === "committed" || decision.state === "aborted") continue;
-    await resolve(context, { ref, decision, as: "coordinator" });
+    await resolveOn(context, sides, { ref, decision, as: "coordinator" });
   }
-  const after = await readBoard(context, sides, ref);
+  const after = await readBoard(sides, ref);
   const committed = after.decisions.filter((decision) => decision.state === "committed").length;
   for (let stream = 0; stream <= committed + 1; stream++)
-    await dropStream(context, { ref, stream });
-  const unsavedNodes = await listUnsavedNodes(context, { sides, ref, board: after });
+    await dropStreamOn(context, sides, { ref, stream });
+  const unsavedNodes = await listUnsavedNodes({ sides, ref, board: after });
   await openServingSide(context, { sides, ref, board: after });
-  for (const address of sides[otherSide(after.serving)].shards) {
-    await using client = await connectEngine(context, address, "finalize");
+  for (const client of await sides.sessions(otherSide(after.serving), BOOKS))
     await closeBooks(client, ref, "finalized");
-  }
   return { unsavedNodes };
 }
 
@@ -52,17 +52,15 @@ interface FinalizeWork {
 }
 
 async function openServingSide(context: EngineContext, work: FinalizeWork): Promise<void> {
-  for (const address of work.sides[work.board.serving].shards) {
-    await using client = await connectEngine(context, address, "finalize", { lockTimeoutMs: 500 });
+  for (const client of await work.sides.sessions(work.board.serving, GATE)) {
     await removeGate(client, { ref: work.ref, context });
     await closeBooks(client, work.ref, "finalized");
   }
 }
 
 /** Nodes whose files still name the side that was left (R36). */
-async function listUnsavedNodes(context: EngineContext, work: FinalizeWork): Promise<string[]> {
-  const address = shardAddress(work.sides[work.board.serving], 0);
-  await using client = await connectEngine(context, address, "finalize");
+async function listUnsavedNodes(work: FinalizeWork): Promise<string[]> {
+  const client = await work.sides.session(work.board.serving, 0, LOOK);
   const result = await client.query<{ node_id: string }>(
     "SELECT node_id FROM sluice.node WHERE migration = $1 AND saved_epoch < $2 ORDER BY node_id",
     [work.ref.id, work.board.epoch],

@@ -17,7 +17,8 @@ export interface GateHolder {
 }
 
 export type GateMove =
-  | { readonly kind: "assign"; readonly key: GateHolder }
+  /** To a new attempt; the side that serves is opened by it. */
+  | { readonly kind: "assign"; readonly key: GateHolder; readonly opens: boolean }
   | { readonly kind: "open"; readonly key: GateHolder }
   | { readonly kind: "close"; readonly key: GateHolder }
   | { readonly kind: "reopen"; readonly epoch: number; readonly nextToken: string }
@@ -31,11 +32,12 @@ export function isKeyOf(key: GateHolder, gate: GateHolder): boolean {
 export function moveGate(gate: GateRow, move: GateMove): GateRow | null {
   switch (move.kind) {
     case "assign": {
-      const isLater = gate.epoch < move.key.epoch || isKeyOf(move.key, gate);
-      return isLater ? { ...gate, epoch: move.key.epoch, token: move.key.token } : null;
+      const { epoch, token } = move.key;
+      if (gate.epoch >= epoch && !isKeyOf(move.key, gate)) return null;
+      return move.opens ? opened({ ...gate, epoch, token }) : { ...gate, epoch, token };
     }
     case "open":
-      return isKeyOf(move.key, gate) ? { ...gate, isOpen: true, ...noted(gate) } : null;
+      return isKeyOf(move.key, gate) ? opened(gate) : null;
     case "close":
       return isKeyOf(move.key, gate) ? { ...gate, isOpen: false } : null;
     // `aborted` is for ever, so this is right as long as the gate belongs to that epoch, whoever has the key.
@@ -49,7 +51,8 @@ export function moveGate(gate: GateRow, move: GateMove): GateRow | null {
   }
 }
 
-function noted(gate: GateRow): Pick<GateRow, "openedEpochs"> {
+function opened(gate: GateRow): GateRow {
   const isNoted = gate.openedEpochs.includes(gate.epoch);
-  return { openedEpochs: isNoted ? gate.openedEpochs : [...gate.openedEpochs, gate.epoch] };
+  const openedEpochs = isNoted ? gate.openedEpochs : [...gate.openedEpochs, gate.epoch];
+  return { ...gate, isOpen: true, openedEpochs };
 }

@@ -202,7 +202,7 @@ export function replicatePhase(state: {
   return state.isSwitching ? "reverseSwitching" : "reverse";
 }
 
-/** The table of docs/steps.md, lines without their ends. */
+/** The table of docs/steps.md, lines without their ends. @testonly */
 export function ordersTable(): readonly string[] {
   const rows = Object.entries(ANSWERS).map(
     ([phase, answers]) =>

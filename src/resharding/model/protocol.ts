@@ -164,7 +164,9 @@ export const DECISION: Readonly<
   },
 };
 
+/** @testonly */
 export const DECISION_STATES = Object.keys(DECISION) as readonly DecisionState[];
+/** @testonly */
 export const DECISION_EVENTS = Object.keys(DECISION.none) as readonly DecisionEvent[];
 
 /** What becomes of a decision. */

@@ -299,7 +299,7 @@ export const STEPS = {
     scheduleToStartMs: 5 * SECOND,
     // Never repeated: its result is advice, `resolve` knows.
     attempts: 1,
-    text: "pause, synchronize, swap, reverse replication, resume",
+    text: "pause, synchronize, begin reverse replication, swap, resume",
   },
   resolve: {
     ...beating,
@@ -438,12 +438,16 @@ export const UNDO: {
   abortMigration: (ref) => ({ summary: `undo ${ref.source} -> ${ref.destination}`, input: [ref] }),
 };
 
-/** The five steps of a switch as operators know them, in order, by the key of their milliseconds. */
+/**
+ * The five steps of a switch as operators know them, by the key of their milliseconds, in the order in which
+ * they happen. PgDog documents the swap before reverse replication; here the way back begins before the
+ * decision, so that it misses nothing that the new side takes (R34).
+ */
 export const OPERATOR_STEPS = [
   { key: "pause", text: "pause traffic" },
   { key: "synchronize", text: "synchronize" },
-  { key: "swap", text: "swap" },
   { key: "reverse", text: "reverse replication" },
+  { key: "swap", text: "swap" },
   { key: "resume", text: "resume traffic" },
 ] as const;
 

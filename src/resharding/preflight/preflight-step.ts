@@ -2,7 +2,7 @@ import { describeAddress, type ServerAddress } from "../../backend/address.js";
 import { DatabaseUnknown, ServerUnreachable } from "../../core/errors.js";
 import { tell } from "../../core/tell.js";
 import type { Cluster, EngineContext } from "../context.js";
-import { connectEngine } from "../control/sides.js";
+import { configuredSides, type SessionUse, type SideSessions } from "../control/sides.js";
 import type { PreflightResult } from "../model/activities.js";
 import type { Check, MigrationRef, MigrationSpec, Side } from "../model/migration.js";
 import {
@@ -36,8 +36,11 @@ const CHECKS: readonly PreflightCheck[] = [
 ];
 
 /** A check that a lock or a big table holds up is a finding, not a task that hangs. */
-const STATEMENT_TIMEOUT_MS = 60_000;
-const LOCK_TIMEOUT_MS = 2_000;
+const PREFLIGHT: SessionUse = {
+  purpose: "preflight",
+  statementTimeoutMs: 60_000,
+  lockTimeoutMs: 2_000,
+};
 
 /**
  * Runs every check and returns every result, and the specification of what would move. It changes nothing:
@@ -50,19 +53,16 @@ export async function preflight(
   ref: MigrationRef,
 ): Promise<PreflightResult> {
   const databases = findDatabases(context, ref);
-  if (!databases.clusters) return conclude(databases.checks, null);
-  const opened = await openWorld(context, ref, databases.clusters);
-  try {
-    const checks = [...databases.checks, ...opened.checks];
-    for (const check of CHECKS) {
-      context.heartbeat({ check: check.id });
-      checks.push(...(await runCheck(check, opened.world)));
-    }
-    const spec = opened.world.isComplete ? await trySpec(opened.world, checks) : null;
-    return conclude(checks, spec);
-  } finally {
-    await Promise.all(opened.world.shards.map((shard) => shard.client[Symbol.asyncDispose]()));
+  if (!databases.isThere) return conclude(databases.checks, null);
+  await using sides = configuredSides(context, ref);
+  const opened = await openWorld(context, ref, sides);
+  const checks = [...databases.checks, ...opened.checks];
+  for (const check of CHECKS) {
+    context.heartbeat({ check: check.id });
+    checks.push(...(await runCheck(check, opened.world)));
   }
+  const spec = opened.world.isComplete ? await trySpec(opened.world, checks) : null;
+  return conclude(checks, spec);
 }
 
 function conclude(checks: readonly Check[], spec: MigrationSpec | null): PreflightResult {
@@ -70,30 +70,22 @@ function conclude(checks: readonly Check[], spec: MigrationSpec | null): Preflig
   return { ok: isFine && spec !== null, checks, spec };
 }
 
-interface Clusters {
-  readonly source: Cluster;
-  readonly destination: Cluster;
-}
-
 function findDatabases(
   context: EngineContext,
   ref: MigrationRef,
-): { checks: readonly Check[]; clusters: Clusters | null } {
+): { checks: readonly Check[]; isThere: boolean } {
   const id = "databases";
   const checks: Check[] = [];
-  const find = (name: string): Cluster | null => {
+  for (const name of [ref.source, ref.destination]) {
     try {
-      return context.cluster(name);
+      context.cluster(name);
     } catch (error) {
       if (!(error instanceof DatabaseUnknown)) throw error;
       checks.push({ id, ...failure(`database ${name}`, error.message, error.hint ?? "") });
-      return null;
     }
-  };
-  const source = find(ref.source);
-  const destination = find(ref.destination);
-  if (!source || !destination) return { checks, clusters: null };
-  return { checks: [fine(id, "both databases are configured")], clusters: { source, destination } };
+  }
+  if (checks.length > 0) return { checks, isThere: false };
+  return { checks: [fine(id, "both databases are configured")], isThere: true };
 }
 
 function fine(id: string, evidence: string): Check {
@@ -123,13 +115,14 @@ async function trySpec(world: World, checks: Check[]): Promise<MigrationSpec | n
 async function openWorld(
   context: EngineContext,
   ref: MigrationRef,
-  { source, destination }: Clusters,
+  sides: SideSessions,
 ): Promise<{ world: World; checks: readonly Check[] }> {
   const checks: Check[] = [];
+  const { source, destination } = sides;
   const open = async (side: Side, shard: number, address: ServerAddress, names: Names) => {
     const scope = `${side}/${shard} (${describeAddress(address)})`;
     try {
-      return await openShard(context, { ref, side, shard, scope, address, names });
+      return await openShard(sides, { ref, side, shard, scope, address, names });
     } catch (error) {
       context.signal.throwIfAborted();
       const evidence = error instanceof ServerUnreachable ? withDetail(error) : tell(error);
@@ -193,39 +186,31 @@ interface OpenShardInput {
 }
 
 async function openShard(
-  context: EngineContext,
-  { ref, side, shard, scope, address, names }: OpenShardInput,
+  sides: SideSessions,
+  { ref, side, shard, scope, names }: OpenShardInput,
 ): Promise<ShardView> {
-  const client = await connectEngine(context, address, "preflight", {
-    statementTimeoutMs: STATEMENT_TIMEOUT_MS,
-    lockTimeoutMs: LOCK_TIMEOUT_MS,
-  });
-  try {
-    const version = await client.query<{ version: number }>(
-      "SELECT current_setting('server_version_num')::int AS version",
-    );
-    const publication = names === null ? await readPublication(client, ref.publication) : null;
-    const named =
-      names === null
-        ? (publication?.tables ?? []).map((table) => table.oid)
-        : await findTableOids(client, names);
-    const leaves = names === null ? await readLeafOids(client, named) : named;
-    const ancestors = await readAncestorOids(client, leaves);
-    const tables = await readTables(client, [...new Set([...leaves, ...ancestors])]);
-    return {
-      side,
-      shard,
-      scope,
-      client,
-      serverVersion: version.rows[0]?.version ?? 0,
-      publication,
-      tables,
-      isOurs: await knowsMigration(client, ref),
-    };
-  } catch (error) {
-    await client[Symbol.asyncDispose]();
-    throw error;
-  }
+  const client = await sides.session(side, shard, PREFLIGHT);
+  const version = await client.query<{ version: number }>(
+    "SELECT current_setting('server_version_num')::int AS version",
+  );
+  const publication = names === null ? await readPublication(client, ref.publication) : null;
+  const named =
+    names === null
+      ? (publication?.tables ?? []).map((table) => table.oid)
+      : await findTableOids(client, names);
+  const leaves = names === null ? await readLeafOids(client, named) : named;
+  const ancestors = await readAncestorOids(client, leaves);
+  const tables = await readTables(client, [...new Set([...leaves, ...ancestors])]);
+  return {
+    side,
+    shard,
+    scope,
+    client,
+    serverVersion: version.rows[0]?.version ?? 0,
+    publication,
+    tables,
+    isOurs: await knowsMigration(client, ref),
+  };
 }
 
 async function knowsMigration(client: ShardView["client"], ref: MigrationRef): Promise<boolean> {

@@ -34,7 +34,7 @@ export interface World {
   readonly destination: Cluster;
   /** Only those that could be reached; source shards first. */
   readonly shards: readonly ShardView[];
-  /** Configured shards of both sides, reached or not. */
+  /** Every configured shard of both sides was reached: without that there is no plan. */
   readonly isComplete: boolean;
   readonly tables: readonly MovingTable[];
   readonly foreignKeys: readonly ForeignKeyFacts[];

@@ -1,11 +1,18 @@
-import { setTimeout as pause } from "node:timers/promises";
 import { describeAddress } from "../../backend/address.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { quoteQualified } from "../../core/identifier.js";
-import type { Cluster, EngineContext } from "../context.js";
+import type { EngineContext } from "../context.js";
 import { ensureControlSchema } from "../control/control-schema.js";
 import { forgetEvidence } from "../control/evidence.js";
-import { connectEngine, MigrationUnknown, openSides, shardAddress } from "../control/sides.js";
+import {
+  configuredSides,
+  MigrationUnknown,
+  openSides,
+  type SessionUse,
+  type SideSessions,
+  shardAddress,
+} from "../control/sides.js";
+import { takeOver } from "../control/takeover.js";
 import type { SchemaResult } from "../model/activities.js";
 import type { MigrationRef } from "../model/migration.js";
 import { SchemaStatementFailed } from "./failures.js";
@@ -19,6 +26,10 @@ import {
 import { planStatements, type SchemaPhase, type SchemaStatement } from "./statement.js";
 
 const SHOWN_REASONS = 50;
+
+const SOURCE: SessionUse = { purpose: "schema source" };
+/** SHOW SCHEMA_SYNC knows by this name that a sync runs. */
+const SCHEMA: SessionUse = { purpose: "schema", lockTimeoutMs: LOCK_TIMEOUT_MS };
 
 /**
  * Brings the source's schema to every destination shard, in parallel; nothing else of the destination is
@@ -40,15 +51,15 @@ export async function syncSchema(
   context: EngineContext,
   input: { readonly ref: MigrationRef; readonly phase: SchemaPhase },
 ): Promise<SchemaResult> {
-  const { source, destination } = await findClusters(context, input.ref);
-  const sourceAddress = shardAddress(source, 0);
-  await using sourceClient = await connectEngine(context, sourceAddress, "schema source");
+  await using sides = await findSides(context, input.ref);
+  const sourceAddress = shardAddress(sides.source, 0);
+  const sourceClient = await sides.session("source", 0, SOURCE);
   const pgDump = await findPgDump(context.policy.pgDumpPath, await majorOf(sourceClient));
   const dump = await dumpSchema(pgDump, sourceAddress, context.signal);
   const statements = planStatements(dump).concat(await planRefreshes(sourceClient));
   const outcomes = await Promise.allSettled(
-    destination.shards.map((_, shard) =>
-      syncShard(context, { ...input, destination, shard, statements, source: sourceClient }),
+    sides.destination.shards.map((_, shard) =>
+      syncShard(context, { ...input, sides, shard, statements, source: sourceClient }),
     ),
   );
   return summarize(outcomes);
@@ -69,15 +80,12 @@ export async function countPendingStatements(
   return result.rows[0]?.count ?? 0;
 }
 
-async function findClusters(
-  context: EngineContext,
-  ref: MigrationRef,
-): Promise<{ readonly source: Cluster; readonly destination: Cluster }> {
+async function findSides(context: EngineContext, ref: MigrationRef): Promise<SideSessions> {
   try {
     return await openSides(context, ref);
   } catch (error) {
     if (!(error instanceof MigrationUnknown)) throw error;
-    return { source: context.cluster(ref.source), destination: context.cluster(ref.destination) };
+    return configuredSides(context, ref);
   }
 }
 
@@ -108,19 +116,17 @@ async function planRefreshes(client: SqlClient): Promise<readonly SchemaStatemen
 interface ShardInput {
   readonly ref: MigrationRef;
   readonly phase: SchemaPhase;
-  readonly destination: Cluster;
+  readonly sides: SideSessions;
   readonly shard: number;
   readonly statements: readonly SchemaStatement[];
   readonly source: SqlClient;
 }
 
 async function syncShard(context: EngineContext, input: ShardInput): Promise<ShardOutcome> {
-  const { ref, phase, destination, shard, statements, source } = input;
-  const address = shardAddress(destination, shard);
+  const { ref, phase, sides, shard, statements, source } = input;
+  const address = shardAddress(sides.destination, shard);
   const scope = `shard ${shard} (${describeAddress(address)})`;
-  await using client = await connectEngine(context, address, "schema", {
-    lockTimeoutMs: LOCK_TIMEOUT_MS,
-  });
+  const client = await sides.session("destination", shard, SCHEMA);
   await ensureControlSchema(client);
   await succeedOthers(context, client, scope);
   await forgetAbandoned(client, ref);
@@ -138,10 +144,9 @@ async function syncShard(context: EngineContext, input: ShardInput): Promise<Sha
   return await runStatements(run, ofPhase(phase));
 }
 
-/** Advisory lock of schema sync in a database; the numbers mean nothing. */
-const LOCK_KEYS = "1936484707, 1";
+/** One sync at a time in a database, whatever its migration. */
+const LOCK_NAME = "sluice.schema_sync";
 const SUCCESSION_TIMEOUT_MS = 15_000;
-const SUCCESSION_PAUSE_MS = 100;
 
 /** An earlier attempt may be frozen with its session open: it is ended, and its statement with it. */
 async function succeedOthers(
@@ -149,27 +154,14 @@ async function succeedOthers(
   client: SqlClient,
   scope: string,
 ): Promise<void> {
-  const deadlineAtMs = Date.now() + SUCCESSION_TIMEOUT_MS;
-  for (;;) {
-    const result = await client.query<{ taken: boolean }>(
-      `SELECT pg_try_advisory_lock(${LOCK_KEYS}) AS taken`,
-    );
-    if (result.rows[0]?.taken) return;
-    if (Date.now() > deadlineAtMs)
-      throw new SchemaStatementFailed({
-        sql: `SELECT pg_advisory_lock(${LOCK_KEYS})`,
-        shard: scope,
-        reason: "another schema sync runs there and does not end",
-        recovery: "retry",
-      });
-    await client.query(
-      `SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-       WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-         AND (l.classid::int8, l.objid::int8) = (${LOCK_KEYS}) AND a.application_name = 'sluice schema'`,
-    );
-    await pause(SUCCESSION_PAUSE_MS, undefined, { signal: context.signal });
-  }
+  const lock = { name: LOCK_NAME, until: "session", timeoutMs: SUCCESSION_TIMEOUT_MS } as const;
+  if (await takeOver(client, { ...lock, signal: context.signal })) return;
+  throw new SchemaStatementFailed({
+    sql: `take the lock "${LOCK_NAME}"`,
+    shard: scope,
+    reason: "another schema sync runs there and does not end",
+    recovery: "retry",
+  });
 }
 
 /** Lists of a SCHEMA_SYNC that failed: no migration has its id, so nobody would come back to them. */

@@ -1,14 +1,12 @@
+import { describeAddress } from "../../backend/address.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { formatLsn, type Lsn } from "../../core/lsn.js";
-import {
-  ensurePublication,
-  ensureSlot,
-  readIdentity,
-  waitForSlotEdge,
-} from "../../replication/slot.js";
+import { ensurePublication, ensureSlot, waitForSlotEdge } from "../../replication/slot.js";
+import type { ServerIdentity } from "../../replication/walsender.js";
 import type { EngineContext } from "../context.js";
+import { readIdentity } from "../control/identity.js";
 import { noteResource } from "../control/resource.js";
-import { connectEngine, openSides, type Sides } from "../control/sides.js";
+import { openSides, type SessionUse } from "../control/sides.js";
 import { names, otherSide, streamFrom } from "../model/migration.js";
 import type { StreamInput } from "./lane-watch.js";
 
@@ -18,7 +16,10 @@ export interface CreateStreamInput extends StreamInput {
 }
 
 const CREATE_TIMEOUT_MS = 60_000;
-const LOCK_TIMEOUT_MS = 5_000;
+const CREATE: SessionUse = { purpose: "create stream", lockTimeoutMs: 5_000 };
+/** Waits for everybody who writes, so without a lock timeout; its own time limit names them. */
+const SLOT: SessionUse = { purpose: "slot" };
+const LANE: SessionUse = { purpose: "create lane" };
 
 /**
  * Publication and slot on each shard of the from-side, lane rows on each shard of the other one, and the wait
@@ -32,43 +33,49 @@ export async function createStream(
   context: EngineContext,
   input: CreateStreamInput,
 ): Promise<void> {
-  const sides = await openSides(context, input.ref);
-  const from = sides[streamFrom(input.stream)].shards;
+  await using sides = await openSides(context, input.ref);
+  const side = streamFrom(input.stream);
+  const from = sides[side].shards;
   const waiting = { timeoutMs: input.timeoutMs ?? CREATE_TIMEOUT_MS, signal: context.signal };
-  await Promise.all(
-    from.map(async (address, fromShard) => {
-      await using client = await connectEngine(context, address, "create stream", {
-        lockTimeoutMs: LOCK_TIMEOUT_MS,
-      });
+  const slots = await Promise.all(
+    from.map(async (_, fromShard) => {
+      const client = await sides.session(side, fromShard, CREATE);
       const slot = names.slot(input.ref, input.stream, fromShard);
       const publication = names.publication(input.ref);
       await noteResource(client, input.ref, { kind: "publication", name: publication });
       await noteResource(client, input.ref, { kind: "slot", name: slot });
       await ensurePublication(client, publication, sides.spec.tables);
       await context.announce("stream.afterPublication");
-      const startLsn = await ensureSlot(address, slot, waiting);
+      const startLsn = await ensureSlot(await sides.session(side, fromShard, SLOT), slot, waiting);
       await context.announce("stream.afterSlot");
-      await createLanes(context, { ...input, sides, client, fromShard, startLsn });
+      return { slot, startLsn, identity: await readIdentity(client) };
     }),
   );
-  await Promise.all(from.map((address) => waitForSlotEdge(address, waiting)));
+  const to = await sides.sessions(otherSide(side), LANE);
+  await Promise.all(to.map((client, toShard) => createLanes(client, { ...input, toShard, slots })));
+  await Promise.all(
+    from.map(async (address, fromShard) => {
+      const server = describeAddress(address);
+      await waitForSlotEdge(await sides.session(side, fromShard, SLOT), { ...waiting, server });
+    }),
+  );
 }
 
-async function createLanes(
-  context: EngineContext,
-  input: CreateStreamInput & {
-    readonly sides: Sides;
-    readonly client: SqlClient;
-    readonly fromShard: number;
+interface LanesInput extends StreamInput {
+  readonly toShard: number;
+  /** By from-shard. */
+  readonly slots: readonly {
+    readonly slot: string;
     readonly startLsn: Lsn;
-  },
-): Promise<void> {
-  const { ref, stream, fromShard } = input;
-  const identity = await readIdentity(input.client);
+    readonly identity: ServerIdentity;
+  }[];
+}
+
+/** Those into one shard. */
+async function createLanes(client: SqlClient, input: LanesInput): Promise<void> {
+  const { ref, stream, toShard } = input;
   const isFirst = stream === 0;
-  const to = input.sides[otherSide(streamFrom(stream))].shards;
-  for (const [toShard, address] of to.entries()) {
-    await using client = await connectEngine(context, address, "create lane");
+  for (const [fromShard, { slot, startLsn, identity }] of input.slots.entries()) {
     const origin = names.origin(ref, stream, fromShard, toShard);
     await noteResource(client, ref, { kind: "origin", name: origin });
     await client.query(
@@ -80,12 +87,12 @@ async function createLanes(
         stream,
         fromShard,
         toShard,
-        names.slot(ref, stream, fromShard),
+        slot,
         origin,
         identity.systemIdentifier,
         identity.timeline,
         isFirst ? "applying" : "standby",
-        isFirst ? formatLsn(input.startLsn) : null,
+        isFirst ? formatLsn(startLsn) : null,
       ],
     );
   }

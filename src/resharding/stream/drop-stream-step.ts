@@ -1,18 +1,20 @@
-import type { ServerAddress } from "../../backend/address.js";
+import { setTimeout as delay } from "node:timers/promises";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { LaneTaken } from "../../replication/errors.js";
 import { dropOrigin } from "../../replication/origin.js";
 import { dropPublication, dropSlot, freeSlot } from "../../replication/slot.js";
 import type { EngineContext } from "../context.js";
+import { isMissingControlSchema } from "../control/control-schema.js";
 import { forgetResource } from "../control/resource.js";
-import { connectEngine, isMissingControlSchema, openSides } from "../control/sides.js";
+import { openSides, type SessionUse, type Sides } from "../control/sides.js";
 import { names, otherSide, streamFrom } from "../model/migration.js";
 import type { StreamInput } from "./lane-watch.js";
 import { endLaneSessions } from "./lanes/lane-session.js";
 import { settleOriginName } from "./settle-aside.js";
 
-const LOCK_TIMEOUT_MS = 5_000;
+const DROP_LANE: SessionUse = { purpose: "drop lane" };
+const DROP_SLOT: SessionUse = { purpose: "drop slot", lockTimeoutMs: 5_000 };
 const DROP_TIMEOUT_MS = 15_000;
 
 /**
@@ -22,30 +24,37 @@ const DROP_TIMEOUT_MS = 15_000;
  * @throws LaneTaken when a session does not end
  */
 export async function dropStream(context: EngineContext, input: StreamInput): Promise<void> {
-  const sides = await openSides(context, input.ref);
+  await using sides = await openSides(context, input.ref);
+  await dropStreamOn(context, sides, input);
+}
+
+/** `dropStream` within an activity that has the sides open. */
+export async function dropStreamOn(
+  context: EngineContext,
+  sides: Sides,
+  input: StreamInput,
+): Promise<void> {
   const from = sides[streamFrom(input.stream)].shards;
   const to = sides[otherSide(streamFrom(input.stream))].shards;
   // Lanes first: without lane rows no runner can begin anew.
   await Promise.all(
-    to.map((address, toShard) =>
-      dropLanes(context, { ...input, address, toShard, fromShards: from.length }),
+    to.map((_, toShard) =>
+      dropLanes(context, sides, { ...input, toShard, fromShards: from.length }),
     ),
   );
-  await Promise.all(
-    from.map((address, fromShard) => dropSource(context, { ...input, address, fromShard })),
-  );
+  await Promise.all(from.map((_, fromShard) => dropSource(sides, { ...input, fromShard })));
 }
 
 async function dropLanes(
   context: EngineContext,
+  sides: Sides,
   input: StreamInput & {
-    readonly address: ServerAddress;
     readonly toShard: number;
     readonly fromShards: number;
   },
 ): Promise<void> {
   const { ref, stream, toShard } = input;
-  await using client = await connectEngine(context, input.address, "drop lane");
+  const client = await sides.session(otherSide(streamFrom(stream)), toShard, DROP_LANE);
   const origins = [settleOriginName(ref, stream, toShard)];
   try {
     await client.query("DELETE FROM sluice.aside WHERE migration = $1 AND stream = $2", [
@@ -90,18 +99,16 @@ async function untilDropped(
           cause: error,
         });
     }
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await delay(20, undefined, { signal: context.signal });
   }
 }
 
 async function dropSource(
-  context: EngineContext,
-  input: StreamInput & { readonly address: ServerAddress; readonly fromShard: number },
+  sides: Sides,
+  input: StreamInput & { readonly fromShard: number },
 ): Promise<void> {
   const { ref, stream, fromShard } = input;
-  await using client = await connectEngine(context, input.address, "drop slot", {
-    lockTimeoutMs: LOCK_TIMEOUT_MS,
-  });
+  const client = await sides.session(streamFrom(stream), fromShard, DROP_SLOT);
   const slot = names.slot(ref, stream, fromShard);
   if (!(await freeSlot(client, slot, DROP_TIMEOUT_MS)))
     throw new LaneTaken(`replication slot "${slot}" is in use and cannot be dropped`);

@@ -1,7 +1,8 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { LSN_ZERO, type Lsn, parseLsn } from "../../core/lsn.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides } from "../control/sides.js";
+import type { SessionUse, Sides } from "../control/sides.js";
 import {
   type MarkerMessage,
   MESSAGE_PREFIX,
@@ -43,9 +44,8 @@ export type WaitOutcome =
   /** `behind`: the lanes that were not there yet, or are stopped. */
   | { readonly kind: "timedOut" | "stopped"; readonly behind: readonly LanePosition[] };
 
-/** Sessions to all to-shards, opened once: connecting costs more than the wait itself. */
-export interface LaneWatch extends AsyncDisposable {
-  positions(): Promise<readonly LanePosition[]>;
+/** Looks at all to-shards by sessions that are there: connecting costs more than the wait itself. */
+export interface LaneWatch {
   /**
    * Waits until every lane has durably committed past its from-shard's position.
    * @param lsns by from-shard
@@ -56,32 +56,22 @@ export interface LaneWatch extends AsyncDisposable {
 const FIRST_POLL_MS = 2;
 const SLOWEST_POLL_MS = 10;
 
-/** @throws MigrationUnknown, ServerUnreachable */
+const WATCH: SessionUse = { purpose: "lane watch" };
+
+/** Opens its sessions now, never in a wait. @throws ServerUnreachable */
 export async function openLaneWatch(
-  context: EngineContext,
+  context: Pick<EngineContext, "signal">,
+  sides: Sides,
   input: StreamInput,
 ): Promise<LaneWatch> {
-  const sides = await openSides(context, input.ref);
-  const to = sides[otherSide(streamFrom(input.stream))].shards;
-  const clients: SqlClient[] = [];
-  const close = async () => {
-    await Promise.all(clients.map((client) => client[Symbol.asyncDispose]()));
-  };
-  try {
-    for (const address of to) clients.push(await connectEngine(context, address, "lane watch"));
-  } catch (error) {
-    await close();
-    throw error;
-  }
+  const clients = await sides.sessions(otherSide(streamFrom(input.stream)), WATCH);
   const positions = async () =>
     (await Promise.all(clients.map((client) => readPositions(client, input)))).flat();
   return {
-    positions,
     waitPast: async (lsns, timeoutMs) => {
       const laneCount = lsns.length * clients.length;
       return await poll(context, { positions, lsns, timeoutMs, laneCount });
     },
-    [Symbol.asyncDispose]: close,
   };
 }
 
@@ -108,7 +98,7 @@ async function readPositions(
 }
 
 async function poll(
-  context: EngineContext,
+  context: Pick<EngineContext, "signal">,
   wait: {
     readonly positions: () => Promise<readonly LanePosition[]>;
     readonly lsns: readonly Lsn[];
@@ -128,7 +118,7 @@ async function poll(
     if (lanes.length === wait.laneCount && behind.length === 0) return { kind: "past" };
     if (behind.some((lane) => lane.state === "stopped")) return { kind: "stopped", behind };
     if (performance.now() >= deadlineAtMs) return { kind: "timedOut", behind };
-    await new Promise((resolve) => setTimeout(resolve, pollMs));
+    await delay(pollMs, undefined, { signal: context.signal });
     pollMs = Math.min(pollMs * 1.5, SLOWEST_POLL_MS);
   }
 }

@@ -1,4 +1,5 @@
 import type { EngineContext } from "../context.js";
+import { openSides } from "../control/sides.js";
 import type { StreamEnd } from "../model/activities.js";
 import type { StreamInput } from "./lane-watch.js";
 import { StreamRun } from "./stream-run.js";
@@ -22,7 +23,8 @@ export async function runStream(
   if (context.signal.aborted) abort();
   const attempt: EngineContext = { ...context, signal: stop.signal };
   try {
-    await new StreamRun(attempt, input, stop).run();
+    await using sides = await openSides(attempt, input.ref);
+    await new StreamRun(attempt, sides, { input, stop }).run();
   } catch (error) {
     if (!context.signal.aborted) throw error;
   } finally {

@@ -6,7 +6,7 @@ import { waitUntilVisible } from "../../replication/slot.js";
 import { columnText, type Tuple, tupleTexts } from "../../replication/tuple.js";
 import { NOT_A_KEY, shardOfText } from "../../topology/hash.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides, type Sides } from "../control/sides.js";
+import type { SessionUse, Sides } from "../control/sides.js";
 import {
   type MigrationRef,
   names,
@@ -15,7 +15,7 @@ import {
   streamFrom,
   type TablePlan,
 } from "../model/migration.js";
-import { emitMarker, openLaneWatch, type StreamInput } from "./lane-watch.js";
+import { emitMarker, type LaneWatch, openLaneWatch, type StreamInput } from "./lane-watch.js";
 import { batchLockName } from "./lanes/lane-session.js";
 import { readRows } from "./source-reader.js";
 
@@ -37,6 +37,9 @@ interface AsideRow {
   readonly is_settled: boolean;
 }
 
+const SETTLE: SessionUse = { purpose: "settle", lockTimeoutMs: 5_000 };
+/** A purpose of its own, as its sessions must be there before the pause: a lock must not eat it (R28). */
+const SETTLE_IN_PAUSE: SessionUse = { purpose: "switch settle", lockTimeoutMs: 500 };
 const MARKER_TIMEOUT_MS = 10_000;
 /** Lanes of the shard stand still meanwhile. */
 const QUIET_TIMEOUT_MS = 2_000;
@@ -47,43 +50,96 @@ const QUIET_TIMEOUT_MS = 2_000;
  * kept with it: later changes that they have are skipped by the lanes, all others applied.
  *
  * Any number of runs: they take turns at each to-shard, and what is settled is not settled again.
+ * @throws what the servers say; nothing of the shard that failed has been settled then
  */
 export async function settleAside(
   context: EngineContext,
+  sides: Sides,
   input: StreamInput,
 ): Promise<SettleResult> {
-  const sides = await openSides(context, input.ref);
-  const to = sides[otherSide(streamFrom(input.stream))].shards;
-  const opened: SqlClient[] = [];
-  const open = async (address: (typeof to)[number]) => {
-    const client = await connectEngine(context, address, "settle", { lockTimeoutMs: 5_000 });
-    opened.push(client);
-    return client;
-  };
-  try {
-    const writers = [];
-    for (const address of to) writers.push(await open(address));
-    const asides = [];
-    for (const writer of writers) asides.push(await readAside(writer, input));
-    if (asides.every((rows) => rows.length === 0)) return { settledKeys: 0, conflicts: [] };
-    const readers = [];
-    for (const address of sides[streamFrom(input.stream)].shards) readers.push(await open(address));
-    const areLanesPast = await passJointMarker(context, input, readers);
-    if (!areLanesPast) return { settledKeys: 0, conflicts: ["the lanes do not pass a marker now"] };
-    const results: SettleResult[] = [];
-    for (const [toShard, writer] of writers.entries()) {
-      const aside = asides[toShard] ?? [];
-      const shard = new ShardSettlement(context, { ...input, sides, toShard, writer, readers });
-      await shard.forget(aside.filter((row) => row.is_settled));
-      results.push(await shard.settle(aside.filter((row) => !row.is_settled)));
-    }
-    return {
-      settledKeys: results.reduce((sum, result) => sum + result.settledKeys, 0),
-      conflicts: results.flatMap((result) => result.conflicts),
-    };
-  } finally {
-    await Promise.all(opened.map((client) => client[Symbol.asyncDispose]()));
+  const to = otherSide(streamFrom(input.stream));
+  const writers = await sides.sessions(to, SETTLE);
+  const asides = await readAsides(writers, input);
+  // The usual case: the from-side is not troubled.
+  if (asides.every((rows) => rows.length === 0)) return NOTHING;
+  const readers = await sides.sessions(otherSide(to), SETTLE);
+  const lanes = await openLaneWatch(context, sides, input);
+  const sessions = { writers, readers, lanes };
+  return await settle(context, { ...input, ...sessions, sides, asides, deadlineAtMs: Infinity });
+}
+
+/** What settlement needs of the servers, there before it begins. */
+export interface SettleSessions {
+  /** By to-shard. */
+  readonly writers: readonly SqlClient[];
+  /** By from-shard. */
+  readonly readers: readonly SqlClient[];
+  readonly lanes: LaneWatch;
+}
+
+/** @returns sessions for `settleWithin`, opened before the pause begins */
+export async function openSettlement(
+  sides: Sides,
+  input: StreamInput & { readonly lanes: LaneWatch },
+): Promise<SettleSessions> {
+  const to = otherSide(streamFrom(input.stream));
+  const [writers, readers] = await Promise.all([
+    sides.sessions(to, SETTLE_IN_PAUSE),
+    sides.sessions(otherSide(to), SETTLE_IN_PAUSE),
+  ]);
+  return { writers, readers, lanes: input.lanes };
+}
+
+/**
+ * `settleAside` inside a pause: opens nothing, waits for nothing beyond the deadline, and for no lock longer
+ * than the pause may.
+ * @param input `deadlineAtMs` by `performance.now()`
+ */
+export async function settleWithin(
+  context: EngineContext,
+  sides: Sides,
+  input: StreamInput & { readonly sessions: SettleSessions; readonly deadlineAtMs: number },
+): Promise<SettleResult> {
+  const { sessions, ...rest } = input;
+  const asides = await readAsides(sessions.writers, input);
+  if (asides.every((rows) => rows.length === 0)) return NOTHING;
+  return await settle(context, { ...rest, ...sessions, sides, asides });
+}
+
+const NOTHING: SettleResult = { settledKeys: 0, conflicts: [] };
+
+interface SettleWork extends StreamInput, SettleSessions {
+  readonly sides: Sides;
+  /** By to-shard. */
+  readonly asides: readonly (readonly AsideRow[])[];
+  readonly deadlineAtMs: number;
+}
+
+async function settle(context: EngineContext, work: SettleWork): Promise<SettleResult> {
+  if (!(await passJointMarker(work)))
+    return { settledKeys: 0, conflicts: ["the lanes do not pass a marker now"] };
+  const results: SettleResult[] = [];
+  for (const [toShard, writer] of work.writers.entries()) {
+    const aside = work.asides[toShard] ?? [];
+    const shard = new ShardSettlement(context, { ...work, toShard, writer });
+    await shard.forget(aside.filter((row) => row.is_settled));
+    results.push(await shard.settle(aside.filter((row) => !row.is_settled)));
   }
+  return {
+    settledKeys: results.reduce((sum, result) => sum + result.settledKeys, 0),
+    conflicts: results.flatMap((result) => result.conflicts),
+  };
+}
+
+async function readAsides(
+  writers: readonly SqlClient[],
+  input: StreamInput,
+): Promise<readonly (readonly AsideRow[])[]> {
+  return await Promise.all(writers.map((writer) => readAside(writer, input)));
+}
+
+function msLeft(deadlineAtMs: number): number {
+  return Math.max(0, deadlineAtMs - performance.now());
 }
 
 async function readAside(client: SqlClient, input: StreamInput): Promise<readonly AsideRow[]> {
@@ -96,22 +152,16 @@ async function readAside(client: SqlClient, input: StreamInput): Promise<readonl
 }
 
 /** All lanes past one point in each from-shard: what was settled before it is behind them for good. */
-async function passJointMarker(
-  context: EngineContext,
-  input: StreamInput,
-  readers: readonly SqlClient[],
-): Promise<boolean> {
-  const message = { migration: input.ref.id, kind: "probe", token: "settle" } as const;
-  const lsns = await Promise.all(readers.map((reader) => emitMarker(reader, message)));
-  await using watch = await openLaneWatch(context, input);
-  return (await watch.waitPast(lsns, MARKER_TIMEOUT_MS)).kind === "past";
+async function passJointMarker(work: SettleWork): Promise<boolean> {
+  const message = { migration: work.ref.id, kind: "probe", token: "settle" } as const;
+  const lsns = await Promise.all(work.readers.map((reader) => emitMarker(reader, message)));
+  const timeoutMs = Math.min(MARKER_TIMEOUT_MS, msLeft(work.deadlineAtMs));
+  return (await work.lanes.waitPast(lsns, timeoutMs)).kind === "past";
 }
 
-interface SettlementWork extends StreamInput {
-  readonly sides: Sides;
+interface SettlementWork extends SettleWork {
   readonly toShard: number;
   readonly writer: SqlClient;
-  readonly readers: readonly SqlClient[];
 }
 
 /** The keys of one to-shard. */
@@ -138,20 +188,21 @@ class ShardSettlement {
   async settle(rows: readonly AsideRow[]): Promise<SettleResult> {
     if (rows.length === 0) return { settledKeys: 0, conflicts: [] };
     const { writer } = this.#work;
-    await this.#takeOrigin();
-    await writer.query("SET session_replication_role = replica");
-    await writer.query("BEGIN");
     try {
+      await this.#takeOrigin();
+      await writer.query("SET session_replication_role = replica");
+      await writer.query("BEGIN");
       const result = await this.#settleLocked(rows);
       await this.#context.announce("stream.beforeSettleCommit");
       await writer.query("COMMIT");
+      await writer.query("SELECT pg_replication_origin_session_reset()");
       return result;
     } catch (error) {
-      await writer.query("ROLLBACK").catch(() => {});
+      // In the middle of a transaction, with an origin set: the next run shall get another session.
+      await writer[Symbol.asyncDispose]();
       throw error;
     } finally {
       for (const reader of this.#work.readers) await reader.query("ROLLBACK").catch(() => {});
-      await writer.query("SELECT pg_replication_origin_session_reset()").catch(() => {});
     }
   }
 
@@ -172,7 +223,8 @@ class ShardSettlement {
     await writer.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [
       batchLockName(this.#work),
     ]);
-    const waiting = { timeoutMs: QUIET_TIMEOUT_MS, signal: this.#context.signal };
+    const timeoutMs = Math.min(QUIET_TIMEOUT_MS, msLeft(this.#work.deadlineAtMs));
+    const waiting = { timeoutMs, signal: this.#context.signal };
     const late = (await Promise.all(readers.map((reader) => waitUntilVisible(reader, waiting))))
       .filter((one) => one !== null)
       .join("; ");
@@ -203,6 +255,10 @@ class ShardSettlement {
     const conflicts: string[] = [];
     let settledKeys = 0;
     for (const key of input.keys) {
+      if (msLeft(this.#work.deadlineAtMs) === 0) {
+        conflicts.push(`keys of ${plan.schema}.${plan.name} were left: the time is over`);
+        break;
+      }
       const rows = found.get(JSON.stringify(key)) ?? [];
       if (rows.length > 1) {
         conflicts.push(`a key of ${plan.schema}.${plan.name} is on ${rows.length} shards`);

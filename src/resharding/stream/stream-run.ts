@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { describeAddress } from "../../backend/address.js";
 import { ServerConnectionLost } from "../../backend/errors.js";
 import type { SqlClient } from "../../backend/sql-client.js";
@@ -9,7 +10,7 @@ import { decodePgoutput } from "../../replication/pgoutput.js";
 import { freeSlot, readSlot } from "../../replication/slot.js";
 import { Walsender } from "../../replication/walsender.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides, type Sides, shardAddress } from "../control/sides.js";
+import { type SessionUse, type Sides, shardAddress } from "../control/sides.js";
 import { names, otherSide, streamFrom } from "../model/migration.js";
 import type { StreamInput } from "./lane-watch.js";
 import { ChangeRouter, type RoutedLane } from "./lanes/change-router.js";
@@ -32,12 +33,16 @@ const HEARTBEAT_MS = 1_000;
 const SETTLE_MS = 2_000;
 const FREE_SLOT_TIMEOUT_MS = 15_000;
 
-/** One attempt of `runStream`. Everything that it opened is closed when `run` returns. */
+/** The from-shard: slot, positions, rows as they are now. */
+const SOURCE: SessionUse = { purpose: "stream" };
+const STOP_TIMEOUT_MS = 5_000;
+
+/** One attempt of `runStream`. Its sessions are its activity's; only the walsender is its own. */
 export class StreamRun {
   readonly #context: EngineContext;
+  readonly #sides: Sides;
   readonly #input: StreamInput & { readonly fromShard: number };
   readonly #stop: AbortController;
-  readonly #opened: AsyncDisposable[] = [];
   readonly #sessions: LaneSession[] = [];
   readonly #lanes: (RoutedLane & { durableLsn: Lsn })[] = [];
   readonly #arena = new MessageArena();
@@ -47,12 +52,16 @@ export class StreamRun {
 
   constructor(
     context: EngineContext,
-    input: StreamInput & { readonly fromShard: number },
-    stop: AbortController,
+    sides: Sides,
+    work: {
+      readonly input: StreamInput & { readonly fromShard: number };
+      readonly stop: AbortController;
+    },
   ) {
     this.#context = context;
-    this.#input = input;
-    this.#stop = stop;
+    this.#sides = sides;
+    this.#input = work.input;
+    this.#stop = work.stop;
   }
 
   async run(): Promise<void> {
@@ -64,29 +73,24 @@ export class StreamRun {
       throw new ServerConnectionLost(`of stream ${stream} from shard ${fromShard}`, {
         cause: error,
       });
-    } finally {
-      await Promise.all(this.#opened.map((one) => one[Symbol.asyncDispose]()));
     }
   }
 
   async #run(): Promise<void> {
-    const { ref, stream, fromShard } = this.#input;
-    const sides = await openSides(this.#context, ref);
-    await this.#openLanes(sides);
-    const fromAddress = shardAddress(sides[streamFrom(stream)], fromShard);
-    const source = await connectEngine(this.#context, fromAddress, "stream");
-    this.#opened.push(source);
+    const { stream, fromShard } = this.#input;
+    await this.#openLanes();
+    const fromAddress = shardAddress(this.#sides[streamFrom(stream)], fromShard);
+    const source = await this.#sides.session(streamFrom(stream), fromShard, SOURCE);
     await this.#takeSlot(source);
-    const tables = await this.#readTables(sides);
+    const tables = await this.#readTables();
     const startedAtLsn = await readInsertLsn(source);
     const judgeUntilLsn = await this.#noteCopied(startedAtLsn);
-    const walsender = await Walsender.connect(fromAddress, "sluice stream");
-    this.#opened.push(walsender);
+    await using walsender = await Walsender.connect(fromAddress, "sluice stream");
     const identity = await walsender.identify();
     for (const session of this.#sessions)
       refuseOtherServer(describeAddress(fromAddress), session, identity);
 
-    const router = await this.#router(sides, source, walsender);
+    const router = await this.#router(source, walsender);
     const lanes = this.#sessions.map((session, index) => {
       const own = tables[index] ?? [];
       return this.#lane(walsender, {
@@ -112,20 +116,17 @@ export class StreamRun {
     ]);
   }
 
-  async #openLanes(sides: Sides): Promise<void> {
+  async #openLanes(): Promise<void> {
     const { ref, stream, fromShard } = this.#input;
-    const to = sides[otherSide(streamFrom(stream))];
-    const opening = to.shards.map((address, toShard) =>
-      openLane(this.#context, address, { ref, stream, fromShard, toShard }),
+    const to = this.#sides[otherSide(streamFrom(stream))];
+    this.#sessions.push(
+      ...(await Promise.all(
+        to.shards.map((_, toShard) =>
+          openLane(this.#context, this.#sides, { ref, stream, fromShard, toShard }),
+        ),
+      )),
     );
-    // All of them, also when one fails: what has been opened must be closed.
-    for (const opened of await Promise.allSettled(opening))
-      if (opened.status === "fulfilled") {
-        this.#sessions.push(opened.value);
-        this.#opened.push(opened.value.client);
-      }
-    const sessions = await Promise.all(opening);
-    for (const session of sessions)
+    for (const session of this.#sessions)
       this.#lanes.push({
         queue: new LaneQueue(),
         skipBeforeLsn: session.positionLsn,
@@ -151,10 +152,10 @@ export class StreamRun {
       );
   }
 
-  async #readTables(sides: Sides): Promise<readonly (readonly LaneTable[])[]> {
+  async #readTables(): Promise<readonly (readonly LaneTable[])[]> {
     const { ref, stream, fromShard } = this.#input;
-    const plans = sides.spec.tables;
-    const isShared = sides.spec[streamFrom(stream)].shardCount > 1;
+    const plans = this.#sides.spec.tables;
+    const isShared = this.#sides.spec[streamFrom(stream)].shardCount > 1;
     return await Promise.all(
       this.#sessions.map(async ({ client }) => {
         const ranges = stream === 0 ? await loadRanges(client, ref, fromShard, plans) : null;
@@ -192,9 +193,9 @@ export class StreamRun {
     return latest;
   }
 
-  async #router(sides: Sides, source: SqlClient, walsender: Walsender): Promise<ChangeRouter> {
+  async #router(source: SqlClient, walsender: Walsender): Promise<ChangeRouter> {
     const tables = [];
-    for (const plan of sides.spec.tables)
+    for (const plan of this.#sides.spec.tables)
       tables.push({ plan, shape: await readShape(source, plan) });
     return new ChangeRouter({
       ref: this.#input.ref,
@@ -288,12 +289,10 @@ export class StreamRun {
   /** Every lane of this shard stops with the reason: nothing after it may be applied. */
   async #stopLanes(error: StreamUnsupportedChange): Promise<void> {
     this.#stop.abort(error);
-    const { ref, stream } = this.#input;
-    const sides = await openSides({ ...this.#context, signal: AbortSignal.timeout(5_000) }, ref);
+    const to = otherSide(streamFrom(this.#input.stream));
     for (const session of this.#sessions) {
-      const address = shardAddress(sides[otherSide(streamFrom(stream))], session.id.toShard);
-      const context = { signal: AbortSignal.timeout(5_000) };
-      await using client = await connectEngine(context, address, "stop");
+      const use = { purpose: "stop", signal: AbortSignal.timeout(STOP_TIMEOUT_MS) };
+      const client = await this.#sides.session(to, session.id.toShard, use);
       await stopLane(client, session, error);
     }
   }
@@ -343,7 +342,7 @@ export class StreamRun {
       await delay(SETTLE_MS, this.#context.signal);
       if (this.#lanes.some((lane) => lane.isStandby)) continue;
       // A failure leaves the keys aside, and counted; the stream itself goes on.
-      await settleAside(this.#context, this.#input).catch((error: unknown) =>
+      await settleAside(this.#context, this.#sides, this.#input).catch((error: unknown) =>
         this.#context.log.warn("keys set aside are not settled yet", { error: tell(error) }),
       );
     }
@@ -363,17 +362,7 @@ export class StreamRun {
 
 /** @throws the signal's reason as soon as it is aborted */
 async function delay(ms: number, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  await new Promise<void>((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done, { once: true });
-  });
-  signal.throwIfAborted();
+  await sleep(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
 }
 
 /** A commit that anybody has seen before is in front of it. */

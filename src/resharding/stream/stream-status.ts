@@ -1,9 +1,11 @@
-import type { ServerAddress } from "../../backend/address.js";
+import type { SqlClient } from "../../backend/sql-client.js";
 import { ERROR_CODES } from "../../core/errors.js";
 import { type Lsn, parseLsn } from "../../core/lsn.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides } from "../control/sides.js";
+import { askUntil, type LongQuestion } from "../control/ask-until.js";
+import { LOOK, openSides, type Sides } from "../control/sides.js";
 import type { LaneStatus, StreamStatus } from "../model/activities.js";
+import { isStandbyReading } from "../model/cutover-plan.js";
 import { type Blocker, otherSide, streamFrom } from "../model/migration.js";
 import type { StreamInput } from "./lane-watch.js";
 
@@ -15,12 +17,32 @@ export async function streamStatus(
   context: EngineContext,
   input: StreamInput,
 ): Promise<StreamStatus> {
-  const sides = await openSides(context, input.ref);
-  const from = sides[streamFrom(input.stream)].shards;
-  const to = sides[otherSide(streamFrom(input.stream))].shards;
+  await using sides = await openSides(context, input.ref);
+  return await readStreamStatus(sides, input);
+}
+
+/**
+ * Looks until all lanes read, or `waitMs` are over.
+ * Second run: it reads only.
+ */
+export async function awaitStandby(
+  context: EngineContext,
+  input: LongQuestion,
+): Promise<StreamStatus> {
+  await using sides = await openSides(context, input.ref);
+  return await askUntil(context, input, {
+    ask: () => readStreamStatus(sides, input),
+    isEnough: isStandbyReading,
+  });
+}
+
+/** `streamStatus` within an activity that has the sides open. */
+export async function readStreamStatus(sides: Sides, input: StreamInput): Promise<StreamStatus> {
   // Lanes before the WAL's end: the other way round a busy stream could look done.
-  const rows = (await Promise.all(to.map((address) => readLanes(context, address, input)))).flat();
-  const ends = await Promise.all(from.map((address) => readWalEnd(context, address)));
+  const to = await sides.sessions(otherSide(streamFrom(input.stream)), LOOK);
+  const rows = (await Promise.all(to.map((client) => readLanes(client, input)))).flat();
+  const from = await sides.sessions(streamFrom(input.stream), LOOK);
+  const ends = await Promise.all(from.map(readWalEnd));
   const lanes: LaneStatus[] = [];
   let lagBytes: number | null = 0;
   for (const [fromShard, end] of ends.entries())
@@ -53,12 +75,7 @@ interface LaneRow {
   readonly aside_keys: number;
 }
 
-async function readLanes(
-  context: EngineContext,
-  address: ServerAddress,
-  input: StreamInput,
-): Promise<readonly LaneRow[]> {
-  await using client = await connectEngine(context, address, "stream status");
+async function readLanes(client: SqlClient, input: StreamInput): Promise<readonly LaneRow[]> {
   const { rows } = await client.query<LaneRow>(
     `SELECT from_shard, to_shard, state, change_count, stopped_code, stopped_reason,
             greatest(applied_lsn, start_lsn)::text AS applied_lsn,
@@ -70,8 +87,7 @@ async function readLanes(
   return rows;
 }
 
-async function readWalEnd(context: EngineContext, address: ServerAddress): Promise<Lsn> {
-  await using client = await connectEngine(context, address, "stream status");
+async function readWalEnd(client: SqlClient): Promise<Lsn> {
   const { rows } = await client.query<{ lsn: string }>(
     "SELECT pg_current_wal_insert_lsn()::text AS lsn",
   );

@@ -1,11 +1,6 @@
 import type { SqlClient } from "../../backend/sql-client.js";
-import type { EngineContext } from "../context.js";
-import {
-  connectEngine,
-  isMissingControlSchema,
-  type Sides,
-  shardAddress,
-} from "../control/sides.js";
+import { isMissingControlSchema } from "../control/control-schema.js";
+import { LOOK, type SessionUse, type Sides } from "../control/sides.js";
 import { type MigrationRef, otherSide, type Side } from "../model/migration.js";
 import { furthestDecisions, servingOf } from "../model/protocol.js";
 import { type Decision, readDecisions } from "./decision.js";
@@ -22,15 +17,11 @@ export interface Board {
 }
 
 /** R32: asks every shard of both sides that can be reached; the highest committed epoch counts. */
-export async function readBoard(
-  context: Pick<EngineContext, "signal">,
-  sides: Sides,
-  ref: MigrationRef,
-): Promise<Board> {
+export async function readBoard(sides: Sides, ref: MigrationRef): Promise<Board> {
   const asked = (["source", "destination"] as const).flatMap((side) =>
-    sides[side].shards.map(async (address, shard) => {
+    sides[side].shards.map(async (_, shard) => {
       try {
-        await using client = await connectEngine(context, address, "board");
+        const client = await sides.session(side, shard, LOOK);
         return { where: "", decisions: await readDecisions(client, ref) };
       } catch (error) {
         // A shard that was reached has said all that it knows, even when that is nothing.
@@ -50,17 +41,13 @@ export async function readBoard(
   };
 }
 
+/** Probes and compare-and-sets must not hang behind a lock (R28). */
+const CONTROL: SessionUse = { purpose: "control", lockTimeoutMs: 500 };
+
 /**
  * The control database of a decision is shard 0 of the side that served when it was made, so the one that
  * the decision leaves.
  */
-export async function connectControl(
-  context: Pick<EngineContext, "signal">,
-  sides: Sides,
-  serving: Side,
-): Promise<SqlClient> {
-  return await connectEngine(context, shardAddress(sides[otherSide(serving)], 0), "control", {
-    // Probes and compare-and-sets must not hang behind a lock (R28).
-    lockTimeoutMs: 500,
-  });
+export async function controlSession(sides: Sides, serving: Side): Promise<SqlClient> {
+  return await sides.session(otherSide(serving), 0, CONTROL);
 }

@@ -1,6 +1,7 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import type { ServerIdentity } from "../../replication/walsender.js";
 import type { StepTimings } from "../model/activities.js";
 import type { MigrationRef, Side } from "../model/migration.js";
 import type { DecisionCopy, StoredState } from "../model/protocol.js";
@@ -22,12 +23,6 @@ export interface Decision extends DecisionCopy {
 export interface DecisionTimings {
   readonly pauseMs?: number;
   readonly steps?: StepTimings;
-}
-
-/** Who a server is: a restored or promoted one differs in one of the two. */
-export interface ServerIdentity {
-  readonly systemIdentifier: string;
-  readonly timeline: number;
 }
 
 /** The control database is not the server that it was, or the row is gone, and no witness answers yet. */
@@ -75,21 +70,6 @@ export async function readDecisions(
   return result.rows;
 }
 
-/**
- * What IDENTIFY_SYSTEM says, without a replication connection. The timeline is read from the WAL file's name,
- * as pg_control still shows the old one between a promotion and its checkpoint.
- */
-export async function readIdentity(client: SqlClient): Promise<ServerIdentity> {
-  const result = await client.query<ServerIdentity>(
-    `SELECT system_identifier::text AS "systemIdentifier",
-            ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer AS timeline
-       FROM pg_control_system()`,
-  );
-  const row = result.rows[0];
-  if (!row) throw new RangeError("pg_control_system() returned no row");
-  return row;
-}
-
 /** What a compare-and-set names. */
 export interface DecisionKey {
   readonly ref: Pick<MigrationRef, "id">;
@@ -99,25 +79,33 @@ export interface DecisionKey {
 
 /**
  * The next epoch as `planned`; `planned` rows before it are aborted in the same transaction, so that their
- * holder can prepare nothing.
- * @throws unique_violation when another attempt took the epoch
+ * holder can prepare nothing. What was read before is asked again in the statement itself: a run that was
+ * frozen since would give the gates of a switch under way, or of one that has happened, to its own epoch (R46).
+ * @param knownEpoch the highest committed epoch that the caller has seen
+ * @returns false when another attempt has taken the epoch, is prepared, or has committed meanwhile
  */
 export async function planDecision(
   client: SqlClient,
   ref: Pick<MigrationRef, "id">,
   row: Pick<Decision, "epoch" | "token" | "serving" | "stream" | "capMs" | "openTransactions"> &
     ServerIdentity,
-): Promise<void> {
+  knownEpoch: number,
+): Promise<boolean> {
   await client.query("BEGIN");
   await client.query(
     `UPDATE sluice.decision SET state = 'aborted', reason = 'replaced', decided_at = clock_timestamp()
-      WHERE migration = $1 AND state = 'planned'`,
-    [ref.id],
+      WHERE migration = $1 AND state = 'planned' AND epoch < $2`,
+    [ref.id, row.epoch],
   );
-  await client.query(
+  // Its own snapshot, after the update has waited for whoever was preparing one of those rows.
+  const inserted = await client.query(
     `INSERT INTO sluice.decision (migration, epoch, serving, stream, state, token, cap_ms,
                                   open_transactions, system_identifier, timeline)
-     VALUES ($1, $2, $3, $4, 'planned', $5, $6, $7, $8, $9)`,
+     SELECT $1, $2, $3, $4, 'planned', $5, $6, $7, $8, $9
+      WHERE NOT EXISTS (SELECT FROM sluice.decision
+                         WHERE migration = $1
+                           AND (state = 'prepared' OR state = 'committed' AND epoch > $10))
+         ON CONFLICT (migration, epoch) DO NOTHING`,
     [
       ref.id,
       row.epoch,
@@ -128,9 +116,12 @@ export async function planDecision(
       row.openTransactions,
       row.systemIdentifier,
       row.timeline,
+      knownEpoch,
     ],
   );
-  await client.query("COMMIT");
+  const isPlanned = inserted.rowCount === 1;
+  await client.query(isPlanned ? "COMMIT" : "ROLLBACK");
+  return isPlanned;
 }
 
 /**

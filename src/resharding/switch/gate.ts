@@ -123,14 +123,24 @@ export async function revokeGate(
 }
 
 /**
- * Gives the gate to a new attempt. Never takes it from a later one.
+ * Gives the gate to a new attempt, never from a later one. "open": on the side that serves, in the same
+ * statement, since an aborted attempt before it can open it no more (a process that died between two
+ * statements left it shut).
  * @returns false when the gate belongs to a later epoch
  */
-export async function assignGate(client: SqlClient, key: GateKey): Promise<boolean> {
+export async function assignGate(
+  client: SqlClient,
+  key: GateKey,
+  as: "as it is" | "open" = "as it is",
+): Promise<boolean> {
   const result = await client.query(
-    `UPDATE sluice.gate SET epoch = $2, token = $3
-      WHERE migration = $1 AND (epoch < $2 OR (epoch = $2 AND token = $3))`,
-    [key.ref.id, key.epoch, key.token],
+    `UPDATE sluice.gate
+        SET epoch = $2, token = $3, is_open = is_open OR $4,
+            opened_epochs = CASE WHEN $4 AND NOT $2 = ANY (opened_epochs)
+                                 THEN opened_epochs || $2 ELSE opened_epochs END
+      WHERE migration = $1 AND (epoch < $2 OR (epoch = $2 AND token = $3))
+  RETURNING CASE WHEN $4 THEN setval(${quoteLiteral(gateSequence(key.ref))}::regclass, ${GATE_OPEN}) END`,
+    [key.ref.id, key.epoch, key.token, as === "open"],
   );
   return result.rowCount === 1;
 }

@@ -4,7 +4,7 @@ import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { quoteIdentifier, quoteLiteral, quoteQualified } from "../../core/identifier.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides } from "../control/sides.js";
+import { openSides, type SessionUse, type Sides } from "../control/sides.js";
 import { type MigrationRef, type MigrationSpec, names, type Side } from "../model/migration.js";
 import { FAMILY_OF_TABLES, GATE_CLOSED, GATE_OPEN, gateSequence } from "./gate.js";
 
@@ -22,7 +22,7 @@ export class GateLockTimedOut extends SluiceError {
 }
 
 /** Short, as everybody who comes after us in the lock queue waits with us (R26). */
-const LOCK_TIMEOUT_MS = 500;
+export const GATE: SessionUse = { purpose: "gate", lockTimeoutMs: 500 };
 const LOCK_ATTEMPTS = 10;
 
 /**
@@ -32,15 +32,16 @@ const LOCK_ATTEMPTS = 10;
  * left as it is.
  */
 export async function installGates(context: EngineContext, ref: MigrationRef): Promise<void> {
-  const sides = await openSides(context, ref);
+  await using sides = await openSides(context, ref);
+  await installGatesOn(context, sides);
+}
+
+/** `installGates` within an activity that has the sides open. */
+export async function installGatesOn(context: EngineContext, sides: Sides): Promise<void> {
+  const { ref, spec } = sides;
   for (const side of ["source", "destination"] as const) {
-    const work = sides[side].shards.map(async (address) => {
-      await using client = await connectEngine(context, address, "gate", {
-        lockTimeoutMs: LOCK_TIMEOUT_MS,
-      });
-      await installGate(client, { ref, spec: sides.spec, side, context });
-    });
-    await Promise.all(work);
+    const clients = await sides.sessions(side, GATE);
+    await Promise.all(clients.map((client) => installGate(client, { ref, spec, side, context })));
   }
 }
 

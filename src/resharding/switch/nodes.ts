@@ -1,8 +1,8 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides, shardAddress } from "../control/sides.js";
+import { LOOK, openSides, type Sides } from "../control/sides.js";
 import type { NodeInfo } from "../model/activities.js";
-import type { MigrationRef } from "../model/migration.js";
+import type { MigrationRef, Side } from "../model/migration.js";
 import { readBoard } from "./board.js";
 
 /** Nodes say that they live once a second; one that missed this many seconds is left to the gate. */
@@ -13,19 +13,20 @@ export async function listNodes(
   context: EngineContext,
   ref: MigrationRef,
 ): Promise<readonly NodeInfo[]> {
-  const sides = await openSides(context, ref);
-  const board = await readBoard(context, sides, ref);
-  await using control = await connectEngine(
-    context,
-    shardAddress(sides[board.serving], 0),
-    "nodes",
-  );
+  await using sides = await openSides(context, ref);
+  const board = await readBoard(sides, ref);
+  return await readNodes(sides, board.serving);
+}
+
+/** `listNodes` within an activity that has the sides open, and knows which one serves. */
+export async function readNodes(sides: Sides, serving: Side): Promise<readonly NodeInfo[]> {
+  const control = await sides.session(serving, 0, LOOK);
   const result = await control.query<NodeInfo>(
     `SELECT node_id AS "nodeId", incarnation, address, epoch, config_hash AS "configHash"
        FROM sluice.node
       WHERE migration = $1 AND last_seen > clock_timestamp() - make_interval(secs => $2)
       ORDER BY node_id`,
-    [ref.id, SILENT_AFTER_S],
+    [sides.ref.id, SILENT_AFTER_S],
   );
   return result.rows;
 }

@@ -1,7 +1,9 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { parseLsn } from "../../core/lsn.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides, type Sides, shardAddress } from "../control/sides.js";
+import { askUntil, type LongQuestion } from "../control/ask-until.js";
+import { LOOK, openSides, type Sides } from "../control/sides.js";
 import type { NodeInfo, ReadinessResult, StreamStatus } from "../model/activities.js";
 import {
   type Blocker,
@@ -10,26 +12,41 @@ import {
   streamFrom,
 } from "../model/migration.js";
 import { countPendingStatements } from "../schema/sync-schema-step.js";
-import { streamStatus } from "../stream/stream-status.js";
+import { readStreamStatus } from "../stream/stream-status.js";
 import { type Board, readBoard } from "./board.js";
 import { findChanged, TablesChanged } from "./fingerprint.js";
 import { findStrangers, TablesAdded } from "./gate.js";
-import { listNodes } from "./nodes.js";
+import { readNodes } from "./nodes.js";
 
 /**
  * May a switch begin, and would it be short? Every reason why not, each a sentence with its figures
- * (promise 7). Reads only; any number of runs beside each other.
+ * (promise 7). Looks until none is left, or `waitMs` are over; all looks share one session to each database.
+ * Second run, or any number beside each other: they read only.
  */
-export async function readiness(
+export async function awaitReadiness(
   context: EngineContext,
-  input: { readonly ref: MigrationRef; readonly stream: StreamNumber },
+  input: LongQuestion,
 ): Promise<ReadinessResult> {
-  const sides = await openSides(context, input.ref);
-  const board = await readBoard(context, sides, input.ref);
-  const status = await streamStatus(context, input);
-  const oldest = await oldestWriters(context, { sides, stream: input.stream });
+  await using sides = await openSides(context, input.ref);
+  return await askUntil(context, input, {
+    ask: () => lookAtReadiness(context, { ...input, sides }),
+    isEnough: ({ isReady }) => isReady,
+  });
+}
+
+interface LookInput {
+  readonly sides: Sides;
+  readonly ref: MigrationRef;
+  readonly stream: StreamNumber;
+}
+
+async function lookAtReadiness(context: EngineContext, input: LookInput): Promise<ReadinessResult> {
+  const { sides } = input;
+  const board = await readBoard(sides, input.ref);
+  const status = await readStreamStatus(sides, input);
+  const oldest = await oldestWriters(input);
   const drainMs = await predictDrain(context, { ...input, status });
-  const nodes = await listNodes(context, input.ref);
+  const nodes = await readNodes(sides, board.serving);
   const predictedPauseMs = Math.round(
     drainMs + Math.max(0, ...oldest.map((one) => one.ageMs)) + OWN_COST_MS,
   );
@@ -37,9 +54,9 @@ export async function readiness(
     ...boardBlockers(board, input.stream),
     ...streamBlockers(status, context.policy.trafficStopThresholdBytes),
     ...nodeBlockers(nodes, board),
-    ...(await verificationBlockers(context, { sides, ...input })),
-    ...(await schemaBlockers(context, { sides, ref: input.ref })),
-    ...(await definitionBlockers(context, { sides, ...input })),
+    ...(await verificationBlockers(context, input)),
+    ...(await schemaBlockers(input)),
+    ...(await definitionBlockers(input)),
     ...oldest.flatMap((one) =>
       isLong(one, context.policy.pauseBudgetMs) ? [waiting(one.who)] : [],
     ),
@@ -107,12 +124,8 @@ function nodeBlockers(nodes: readonly NodeInfo[], board: Board): Blocker[] {
 }
 
 /** The switch needs a clean pass that began after the copy and is not older than the policy says. */
-async function verificationBlockers(
-  context: EngineContext,
-  input: { readonly sides: Sides; readonly ref: MigrationRef; readonly stream: StreamNumber },
-): Promise<Blocker[]> {
-  const from = input.sides[streamFrom(input.stream)];
-  await using client = await connectEngine(context, shardAddress(from, 0), "readiness");
+async function verificationBlockers(context: EngineContext, input: LookInput): Promise<Blocker[]> {
+  const client = await input.sides.session(streamFrom(input.stream), 0, LOOK);
   const result = await client.query<{
     pass: number;
     isClean: boolean;
@@ -137,20 +150,15 @@ async function verificationBlockers(
 }
 
 /** What was made or changed meanwhile on the side that is read: a switch would leave it behind. */
-async function definitionBlockers(
-  context: EngineContext,
-  input: { readonly sides: Sides; readonly ref: MigrationRef; readonly stream: StreamNumber },
-): Promise<Blocker[]> {
+async function definitionBlockers(input: LookInput): Promise<Blocker[]> {
   const { ref, stream } = input;
   const { tables } = input.sides.spec;
+  const clients = await input.sides.sessions(streamFrom(stream), LOOK);
   const found = await Promise.all(
-    input.sides[streamFrom(stream)].shards.map(async (address) => {
-      await using client = await connectEngine(context, address, "readiness");
-      return {
-        added: await findStrangers(client, tables),
-        changed: await findChanged(client, { ref, stream, tables }),
-      };
-    }),
+    clients.map(async (client) => ({
+      added: await findStrangers(client, tables),
+      changed: await findChanged(client, { ref, stream, tables }),
+    })),
   );
   const added = [...new Set(found.flatMap((one) => one.added))];
   const changed = [...new Set(found.flatMap((one) => one.changed))];
@@ -165,20 +173,11 @@ function toBlocker(error: TablesAdded | TablesChanged): Blocker {
 }
 
 /** Constraints that waited for the last rows: without them the destination would take what the source refuses. */
-async function schemaBlockers(context: EngineContext, input: SchemaInput): Promise<Blocker[]> {
-  const counts = await Promise.all(
-    input.sides.destination.shards.map(async (address) => {
-      await using client = await connectEngine(context, address, "readiness");
-      return await countPendingStatements(client, input.ref.id);
-    }),
-  );
+async function schemaBlockers({ sides, ref }: LookInput): Promise<Blocker[]> {
+  const clients = await sides.sessions("destination", LOOK);
+  const counts = await Promise.all(clients.map((client) => countPendingStatements(client, ref.id)));
   const pending = counts.reduce((sum, count) => sum + count, 0);
   return pending === 0 ? [] : [waiting(`${pending} schema statements have not been done yet`)];
-}
-
-interface SchemaInput {
-  readonly sides: Sides;
-  readonly ref: MigrationRef;
 }
 
 interface OldWriter {
@@ -195,18 +194,9 @@ function isLong(writer: OldWriter, budgetMs: number): boolean {
 }
 
 /** Open transactions that have written, and prepared ones: the barrier would wait for them (R23). */
-async function oldestWriters(
-  context: EngineContext,
-  input: { readonly sides: Sides; readonly stream: StreamNumber },
-): Promise<OldWriter[]> {
-  const shards = input.sides[streamFrom(input.stream)].shards;
-  const found = await Promise.all(
-    shards.map(async (address, shard) => {
-      await using client = await connectEngine(context, address, "readiness");
-      return await oldestWriter(client, shard);
-    }),
-  );
-  return found.flat();
+async function oldestWriters({ sides, stream }: LookInput): Promise<OldWriter[]> {
+  const clients = await sides.sessions(streamFrom(stream), LOOK);
+  return (await Promise.all(clients.map(oldestWriter))).flat();
 }
 
 async function oldestWriter(client: SqlClient, shard: number): Promise<OldWriter[]> {
@@ -236,17 +226,13 @@ const ASSUMED_RATE = 4_000;
 
 async function predictDrain(
   context: EngineContext,
-  input: {
-    readonly ref: MigrationRef;
-    readonly stream: StreamNumber;
-    readonly status: StreamStatus;
-  },
+  input: LookInput & { readonly status: StreamStatus },
 ): Promise<number> {
   const lag = input.status.lagBytes ?? 0;
   // Small enough to need no measurement: one batch.
   if (lag < 64_000) return lag / ASSUMED_RATE;
-  await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
-  const later = await streamStatus(context, input);
+  await delay(SAMPLE_MS, undefined, { signal: context.signal });
+  const later = await readStreamStatus(input.sides, input);
   const rates = later.lanes.map((lane, index) => {
     const before = input.status.lanes[index];
     return before ? appliedBytes(before.appliedLsn, lane.appliedLsn) / SAMPLE_MS : 0;

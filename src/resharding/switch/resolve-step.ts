@@ -1,11 +1,13 @@
 import { randomBytes } from "node:crypto";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { NotReady } from "../../core/errors.js";
+import type { ServerIdentity } from "../../replication/walsender.js";
 import type { EngineContext } from "../context.js";
+import { readIdentity, sameServer } from "../control/identity.js";
 import {
-  connectEngine,
   ENGINE_APPLICATION_PREFIX,
   openSides,
+  type SessionUse,
   type Sides,
 } from "../control/sides.js";
 import type { DecisionHandle, ResolveResult } from "../model/activities.js";
@@ -18,15 +20,13 @@ import {
   resolverMove,
   stateOf,
 } from "../model/protocol.js";
-import { connectControl } from "./board.js";
+import { controlSession } from "./board.js";
 import {
   type Decision,
   DecisionLost,
   hintDecision,
   markAborted,
   readDecision,
-  readIdentity,
-  type ServerIdentity,
   storeFinal,
   storeWitness,
 } from "./decision.js";
@@ -39,6 +39,9 @@ export interface ResolveInput {
   readonly as: ResolverRole;
 }
 
+const RESOLVE: SessionUse = { purpose: "resolve" };
+const WITNESS: SessionUse = { purpose: "witness", lockTimeoutMs: 500 };
+
 type FinalDecision = Decision & { readonly state: "committed" | "aborted" };
 
 /**
@@ -50,15 +53,24 @@ type FinalDecision = Decision & { readonly state: "committed" | "aborted" };
  * @throws ServerUnreachable, DecisionLost: unknown still; call again, for ever (R43)
  */
 export async function resolve(context: EngineContext, input: ResolveInput): Promise<ResolveResult> {
-  const sides = await openSides(context, input.ref);
+  await using sides = await openSides(context, input.ref);
+  return await resolveOn(context, sides, input);
+}
+
+/** `resolve` within an activity that has the sides open. */
+export async function resolveOn(
+  context: EngineContext,
+  sides: Sides,
+  input: ResolveInput,
+): Promise<ResolveResult> {
   // Read before the decision: a gate whose token is rotated after this is not opened.
-  const tokens = await readTokens(context, sides, input);
-  const decision = await settle(context, sides, input);
+  const tokens = await readTokens(sides, input);
+  const decision = await settle(sides, input);
   const move = resolverMove(stateOf(decision), { role: input.as, isSameServer: true });
   if (move === "driveForward") {
-    await driveForward(context, sides, { ref: input.ref, decision, tokens });
+    await driveForward(sides, { ref: input.ref, decision, tokens });
   } else {
-    await driveBack(context, sides, { ref: input.ref, decision });
+    await driveBack(sides, { ref: input.ref, decision });
   }
   await context.announce("cutover.afterResolve");
   return {
@@ -71,15 +83,12 @@ export async function resolve(context: EngineContext, input: ResolveInput): Prom
 }
 
 /** Tokens of the gates that a commit would open, by shard; null where a shard is silent or has no gate. */
-async function readTokens(
-  context: EngineContext,
-  sides: Sides,
-  input: ResolveInput,
-): Promise<readonly (string | null)[]> {
+async function readTokens(sides: Sides, input: ResolveInput): Promise<readonly (string | null)[]> {
+  const { serving } = input.decision;
   return await Promise.all(
-    sides[input.decision.serving].shards.map(async (address) => {
+    sides[serving].shards.map(async (_, shard) => {
       try {
-        await using client = await connectEngine(context, address, "resolve");
+        const client = await sides.session(serving, shard, RESOLVE);
         const gate = await readGate(client, input.ref);
         return gate?.epoch === input.decision.epoch ? gate.token : null;
       } catch {
@@ -91,23 +100,16 @@ async function readTokens(
 }
 
 /** Reads the decision and makes it final. */
-async function settle(
-  context: EngineContext,
-  sides: Sides,
-  input: ResolveInput,
-): Promise<FinalDecision> {
-  await using control = await connectControl(context, sides, input.decision.serving);
+async function settle(sides: Sides, input: ResolveInput): Promise<FinalDecision> {
+  const control = await controlSession(sides, input.decision.serving);
   const key = { ref: input.ref, epoch: input.decision.epoch };
   const stored = await readDecision(control, input.ref, key.epoch);
   const identity = await readIdentity(control);
   // Of no row it does not matter: the table asks the witnesses either way.
-  const isSameServer =
-    stored !== null &&
-    identity.systemIdentifier === stored.systemIdentifier &&
-    identity.timeline === stored.timeline;
+  const isSameServer = stored !== null && sameServer(identity, stored);
   const move = resolverMove(stateOf(stored), { role: input.as, isSameServer });
   if (move === "askWitnesses") {
-    return await askWitnesses(context, sides, { ...input, control, stored, identity });
+    return await askWitnesses(sides, { ...input, control, stored, identity });
   }
   if (move === "giveUp" || move === "expire") await markAborted(control, key, ENDINGS[move]);
   // Read again: between an abort and a commit one has won, and only the row knows which.
@@ -132,7 +134,6 @@ const ENDINGS = {
  * @throws ServerUnreachable while one of them does not answer: it may be the one that knows
  */
 async function askWitnesses(
-  context: EngineContext,
   sides: Sides,
   input: ResolveInput & {
     readonly control: SqlClient;
@@ -142,8 +143,8 @@ async function askWitnesses(
 ): Promise<FinalDecision> {
   const { ref, decision, stored } = input;
   let committed: Decision | null = null;
-  for (const address of sides[decision.serving].shards) {
-    await using witness = await connectEngine(context, address, "witness", { lockTimeoutMs: 500 });
+  for (const shard of sides[decision.serving].shards.keys()) {
+    const witness = await sides.session(decision.serving, shard, WITNESS);
     await revokeGate(witness, { ref, epoch: decision.epoch, nextToken: freshToken() });
     const said = await readDecision(witness, ref, decision.epoch);
     if (said?.state === "committed") committed = said;
@@ -167,22 +168,22 @@ interface Driven {
 
 /** Committed: only forward. New gates open, every shard knows, strays on the old side are ended. */
 async function driveForward(
-  context: EngineContext,
   sides: Sides,
   input: Driven & { readonly tokens: readonly (string | null)[] },
 ): Promise<void> {
   const { ref, decision, tokens } = input;
   const to = sides[decision.serving].shards;
-  for (const [shard, address] of to.entries()) {
-    await using client = await connectEngine(context, address, "resolve");
+  for (const shard of to.keys()) {
+    const client = await sides.session(decision.serving, shard, RESOLVE);
     const opening = { ref, decision, gateToken: tokens[shard] ?? decision.token };
     if (!(await openServingGate(client, opening)) && (await isBehind(client, input))) {
       throw new NotReady(`the gate of shard ${shard} got a fresh token meanwhile; resolve again`);
     }
   }
   const movedTo = to.map((shard) => `${shard.host}:${shard.port}/${shard.database}`).join(", ");
-  for (const address of sides[otherSide(decision.serving)].shards) {
-    await using old = await connectEngine(context, address, "resolve");
+  const left = otherSide(decision.serving);
+  for (const shard of sides[left].shards.keys()) {
+    const old = await sides.session(left, shard, RESOLVE);
     await storeFinal(old, ref, decision);
     await markOpened(old, { ref, decision });
     await old.query(
@@ -256,17 +257,17 @@ async function endStraySessions(client: SqlClient, input: Driven): Promise<void>
  * Aborted: the side that was to be left stays, open, with a fresh token. No other server is needed for that
  * (R30): a dead shard of the other side never keeps this one closed.
  */
-async function driveBack(context: EngineContext, sides: Sides, input: Driven): Promise<void> {
+async function driveBack(sides: Sides, input: Driven): Promise<void> {
   const { ref, decision } = input;
   const stays: Side = otherSide(decision.serving);
-  for (const address of sides[stays].shards) {
-    await using client = await connectEngine(context, address, "resolve");
+  for (const shard of sides[stays].shards.keys()) {
+    const client = await sides.session(stays, shard, RESOLVE);
     await reopenGate(client, { ref, epoch: decision.epoch, nextToken: freshToken() });
     await hintDecision(client, ref);
   }
   await Promise.allSettled(
-    sides[decision.serving].shards.map(async (address) => {
-      await using client = await connectEngine(context, address, "resolve");
+    sides[decision.serving].shards.map(async (_, shard) => {
+      const client = await sides.session(decision.serving, shard, RESOLVE);
       await revokeGate(client, { ref, epoch: decision.epoch, nextToken: freshToken() });
     }),
   );

@@ -1,7 +1,7 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { quoteLiteral, quoteQualified } from "../../core/identifier.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides } from "../control/sides.js";
+import { openSides, type SessionUse } from "../control/sides.js";
 import {
   type MigrationRef,
   type MigrationSpec,
@@ -25,6 +25,8 @@ import {
  */
 const MARGIN = 10_000n;
 
+const SEQUENCES: SessionUse = { purpose: "sequences" };
+
 /**
  * Sets the sequences of the side that will serve, at arm. Nobody uses them: that side's gate is closed.
  * Second run: moves them ahead again, never back.
@@ -33,16 +35,10 @@ export async function advanceSequences(
   context: EngineContext,
   input: { readonly ref: MigrationRef; readonly serving: Side },
 ): Promise<void> {
-  const sides = await openSides(context, input.ref);
-  const open = (side: Side) =>
-    Promise.all(sides[side].shards.map((address) => connectEngine(context, address, "sequences")));
-  const from = await open(otherSide(input.serving));
-  const to = await open(input.serving);
-  try {
-    await moveAhead({ from, to, spec: sides.spec, margin: MARGIN });
-  } finally {
-    await Promise.all([...from, ...to].map((client) => client[Symbol.asyncDispose]()));
-  }
+  await using sides = await openSides(context, input.ref);
+  const from = await sides.sessions(otherSide(input.serving), SEQUENCES);
+  const to = await sides.sessions(input.serving, SEQUENCES);
+  await moveAhead({ from, to, spec: sides.spec, margin: MARGIN });
 }
 
 /**

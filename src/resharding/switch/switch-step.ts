@@ -1,16 +1,17 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { type ErrorFields, Signal, SluiceError } from "../../core/errors.js";
 import type { Lsn } from "../../core/lsn.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { tell } from "../../core/tell.js";
 import type { EngineContext } from "../context.js";
-import { connectEngine, openSides, type Sides } from "../control/sides.js";
-import type { DecisionHandle, NodeInfo, StepTimings, SwitchReport } from "../model/activities.js";
-import { type MarkerMessage, type MigrationRef, otherSide } from "../model/migration.js";
+import { readIdentity, sameServer } from "../control/identity.js";
+import { openSides, type Sides } from "../control/sides.js";
+import type { DecisionHandle, NodeInfo, SwitchReport } from "../model/activities.js";
+import type { MarkerMessage, MigrationRef } from "../model/migration.js";
 import { refusalOf } from "../model/protocol.js";
-import { emitMarker, type LaneWatch, openLaneWatch } from "../stream/lane-watch.js";
-import { settleAside } from "../stream/settle-aside.js";
-import { connectControl } from "./board.js";
+import { emitMarker } from "../stream/lane-watch.js";
+import { settleWithin } from "../stream/settle-aside.js";
 import {
   type Decision,
   hintDecision,
@@ -18,12 +19,13 @@ import {
   markCommitted,
   markPrepared,
   readDecision,
-  readIdentity,
 } from "./decision.js";
 import { findChanged, TablesChanged } from "./fingerprint.js";
 import { checkGateTriggers, type GateKey, passBarrier, turnGate } from "./gate.js";
 import { markOpened, openServingGate } from "./resolve-step.js";
 import { checkSequences } from "./sequences.js";
+import { StepClock } from "./step-clock.js";
+import { openSwitchSessions, type SwitchSessions, type Undo } from "./switch-sessions.js";
 
 export interface SwitchInput {
   readonly ref: MigrationRef;
@@ -67,18 +69,10 @@ export class KeysUnsettled extends SluiceError {
   }
 }
 
-/** Sessions that are opened before the pause begins, as each would cost a few milliseconds inside it. */
-interface Sessions extends AsyncDisposable {
-  readonly control: SqlClient;
-  /** By shard, of the side that is left and of the side that will serve. */
-  readonly from: readonly SqlClient[];
-  readonly to: readonly SqlClient[];
-  readonly lanes: LaneWatch;
-}
-
 /** Kept from the end of the cap, so that the compare-and-set itself is not late. */
 const DECISION_RESERVE_MS = 50;
 const POLL_MS = 3;
+const UNDO_TIMEOUT_MS = 2_000;
 
 /**
  * Steps 3 to 9 of the switch in one activity, without a Temporal round trip inside the pause (design,
@@ -93,8 +87,8 @@ export async function switchTraffic(
   context: EngineContext,
   input: SwitchInput,
 ): Promise<SwitchReport> {
-  const sides = await openSides(context, input.ref);
-  await using sessions = await openSessions(context, sides, input);
+  await using sides = await openSides(context, input.ref);
+  const sessions = await openSwitchSessions(context, sides, input.decision);
   const clock = new StepClock();
   const lock = await sessions.control.query<{ got: boolean }>(
     "SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS got",
@@ -111,7 +105,7 @@ export async function switchTraffic(
   try {
     return await switchPrepared(context, { ...input, sides, sessions, clock, key, prepared });
   } catch (error) {
-    const outcome = await undoOrAdmit(context, { sides, input, error });
+    const outcome = await undoOrAdmit(context, { undo: sessions.undo, input, error });
     context.log.warn("switch did not go through at once", { outcome, error: tell(error) });
     if (outcome === "committed") return clock.committed();
     return clock.undone(tell(error));
@@ -120,7 +114,7 @@ export async function switchTraffic(
 
 interface PreparedSwitch extends SwitchInput {
   readonly sides: Sides;
-  readonly sessions: Sessions;
+  readonly sessions: SwitchSessions;
   readonly clock: StepClock;
   readonly key: GateKey;
   readonly prepared: Decision;
@@ -189,19 +183,18 @@ class DecisionTaken extends Signal {
 }
 
 /**
- * After any error the truth is in the row. Ours to abort while it is `prepared`; a new connection, as the
- * old one may be the error. Unreachable: unknown, and `resolve` will find out (R28, R42).
+ * After any error the truth is in the row. Ours to abort while it is `prepared`; by another connection, as the
+ * one that was used may be the error. Unreachable: unknown, and `resolve` will find out (R28, R42).
  */
 async function undoOrAdmit(
   context: EngineContext,
-  input: { readonly sides: Sides; readonly input: SwitchInput; readonly error: unknown },
+  input: { readonly undo: Undo; readonly input: SwitchInput; readonly error: unknown },
 ): Promise<"aborted" | "committed" | "unknown"> {
   const { ref, decision } = input.input;
   const reason = tell(input.error);
+  using _ = input.undo.limit(UNDO_TIMEOUT_MS);
   try {
-    // Not the attempt's signal: an attempt that was told to stop shall still leave no hold behind.
-    const ended = { signal: AbortSignal.timeout(2_000) };
-    await using control = await connectControl(ended, input.sides, decision.serving);
+    const control = await input.undo.session();
     await markAborted(control, { ref, epoch: decision.epoch }, { reason, when: "always" });
     const stored = await readDecision(control, ref, decision.epoch);
     await hintDecision(control, ref);
@@ -212,66 +205,17 @@ async function undoOrAdmit(
   }
 }
 
-async function openSessions(
-  context: EngineContext,
-  sides: Sides,
-  input: SwitchInput,
-): Promise<Sessions> {
-  const stack = new AsyncDisposableStackLike();
-  try {
-    const open = async (address: Parameters<typeof connectEngine>[1], what: string) => {
-      // 500 ms: a lock that nobody should hold must not eat the pause (R28).
-      const client = await connectEngine(context, address, what, { lockTimeoutMs: 500 });
-      stack.use(client);
-      return client;
-    };
-    const control = await connectControl(context, sides, input.decision.serving);
-    stack.use(control);
-    const from = sides[otherSide(input.decision.serving)].shards;
-    const to = sides[input.decision.serving].shards;
-    const lanes = await openLaneWatch(context, { ref: input.ref, stream: input.decision.stream });
-    stack.use(lanes);
-    return {
-      control,
-      lanes,
-      from: await Promise.all(from.map((address) => open(address, "switch"))),
-      to: await Promise.all(to.map((address) => open(address, "switch"))),
-      [Symbol.asyncDispose]: async () => await stack.dispose(),
-    };
-  } catch (error) {
-    await stack.dispose();
-    throw error;
-  }
-}
-
-/** Node 20 has no AsyncDisposableStack. */
-class AsyncDisposableStackLike {
-  readonly #resources: AsyncDisposable[] = [];
-  use(resource: AsyncDisposable): void {
-    this.#resources.push(resource);
-  }
-  async dispose(): Promise<void> {
-    await Promise.all(this.#resources.map((resource) => resource[Symbol.asyncDispose]()));
-  }
-}
-
 /** R30: the row decides only on the server, and in the history, where it was planned. */
 async function refuseOtherServer(control: SqlClient, input: SwitchInput): Promise<string | null> {
   const stored = await readDecision(control, input.ref, input.decision.epoch);
   if (stored?.token !== input.decision.token) return "the decision is not the one that was planned";
-  const identity = await readIdentity(control);
-  const isSame =
-    identity.systemIdentifier === stored.systemIdentifier && identity.timeline === stored.timeline;
+  const isSame = sameServer(await readIdentity(control), stored);
   return isSame ? null : "the control database failed over since the decision was planned";
 }
 
 interface Deadline {
   readonly atMs: number;
   readonly signal: AbortSignal;
-}
-
-async function pause(): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, POLL_MS));
 }
 
 /** Step 4: every armed node has answered, by a row, that nothing of it is in flight. */
@@ -294,7 +238,7 @@ async function untilHeld(
       throw new HoldTimedOut(missing.map((node) => `${node.nodeId} (${node.address})`).join(", "));
     }
     context.heartbeat({ step: "pause", waitingNodes: missing.length });
-    await pause();
+    await delay(POLL_MS);
   }
 }
 
@@ -353,7 +297,12 @@ async function untilDrained(
     throw new DrainTimedOut(lanes.join(", "));
   }
   if ((await countAside(work)) === 0) return;
-  await settleAside(context, { ref: work.ref, stream: work.decision.stream });
+  await settleWithin(context, work.sides, {
+    ref: work.ref,
+    stream: work.decision.stream,
+    sessions: work.sessions.settlement,
+    deadlineAtMs: deadline.atMs,
+  });
   const left = await countAside(work);
   if (left > 0) throw new KeysUnsettled(left);
 }
@@ -392,7 +341,7 @@ async function untilAdopted(
       context.log.warn("not every node has adopted the new epoch yet", { epoch: work.key.epoch });
       return;
     }
-    await pause();
+    await delay(POLL_MS);
   }
 }
 
@@ -405,45 +354,4 @@ async function storeTimings(
     "UPDATE sluice.decision SET timings = $3 WHERE migration = $1 AND epoch = $2",
     [input.work.ref.id, input.work.key.epoch, JSON.stringify({ pauseMs, steps })],
   );
-}
-
-/** Milliseconds of the five documented steps. */
-class StepClock {
-  readonly #steps = { pause: 0, synchronize: 0, swap: 0, reverse: 0, resume: 0 };
-  #startedAtMs = 0;
-  #lapAtMs = 0;
-
-  start(): void {
-    this.#startedAtMs = performance.now();
-    this.#lapAtMs = this.#startedAtMs;
-  }
-
-  lap(step: keyof StepTimings): void {
-    const nowMs = performance.now();
-    this.#steps[step] += nowMs - this.#lapAtMs;
-    this.#lapAtMs = nowMs;
-  }
-
-  committed(): SwitchReport {
-    return { outcome: "committed", reason: "", ...this.#result() };
-  }
-
-  undone(reason: string): SwitchReport {
-    return { outcome: "undone", reason, ...this.#result() };
-  }
-
-  #result(): Pick<SwitchReport, "pauseMs" | "steps"> {
-    const round = (ms: number) => Math.round(ms * 10) / 10;
-    const { pause, synchronize, swap, reverse, resume } = this.#steps;
-    return {
-      pauseMs: round(this.#lapAtMs - this.#startedAtMs),
-      steps: {
-        pause: round(pause),
-        synchronize: round(synchronize),
-        swap: round(swap),
-        reverse: round(reverse),
-        resume: round(resume),
-      },
-    };
-  }
 }

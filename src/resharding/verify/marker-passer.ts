@@ -2,6 +2,7 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
+import type { Sides } from "../control/sides.js";
 import {
   emitMarker,
   type LanePosition,
@@ -34,13 +35,17 @@ const TIMEOUT_MS = 60_000;
 export function markerPasser(
   context: EngineContext,
   input: StreamInput,
-  using: { readonly from: readonly SqlClient[]; readonly watch: LaneWatch },
+  using: {
+    readonly sides: Sides;
+    readonly from: readonly SqlClient[];
+    readonly watch: LaneWatch;
+  },
 ): () => Promise<void> {
   const message = { migration: input.ref.id, kind: "probe", token: "verify" } as const;
   return async () => {
     const lsns = await Promise.all(using.from.map((client) => emitMarker(client, message)));
     const outcome = await using.watch.waitPast(lsns, TIMEOUT_MS);
     if (outcome.kind !== "past") throw new MarkerNotPassed(outcome.behind);
-    await settleAside(context, input);
+    await settleAside(context, using.sides, input);
   };
 }

@@ -1,33 +1,25 @@
 import type { ServerAddress } from "../../backend/address.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
-import type { EngineContext } from "../context.js";
-import { connectShards } from "../copy/shard-clients.js";
+import type { SessionUse, Sides } from "../control/sides.js";
 import { readAtSnapshot } from "../copy/snapshot.js";
-import type { TablePlan } from "../model/migration.js";
+import type { Side, TablePlan } from "../model/migration.js";
 
-/** One side of a comparison: sessions on the primaries of its shards. */
-export class SideReader implements AsyncDisposable {
+const VERIFY: SessionUse = { purpose: "verify" };
+
+/** One side of a comparison: sessions on the primaries of its shards, for its reads alone. */
+export class SideReader {
   readonly #addresses: readonly ServerAddress[];
   readonly #clients: readonly SqlClient[];
-  readonly #close: () => PromiseLike<void>;
 
-  static async open(
-    context: Pick<EngineContext, "signal">,
-    addresses: readonly ServerAddress[],
-  ): Promise<SideReader> {
-    const sessions = await connectShards(context, addresses, "verify");
-    return new SideReader(addresses, sessions.all, () => sessions[Symbol.asyncDispose]());
+  /** @throws ServerUnreachable */
+  static async open(sides: Sides, side: Side): Promise<SideReader> {
+    return new SideReader(sides[side].shards, await sides.sessions(side, VERIFY));
   }
 
-  constructor(
-    addresses: readonly ServerAddress[],
-    clients: readonly SqlClient[],
-    close: () => PromiseLike<void>,
-  ) {
+  private constructor(addresses: readonly ServerAddress[], clients: readonly SqlClient[]) {
     this.#addresses = addresses;
     this.#clients = clients;
-    this.#close = close;
   }
 
   get shardCount(): number {
@@ -66,10 +58,6 @@ export class SideReader implements AsyncDisposable {
       if (result.status === "rejected") throw result.reason;
       return result.value;
     });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#close();
   }
 }
 

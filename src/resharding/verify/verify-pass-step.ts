@@ -3,7 +3,7 @@ import { assert } from "../../core/assert.js";
 import type { EngineContext } from "../context.js";
 import { upgradeControlSchema } from "../control/control-schema.js";
 import { type EvidencePlace, keepEvidence } from "../control/evidence.js";
-import { connectEngine, openSides, type Sides, shardAddress } from "../control/sides.js";
+import { LOOK, openSides, type SessionUse, type Sides, shardAddress } from "../control/sides.js";
 import { readChunks } from "../copy/chunk-store.js";
 import { toCopyFailed } from "../copy/copy-failed.js";
 import { type KeyRange, tableLabel, WHOLE_TABLE } from "../copy/range-sql.js";
@@ -21,6 +21,8 @@ import { writeReceipts } from "./receipts.js";
 import { SideReader } from "./sides-reader.js";
 import { compareTable } from "./table-compare.js";
 
+const RECEIPTS: SessionUse = { purpose: "verify receipts" };
+
 /**
  * Compares what the from-side of a stream has with what is on the other side, shard by shard as the router
  * places the rows (R40), while applications write (R41). Writes a receipt per table and shard to shard 0 of
@@ -35,14 +37,14 @@ export async function verifyPass(
   input: { readonly ref: MigrationRef; readonly stream: StreamNumber; readonly pass: number },
 ): Promise<VerifyResult> {
   const { ref, stream, pass } = input;
-  const sides = await openSides(context, ref);
-  const fromSide = sides[streamFrom(stream)];
-  await using from = await SideReader.open(context, fromSide.shards);
-  await using to = await SideReader.open(context, sides[otherSide(streamFrom(stream))].shards);
-  await using control = await connectEngine(context, shardAddress(fromSide, 0), "verify");
+  await using sides = await openSides(context, ref);
+  const from = await SideReader.open(sides, streamFrom(stream));
+  const to = await SideReader.open(sides, otherSide(streamFrom(stream)));
+  // Not one of the readers': the receipts of a table are a transaction, too.
+  const control = await sides.session(streamFrom(stream), 0, RECEIPTS);
   await upgradeControlSchema(control);
-  await using watch = await openLaneWatch(context, { ref, stream });
-  const passMarker = markerPasser(context, { ref, stream }, { from: from.clients, watch });
+  const watch = await openLaneWatch(context, sides, { ref, stream });
+  const passMarker = markerPasser(context, { ref, stream }, { sides, from: from.clients, watch });
   // Without it the first comparison would find the whole lag, and read every key of it again.
   await passMarker();
   const differences: string[] = [];
@@ -50,7 +52,7 @@ export async function verifyPass(
   for (const table of sides.spec.tables) {
     const startedAt = await serverNow(control);
     try {
-      const ranges = await rangesOf(context, { ref, sides, table });
+      const ranges = await rangesOf({ ref, sides, table });
       const comparison = await compareTable(context, {
         sides: { from, to },
         table,
@@ -68,7 +70,7 @@ export async function verifyPass(
       const failed = toCopyFailed(error, `${tableLabel(table)} (verification)`);
       const scope = `${tableLabel(table)}, stream ${stream}`;
       const place: EvidencePlace = { ref, step: "verify", scope, table };
-      await keepEvidence(shardAddress(fromSide, 0), place, failed);
+      await keepEvidence(shardAddress(sides[streamFrom(stream)], 0), place, failed);
       throw failed;
     }
   }
@@ -76,16 +78,13 @@ export async function verifyPass(
 }
 
 /** The copy's cuts serve both directions: any complete set of ranges would do. */
-async function rangesOf(
-  context: EngineContext,
-  input: { readonly ref: MigrationRef; readonly sides: Sides; readonly table: TablePlan },
-): Promise<readonly KeyRange[]> {
+async function rangesOf(input: {
+  readonly ref: MigrationRef;
+  readonly sides: Sides;
+  readonly table: TablePlan;
+}): Promise<readonly KeyRange[]> {
   const { ref, sides, table } = input;
-  await using client = await connectEngine(
-    context,
-    shardAddress(sides.destination, 0),
-    "verify ranges",
-  );
+  const client = await sides.session("destination", 0, LOOK);
   const chunks = await readChunks(client, ref, { table, sourceShard: 0 });
   return chunks.length > 0 ? chunks : [WHOLE_TABLE];
 }

@@ -282,7 +282,7 @@ describe("the node's agent", () => {
     await control.query("BEGIN");
     await markAborted(control, keyOf(first), { reason: "test", when: "always" });
     const next = { ...stored, epoch: first.epoch + 1, token: "next" };
-    await planDecision(control, fixture.ref, next);
+    await planDecision(control, fixture.ref, next, 0);
     await until(() => planes.count("release") === 1, { timeoutMs: 5_000, what: "the release" });
     expect(planes.told.at(-1)).toEqual({ kind: "release", token: first.token });
   });

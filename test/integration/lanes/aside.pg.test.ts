@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { connectEngine } from "../../../src/resharding/control/sides.js";
+import { connectEngine, openSides } from "../../../src/resharding/control/sides.js";
 import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
-import { emitMarker } from "../../../src/resharding/stream/lane-watch.js";
-import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
+import { emitMarker, openLaneWatch } from "../../../src/resharding/stream/lane-watch.js";
+import { openSettlement, settleWithin } from "../../../src/resharding/stream/settle-aside.js";
 import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
@@ -13,6 +13,7 @@ import {
   lanesFixture,
   rowsOf,
   settled,
+  settleNow,
   startStream,
 } from "./lanes-fixture.js";
 
@@ -142,7 +143,7 @@ it("R33: a key on two shards stays aside and is named", async () => {
   await drain(fixture, 1);
   await fixture.sql("destination", 1, `INSERT INTO doc VALUES (1, ${tenantOf(1)}, 'there')`);
   await drain(fixture, 1);
-  const result = await settleAside(fixture.context(), { ref: fixture.ref, stream: 1 });
+  const result = await settleNow(fixture, 1);
   expect(result.conflicts.join()).toMatch(/public\.doc is on 2 shards/);
   expect((await streamStatus(fixture.context(), { ref: fixture.ref, stream: 1 })).asideKeys).toBe(
     1,
@@ -153,6 +154,30 @@ it("R33: a key on two shards stays aside and is named", async () => {
     await rowsOf(fixture, "destination", "doc"),
   );
   void running;
+});
+
+it("R28 R33: in the pause settlement waits no longer than the pause, and for no lock longer than 500 ms", async () => {
+  const fixture = await reverseFixture();
+  const context = fixture.context();
+  const input = { ref: fixture.ref, stream: 1 };
+  await createStream(context, input);
+  await fixture.sql(
+    "source",
+    0,
+    `INSERT INTO sluice.aside (migration, stream, schema_name, table_name, key, from_shard, reason)
+     VALUES ('${fixture.ref.id}', 1, 'public', 'doc', '{1}', 0, 'test')`,
+  );
+  await using sides = await openSides(context, fixture.ref);
+  const lanes = await openLaneWatch(context, sides, input);
+  const sessions = await openSettlement(sides, { ...input, lanes });
+  for (const client of [...sessions.writers, ...sessions.readers])
+    expect((await client.query("SHOW lock_timeout")).rows).toEqual([{ lock_timeout: "500ms" }]);
+  // No lane runs, so the marker is never passed.
+  const startedAtMs = performance.now();
+  const deadlineAtMs = startedAtMs + 250;
+  const result = await settleWithin(context, sides, { ...input, sessions, deadlineAtMs });
+  expect(result).toEqual({ settledKeys: 0, conflicts: ["the lanes do not pass a marker now"] });
+  expect(performance.now() - startedAtMs).toBeLessThan(2_500);
 });
 
 it("R34: a standby stream drops what is before its marker and what our lanes wrote", async () => {

@@ -1,7 +1,7 @@
 import { connectSql } from "../../../src/backend/sql-client.js";
 import type { EngineContext } from "../../../src/resharding/context.js";
 import { ensureControlSchema } from "../../../src/resharding/control/control-schema.js";
-import { connectEngine } from "../../../src/resharding/control/sides.js";
+import { openSides } from "../../../src/resharding/control/sides.js";
 import type {
   MigrationRef,
   MigrationSpec,
@@ -11,7 +11,7 @@ import type {
 } from "../../../src/resharding/model/migration.js";
 import { emitMarker, openLaneWatch } from "../../../src/resharding/stream/lane-watch.js";
 import { runStream } from "../../../src/resharding/stream/run-stream-step.js";
-import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
+import { type SettleResult, settleAside } from "../../../src/resharding/stream/settle-aside.js";
 import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { engineContext } from "../../support/engine.js";
 import type { PostgresServer } from "../../support/postgres.js";
@@ -210,15 +210,21 @@ export async function drain(fixture: LanesFixture, stream: StreamNumber): Promis
   const context = fixture.context();
   const from = stream % 2 === 0 ? "source" : "destination";
   const lsns = [];
-  for (const address of context.cluster(fixture.ref[from]).shards) {
-    await using client = await connectEngine(context, address, "test");
+  await using sides = await openSides(context, fixture.ref);
+  for (const client of await sides.sessions(from, { purpose: "test" }))
     lsns.push(await emitMarker(client, { migration: fixture.ref.id, kind: "drain", token: "t" }));
-  }
-  await using watch = await openLaneWatch(context, { ref: fixture.ref, stream });
+  const watch = await openLaneWatch(context, sides, { ref: fixture.ref, stream });
   const outcome = await watch.waitPast(lsns, 20_000);
   if (outcome.kind === "past") return;
   const status = await streamStatus(context, { ref: fixture.ref, stream });
   throw new Error(`lanes did not drain: ${outcome.kind}, ${JSON.stringify(status)}`);
+}
+
+/** One settlement (R33). */
+export async function settleNow(fixture: LanesFixture, stream: number): Promise<SettleResult> {
+  const context = fixture.context();
+  await using sides = await openSides(context, fixture.ref);
+  return await settleAside(context, sides, { ref: fixture.ref, stream });
 }
 
 /** Drained, and every key that the lanes set aside decided (R12, R33). */
@@ -226,7 +232,7 @@ export async function settled(fixture: LanesFixture, stream: number): Promise<vo
   await drain(fixture, stream);
   await until(
     async () => {
-      await settleAside(fixture.context(), { ref: fixture.ref, stream });
+      await settleNow(fixture, stream);
       const status = await streamStatus(fixture.context(), { ref: fixture.ref, stream });
       return status.asideKeys === 0;
     },

@@ -10,6 +10,7 @@ import {
   lanesFixture,
   rowsOf,
   settled,
+  settleNow,
   startStream,
 } from "./lanes-fixture.js";
 
@@ -64,8 +65,7 @@ it("R12: unchanged TOAST is kept, in place and when the row moves", async () => 
   await drain(fixture, 0);
   const nulls = await fixture.sql("destination", 0, "SELECT 1 FROM big WHERE body IS NULL");
   expect(nulls).toEqual([]);
-  const { settleAside } = await import("../../../src/resharding/stream/settle-aside.js");
-  await settleAside(fixture.context(), { ref: fixture.ref, stream: 0 });
+  await settleNow(fixture, 0);
   await expectEqual(fixture, "big");
   void again;
 });

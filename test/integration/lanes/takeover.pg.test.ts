@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { openSides } from "../../../src/resharding/control/sides.js";
 import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { openLane } from "../../../src/resharding/stream/lanes/lane-session.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
@@ -118,11 +119,13 @@ it("R16: the position is the origin's, not the row's", async () => {
     0,
     "UPDATE sluice.lane SET applied_lsn = '0/1', start_lsn = NULL",
   );
-  const lane = await openLane(
-    fixture.context(),
-    server.address(fixture.databases.destination[0] ?? ""),
-    { ref: fixture.ref, stream: 0, fromShard: 0, toShard: 0 },
-  );
+  await using sides = await openSides(fixture.context(), fixture.ref);
+  const lane = await openLane(fixture.context(), sides, {
+    ref: fixture.ref,
+    stream: 0,
+    fromShard: 0,
+    toShard: 0,
+  });
   const [origin] = await server.sql(
     "postgres",
     "SELECT remote_lsn FROM pg_replication_origin_status WHERE external_id = $1",
@@ -131,7 +134,6 @@ it("R16: the position is the origin's, not the row's", async () => {
   expect(lane.positionLsn.toString(16)).toBe(
     BigInt(`0x${String(origin?.remote_lsn).replace("/", "").padStart(1, "0")}`).toString(16),
   );
-  await lane.client.end();
 });
 
 it("R15: an empty batch moves the origin, so a marker is passed by idle lanes", async () => {

@@ -284,8 +284,8 @@ describe("RESHARD from psql to the switch", () => {
       `schema_sync(cutover) ${PAIR}: finished, syncing cutover schema`,
       "cutover: pause traffic: finished, ",
       "cutover: synchronize: finished, ",
-      "cutover: swap: finished, ",
       "cutover: reverse replication: finished, ",
+      "cutover: swap: finished, ",
       "cutover: resume traffic: finished, ",
     ]);
     for (const row of rows) {

@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { connectSql } from "../../../src/backend/sql-client.js";
 import { ensureSlot } from "../../../src/replication/slot.js";
 import { startPostgres } from "../../support/postgres.js";
 
@@ -9,7 +10,7 @@ it("R18: a slot of another plugin is not taken", async () => {
     "postgres",
     "SELECT pg_create_logical_replication_slot('other', 'test_decoding')",
   );
-  const options = { timeoutMs: 5_000, signal: new AbortController().signal };
-  const made = ensureSlot(server.address("postgres"), "other", options);
+  await using client = await connectSql(server.address("postgres"), { applicationName: "test" });
+  const made = ensureSlot(client, "other", { timeoutMs: 5_000 });
   await expect(made).rejects.toMatchObject({ code: "SLUICE_SLOT_LOST" });
 });

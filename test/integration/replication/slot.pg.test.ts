@@ -33,6 +33,9 @@ async function client(applicationName: string): Promise<pg.Client> {
   return opened;
 }
 
+const session = async (ends: AbortSignal = signal) =>
+  await connectSql(server.address("postgres"), { applicationName: "test", signal: ends });
+
 const slots = async () =>
   await server.sql("postgres", "SELECT slot_name FROM pg_replication_slots");
 
@@ -40,20 +43,21 @@ describe("a slot", () => {
   it("R26: waits with a deadline, names whom it waits for, and leaves nothing half made", async () => {
     const billing = await client("billing");
     await billing.query("BEGIN; INSERT INTO t VALUES (1)");
-    const made = ensureSlot(server.address("postgres"), "s1", { timeoutMs: 700, signal });
+    const given = await session();
+    const made = ensureSlot(given, "s1", { timeoutMs: 700 });
     await expect(made).rejects.toMatchObject({
       code: "SLUICE_SLOT_CREATION_TIMED_OUT",
       message: expect.stringMatching(/application "billing", database "postgres", open for/),
     });
+    await given.end();
     expect(await slots()).toEqual([]);
     await billing.query("COMMIT");
-    const lsn = await ensureSlot(server.address("postgres"), "s1", { timeoutMs: 10_000, signal });
-    // A second run takes what is there.
-    expect(await ensureSlot(server.address("postgres"), "s1", { timeoutMs: 10_000, signal })).toBe(
-      lsn,
-    );
+    await using admin = await session();
+    const lsn = await ensureSlot(admin, "s1", { timeoutMs: 10_000 });
+    // A second run takes what is there, also beside the first one's session.
+    await using other = await session();
+    expect(await ensureSlot(other, "s1", { timeoutMs: 10_000 })).toBe(lsn);
     await billing.end();
-    await using admin = await connectSql(server.address("postgres"), { applicationName: "test" });
     await dropSlot(admin, "s1");
     await dropSlot(admin, "s1");
     expect(await readSlot(admin, "s1")).toBeNull();
@@ -63,10 +67,7 @@ describe("a slot", () => {
     const holder = await client("holder");
     await holder.query("BEGIN; INSERT INTO t VALUES (2)");
     const stopping = new AbortController();
-    const made = ensureSlot(server.address("postgres"), "s2", {
-      timeoutMs: 20_000,
-      signal: stopping.signal,
-    });
+    const made = ensureSlot(await session(stopping.signal), "s2", { timeoutMs: 20_000 });
     const failed = expect(made).rejects.toThrow();
     await until(async () => (await slots()).length === 1, {
       timeoutMs: 5_000,
@@ -101,12 +102,14 @@ it("R2: no range may be read while a commit of before the slot is still invisibl
         .length === 1,
     { timeoutMs: 5_000, what: "the commit to wait" },
   );
-  const early = waitForSlotEdge(server.address("postgres"), { timeoutMs: 300, signal });
+  await using waiter = await session();
+  const wait = { server: "here", signal };
+  const early = waitForSlotEdge(waiter, { ...wait, timeoutMs: 300 });
   await expect(early).rejects.toMatchObject({
     code: "SLUICE_SLOT_EDGE_TIMED_OUT",
     message: expect.stringMatching(/acknowledged later/),
   });
-  const waiting = waitForSlotEdge(server.address("postgres"), { timeoutMs: 10_000, signal });
+  const waiting = waitForSlotEdge(waiter, { ...wait, timeoutMs: 10_000 });
   await server.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
   await server.sql("postgres", "SELECT pg_reload_conf()");
   await waiting;
@@ -133,7 +136,7 @@ describe("the publication", () => {
 it("a slow reader is kept: feedback goes on while the socket is not read", async () => {
   await server.sql("postgres", "CREATE PUBLICATION slow FOR TABLE t");
   await using admin = await connectSql(server.address("postgres"), { applicationName: "test" });
-  await ensureSlot(server.address("postgres"), "slow", { timeoutMs: 5_000, signal });
+  await ensureSlot(admin, "slow", { timeoutMs: 5_000 });
   await server.sql("postgres", "ALTER SYSTEM SET wal_sender_timeout = '2s'");
   await server.sql("postgres", "SELECT pg_reload_conf()");
   const stopping = new AbortController();

@@ -252,8 +252,8 @@ describe("resolve", () => {
     const late = { ref: fixture.ref, decision, gateToken: handle.token };
     expect(await openServingGate(shard, late)).toBe(false);
     expect(await gates()).toEqual({ source: true, destination: [false, false] });
-    const sides = await openSides(fixture.context(), fixture.ref);
-    expect((await readBoard(fixture.context(), sides, fixture.ref)).serving).toBe("source");
+    await using sides = await openSides(fixture.context(), fixture.ref);
+    expect((await readBoard(sides, fixture.ref)).serving).toBe("source");
   });
 
   test("R32: every shard that serves knows the epoch; the highest committed one counts", async () => {
@@ -261,8 +261,8 @@ describe("resolve", () => {
     await resolve(fixture.context(), { ref: fixture.ref, decision: handle, as: "coordinator" });
     await using control = await source();
     await control.query("DELETE FROM sluice.decision");
-    const sides = await openSides(fixture.context(), fixture.ref);
-    const board = await readBoard(fixture.context(), sides, fixture.ref);
+    await using sides = await openSides(fixture.context(), fixture.ref);
+    const board = await readBoard(sides, fixture.ref);
     expect(board).toMatchObject({ epoch: handle.epoch, serving: "destination", unreachable: [] });
   });
 

@@ -4,7 +4,7 @@ import { beginMigration, MigrationExists } from "../../../src/resharding/ends/be
 import { finalizeMigration } from "../../../src/resharding/ends/finalize-step.js";
 import { unfence } from "../../../src/resharding/ends/unfence.js";
 import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
-import { readiness } from "../../../src/resharding/switch/readiness-step.js";
+import { awaitReadiness } from "../../../src/resharding/switch/readiness-step.js";
 import { checkSequences } from "../../../src/resharding/switch/sequences.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { EngineCycle } from "../../support/engine-cycle.js";
@@ -185,7 +185,7 @@ test("R11: a constraint, an index or a default made meanwhile is named and stops
   const first = await cycle.catchUp();
   const { next, attempt } = await cycle.prepare("destination", 0);
   const waiting = async (stream: number) =>
-    (await readiness(cycle.context(), { ref: cycle.ref, stream })).waitingFor.map(
+    (await awaitReadiness(cycle.context(), { ref: cycle.ref, stream, waitMs: 0 })).waitingFor.map(
       (one) => one.message,
     );
   await server.sql(source, "ALTER TABLE acct ADD CHECK (n > 0)");

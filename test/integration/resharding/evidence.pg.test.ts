@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ServerAddress } from "../../../src/backend/address.js";
 import { type EvidenceStatus, readEvidence } from "../../../src/resharding/control/evidence.js";
-import { connectEngine } from "../../../src/resharding/control/sides.js";
+import { connectEngine, openSides } from "../../../src/resharding/control/sides.js";
 import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
 import { abortMigration } from "../../../src/resharding/ends/abort-step.js";
@@ -240,9 +240,10 @@ describe("a lane", () => {
         `INSERT INTO doc VALUES ('${PLANTED.key}', ${tenant(shard)}, 'v${shard}'),
            ('${shard}${PLANTED.text}', ${tenant(shard)}, 'same')`,
       );
+    await using sides = await openSides(context, ref);
     await until(
       async () => {
-        const settled = await settleAside(context, { ref, stream: 1 });
+        const settled = await settleAside(context, sides, { ref, stream: 1 });
         said.note(settled);
         return settled.conflicts.length === 2;
       },

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
+import { openSides } from "../../../src/resharding/control/sides.js";
 import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
 import { WHOLE_TABLE } from "../../../src/resharding/copy/range-sql.js";
@@ -312,9 +313,9 @@ describe("R41: verification under traffic", () => {
     const fixture = await copied("aba", { destinations: 1 });
     const [source = "", destination = ""] = [fixture.sources[0], fixture.destinations[0]];
     const context = fixture.context();
-    const address = (database: string) => [server.address(database)];
-    await using from = await SideReader.open(context, address(source));
-    await using to = await SideReader.open(context, address(destination));
+    await using sides = await openSides(context, fixture.ref);
+    const from = await SideReader.open(sides, "source");
+    const to = await SideReader.open(sides, "destination");
     await server.sql(destination, "UPDATE k SET v = -1 WHERE id = 5");
     const [table] = fixture.spec.tables;
     if (!table) throw new Error("no table");

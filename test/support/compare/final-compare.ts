@@ -1,8 +1,9 @@
 import type { EngineContext } from "../../../src/resharding/context.js";
-import { openSides, type Sides, shardAddress } from "../../../src/resharding/control/sides.js";
+import { openSides, type Sides } from "../../../src/resharding/control/sides.js";
 import { toCopyFailed } from "../../../src/resharding/copy/copy-failed.js";
 import { tableLabel } from "../../../src/resharding/copy/range-sql.js";
 import type { MigrationRef, TablePlan } from "../../../src/resharding/model/migration.js";
+
 import { RowCursor } from "./row-cursor.js";
 
 /** Row-by-row equality of both sides. Holds keys of rows: for people, not for Temporal's history. */
@@ -32,12 +33,12 @@ export async function finalCompare(
   context: EngineContext,
   ref: MigrationRef,
 ): Promise<FinalComparison> {
-  const sides = await openSides(context, ref);
+  await using sides = await openSides(context, ref);
   const tables: TableCounts[] = [];
   const differences: string[] = [];
   for (const table of sides.spec.tables) {
     try {
-      tables.push(await compareTable(context, { sides, table, differences }));
+      tables.push(await compareTable({ sides, table, differences }));
     } catch (error) {
       context.signal.throwIfAborted();
       throw toCopyFailed(error, `${tableLabel(table)} (comparison)`);
@@ -53,12 +54,12 @@ interface TableInput {
   readonly differences: string[];
 }
 
-async function compareTable(context: EngineContext, input: TableInput): Promise<TableCounts> {
+async function compareTable(input: TableInput): Promise<TableCounts> {
   const { sides, table } = input;
   const sourceShards = sides.source.shards.map((_, shard) => shard);
   const destinationShards = sides.destination.shards.map((_, shard) => shard);
   if (table.kind === "sharded") {
-    const counts = await mergeCompare(context, { ...input, sourceShards, destinationShards });
+    const counts = await mergeCompare({ ...input, sourceShards, destinationShards });
     return { table: tableLabel(table), ...counts };
   }
   // R13: every shard against the owner.
@@ -66,7 +67,7 @@ async function compareTable(context: EngineContext, input: TableInput): Promise<
   const destination: number[] = [];
   for (const shard of destinationShards) {
     const pair = { sourceShards: [0], destinationShards: [shard] };
-    const counts = await mergeCompare(context, { ...input, ...pair });
+    const counts = await mergeCompare({ ...input, ...pair });
     source = counts.source;
     destination.push(...counts.destination);
   }
@@ -79,7 +80,6 @@ interface MergeInput extends TableInput {
 }
 
 async function mergeCompare(
-  context: EngineContext,
   input: MergeInput,
 ): Promise<Pick<TableCounts, "source" | "destination">> {
   const { sides, table, differences } = input;
@@ -87,10 +87,8 @@ async function mergeCompare(
   const cursors: RowCursor[] = [];
   try {
     for (const side of ["source", "destination"] as const)
-      for (const shard of input[`${side}Shards`]) {
-        const address = shardAddress(sides[side], shard);
-        cursors.push(await RowCursor.open(context, address, { table, shard, shardCount }));
-      }
+      for (const shard of input[`${side}Shards`])
+        cursors.push(await RowCursor.open(sides, side, { table, shard, shardCount }));
     const source = cursors.slice(0, input.sourceShards.length);
     const destination = cursors.slice(input.sourceShards.length);
     for (let sort = lowest(cursors); sort !== null; sort = lowest(cursors)) {

@@ -1,10 +1,13 @@
-import type { ServerAddress } from "../../../src/backend/address.js";
 import type { SqlClient } from "../../../src/backend/sql-client.js";
 import { quoteIdentifier } from "../../../src/core/identifier.js";
-import type { EngineContext } from "../../../src/resharding/context.js";
+import {
+  type SessionUse,
+  type Sides,
+  shardAddress,
+} from "../../../src/resharding/control/sides.js";
 import { tableName } from "../../../src/resharding/copy/range-sql.js";
 import { openSnapshot } from "../../../src/resharding/copy/snapshot.js";
-import type { TablePlan } from "../../../src/resharding/model/migration.js";
+import type { Side, TablePlan } from "../../../src/resharding/model/migration.js";
 import { placeOf } from "../../../src/resharding/verify/row-sql.js";
 
 /** A row as text, in the order of `sort`. */
@@ -17,27 +20,29 @@ export interface TextRow {
   readonly text: string;
 }
 
+const COMPARE: SessionUse = { purpose: "compare" };
 const FETCH_ROWS = 2000;
 
-/** Reads a table of one shard in order, a batch at a time. */
+/** Reads a table of one shard in order, a batch at a time; one at a time per shard. */
 export class RowCursor implements AsyncDisposable {
   readonly shard: number;
   readonly #client: SqlClient;
-  readonly #close: () => PromiseLike<void>;
   #batch: readonly TextRow[] = [];
   #next = 0;
   #isAtEnd = false;
   rowCount = 0;
 
   static async open(
-    context: Pick<EngineContext, "signal">,
-    address: ServerAddress,
+    sides: Sides,
+    side: Side,
     of: { readonly table: TablePlan; readonly shard: number; readonly shardCount: number },
   ): Promise<RowCursor> {
-    const reader = await openSnapshot(context, address, { table: of.table, purpose: "compare" });
-    const cursor = new RowCursor(of.shard, reader.client, () => reader[Symbol.asyncDispose]());
+    const client = await sides.session(side, of.shard, COMPARE);
+    const cursor = new RowCursor(of.shard, client);
     try {
-      await reader.client.query(
+      const address = shardAddress(sides[side], of.shard);
+      await openSnapshot(client, { address, table: of.table });
+      await client.query(
         `DECLARE compared NO SCROLL CURSOR FOR ${orderedRows(of.table, of.shardCount)}`,
       );
       await cursor.#fetch();
@@ -48,10 +53,9 @@ export class RowCursor implements AsyncDisposable {
     return cursor;
   }
 
-  constructor(shard: number, client: SqlClient, close: () => PromiseLike<void>) {
+  private constructor(shard: number, client: SqlClient) {
     this.shard = shard;
     this.#client = client;
-    this.#close = close;
   }
 
   /** null at the end. */
@@ -74,7 +78,7 @@ export class RowCursor implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#close();
+    await this.#client.query("ROLLBACK").catch(() => {});
   }
 }
 

@@ -1,5 +1,5 @@
-import type { ServerAddress } from "../../../backend/address.js";
-import { connectSql, type SqlClient } from "../../../backend/sql-client.js";
+import { setTimeout as delay } from "node:timers/promises";
+import type { SqlClient } from "../../../backend/sql-client.js";
 import { NotReady } from "../../../core/errors.js";
 import { LSN_ZERO, type Lsn, parseLsn } from "../../../core/lsn.js";
 import {
@@ -13,7 +13,15 @@ import { ensureOrigin, setupOrigin } from "../../../replication/origin.js";
 import type { ServerIdentity } from "../../../replication/walsender.js";
 import type { EngineContext } from "../../context.js";
 import { upgradeControlSchema } from "../../control/control-schema.js";
-import type { MigrationRef, StreamNumber } from "../../model/migration.js";
+import { describeIdentity, sameServer } from "../../control/identity.js";
+import type { SessionUse, Sides } from "../../control/sides.js";
+import { endHolders, listHolders, takeOver } from "../../control/takeover.js";
+import {
+  type MigrationRef,
+  otherSide,
+  type StreamNumber,
+  streamFrom,
+} from "../../model/migration.js";
 
 /** Which lane: one from-shard into one to-shard. */
 export interface LaneId {
@@ -25,7 +33,7 @@ export interface LaneId {
 
 export type LaneState = "standby" | "applying";
 
-/** The one session that may write for a lane. Closing it gives the lane up. */
+/** The one session that may write for a lane, for as long as its activity lives. */
 export interface LaneSession {
   readonly id: LaneId;
   readonly client: SqlClient;
@@ -54,7 +62,7 @@ const LANE_SETTINGS = {
   jit: "off",
 } as const;
 
-export function laneLockName(id: LaneId): string {
+function laneLockName(id: LaneId): string {
   return `sluice.lane ${id.ref.id} ${id.stream} ${id.fromShard} ${id.toShard}`;
 }
 
@@ -76,76 +84,56 @@ export function batchLockName(id: Pick<LaneId, "ref" | "stream" | "toShard">): s
  */
 export async function openLane(
   context: EngineContext,
-  address: ServerAddress,
+  sides: Sides,
   id: LaneId,
 ): Promise<LaneSession> {
-  const client = await connectSql(address, {
-    applicationName: `sluice lane ${id.stream} ${id.fromShard} ${id.toShard}`,
-    signal: context.signal,
+  const use: SessionUse = {
+    purpose: `lane ${id.stream} ${id.fromShard} ${id.toShard}`,
     settings: LANE_SETTINGS,
-  });
-  try {
-    await takeLock(context, client, id);
-    await upgradeControlSchema(client);
-    const row = await registerLane(context, client, id);
-    refuseStopped(row, id);
-    await ensureOrigin(client, row.origin);
-    const originLsn = await takeOrigin(context, client, row.origin);
-    const startLsn = row.start_lsn === null ? LSN_ZERO : parseLsn(row.start_lsn);
-    const hasBegun = originLsn >= startLsn;
-    return {
-      id,
-      client,
-      positionLsn: hasBegun ? originLsn : startLsn,
-      state: row.state === "standby" ? "standby" : "applying",
-      slot: row.slot,
-      identity: { systemIdentifier: row.system_identifier, timeline: row.timeline },
-      copiedLsn: row.copied_lsn === null ? null : parseLsn(row.copied_lsn),
-    };
-  } catch (error) {
-    await client[Symbol.asyncDispose]();
-    throw error;
-  }
+  };
+  const client = await sides.session(otherSide(streamFrom(id.stream)), id.toShard, use);
+  await takeLock(context, client, id);
+  await upgradeControlSchema(client);
+  const row = await registerLane(context, client, id);
+  refuseStopped(row, id);
+  await ensureOrigin(client, row.origin);
+  const originLsn = await takeOrigin(context, client, row.origin);
+  const startLsn = row.start_lsn === null ? LSN_ZERO : parseLsn(row.start_lsn);
+  const hasBegun = originLsn >= startLsn;
+  return {
+    id,
+    client,
+    positionLsn: hasBegun ? originLsn : startLsn,
+    state: row.state === "standby" ? "standby" : "applying",
+    slot: row.slot,
+    identity: { systemIdentifier: row.system_identifier, timeline: row.timeline },
+    copiedLsn: row.copied_lsn === null ? null : parseLsn(row.copied_lsn),
+  };
 }
 
 async function takeLock(context: EngineContext, client: SqlClient, id: LaneId): Promise<void> {
-  const deadlineAtMs = Date.now() + TAKEOVER_TIMEOUT_MS;
-  for (;;) {
-    context.signal.throwIfAborted();
-    const { rows } = await client.query<{ got: boolean }>(
-      "SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS got",
-      [laneLockName(id)],
-    );
-    if (rows[0]?.got === true) return;
-    if (Date.now() >= deadlineAtMs)
-      throw new LaneTaken(
-        `lane ${id.fromShard} -> ${id.toShard} is held by ${await describeHolder(client, id)}`,
-        {
-          hint: "The session was told to end and has not: is its server stuck?",
-        },
-      );
-    await endLaneSessions(client, id);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  const lock = {
+    name: laneLockName(id),
+    until: "session",
+    timeoutMs: TAKEOVER_TIMEOUT_MS,
+  } as const;
+  if (await takeOver(client, { ...lock, signal: context.signal })) return;
+  throw new LaneTaken(
+    `lane ${id.fromShard} -> ${id.toShard} is held by ${await describeHolder(client, id)}`,
+    {
+      hint: "The session was told to end and has not: is its server stuck?",
+    },
+  );
 }
-
-/** A 64-bit advisory key is shown as two halves. */
-const HOLDERS = `
-  FROM pg_locks l CROSS JOIN (SELECT hashtextextended($1, 0) AS key) k
-  WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND l.pid <> pg_backend_pid()
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND l.classid::bigint = ((k.key >> 32) & 4294967295) AND l.objid::bigint = (k.key & 4294967295)`;
 
 /** Ends whoever holds the lane, on the server: its process may be frozen and never answer. */
 export async function endLaneSessions(client: SqlClient, id: LaneId): Promise<void> {
-  await client.query(`SELECT pg_terminate_backend(l.pid) ${HOLDERS}`, [laneLockName(id)]);
+  await endHolders(client, laneLockName(id));
 }
 
 async function describeHolder(client: SqlClient, id: LaneId): Promise<string> {
-  const { rows } = await client.query<{ pid: number }>(`SELECT l.pid ${HOLDERS}`, [
-    laneLockName(id),
-  ]);
-  return rows.map((row) => `pid ${row.pid}`).join(", ") || "nobody any more";
+  const pids = await listHolders(client, laneLockName(id));
+  return pids.map((pid) => `pid ${pid}`).join(", ") || "nobody any more";
 }
 
 interface LaneRow {
@@ -203,17 +191,12 @@ async function takeOrigin(context: EngineContext, client: SqlClient, origin: str
     if (lsn !== null) return lsn;
     if (Date.now() >= deadlineAtMs)
       throw new LaneTaken(`replication origin "${origin}" is held by another session`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await delay(20, undefined, { signal: context.signal });
   }
 }
 
 /** R18. @throws ServerIdentityChanged */
 export function refuseOtherServer(server: string, lane: LaneSession, is: ServerIdentity): void {
-  const was = lane.identity;
-  if (was.systemIdentifier === is.systemIdentifier && was.timeline === is.timeline) return;
-  throw new ServerIdentityChanged(server, describeIdentity(was), describeIdentity(is));
-}
-
-function describeIdentity(identity: ServerIdentity): string {
-  return `${identity.systemIdentifier} timeline ${identity.timeline}`;
+  if (sameServer(lane.identity, is)) return;
+  throw new ServerIdentityChanged(server, describeIdentity(lane.identity), describeIdentity(is));
 }
