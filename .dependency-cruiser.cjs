@@ -121,7 +121,7 @@ module.exports = {
       "no-cycles",
       {},
       { circular: true },
-      "two files that need each other, or each other's types, are one idea, or a third one is missing below them",
+      "two files that need each other, be it for types, are one idea, or a third one is missing below them",
     ),
     ...Object.entries(rooms).map(([room, allowed]) =>
       forbid(

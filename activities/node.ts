@@ -1,4 +1,4 @@
-import type { NodeActivities } from "../src/resharding/model/activities.js";
+import type { ArmOrder, NodeActivities } from "../src/resharding/model/activities.js";
 import { type ActivityDeps, activityOf } from "./context.js";
 
 export interface NodeDeps extends ActivityDeps {
@@ -10,8 +10,6 @@ export interface NodeDeps extends ActivityDeps {
 export function createNodeActivities(deps: NodeDeps): NodeActivities {
   return {
     /** Second run: an armed node arms again, which only lengthens the arming. */
-    armNode: activityOf(deps, (_context, order: Parameters<NodeActivities["armNode"]>[0]) =>
-      deps.arm(order),
-    ),
+    armNode: activityOf(deps, (_context, order: ArmOrder) => deps.arm(order)),
   };
 }

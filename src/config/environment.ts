@@ -1,4 +1,4 @@
-import { ConfigInvalid } from "./errors.js";
+import { ConfigInvalid } from "./config-errors.js";
 import type { TemporalConfig } from "./model.js";
 
 /** `process.env`, or what a test puts in its place. Only this room reads settings out of it. */

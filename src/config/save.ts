@@ -1,6 +1,6 @@
 import { linkSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
-import { ConfigNotSaved } from "./errors.js";
+import { ConfigNotSaved } from "./config-errors.js";
 import type { Config } from "./model.js";
 import { type ConfigFiles, type ConfigPaths, readConfigFiles, toConfig } from "./read-config.js";
 import {

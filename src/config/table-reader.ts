@@ -1,5 +1,5 @@
 import { closestMatch } from "leven";
-import { ConfigInvalid } from "./errors.js";
+import { ConfigInvalid } from "./config-errors.js";
 import type { TomlFile } from "./toml-file.js";
 
 /** Numbers above are no timer of Node's and no size of ours; PgDog's "off" is above. */

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { parse, TomlError } from "smol-toml";
-import { ConfigInvalid } from "./errors.js";
+import { ConfigInvalid } from "./config-errors.js";
 import { indexLines, type LineIndex } from "./toml-lines.js";
 
 /** A parsed file that still knows on which line a key stands. */

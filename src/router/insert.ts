@@ -1,5 +1,5 @@
 import type { InsertStmt } from "libpg-query";
-import type { ShardId } from "../topology/topology.js";
+import { type ShardId, shardId } from "../topology/topology.js";
 import { ANY, type Analysis, everywhere, onShards, type Plan, placed } from "./analysis.js";
 import { renumberParameters, textOf, valuesRows } from "./clauses.js";
 import { type KeyTerm, type StatementValues, shardOfValue, UNKNOWN } from "./key-value.js";
@@ -90,5 +90,5 @@ function rowShard(
 ): ShardId | null {
   const type = ref.table?.rule?.dataType ?? "bigint";
   const shard = shardOfValue(key.value, values, { type, shardCount: catalog.database.shardCount });
-  return shard === UNKNOWN || shard < 0 ? null : (shard as ShardId);
+  return shard === UNKNOWN || shard < 0 ? null : shardId(shard);
 }

@@ -1,6 +1,6 @@
 import type { Node, UpdateStmt } from "libpg-query";
 import { quoteIdentifier, quoteQualified } from "../core/identifier.js";
-import type { ShardId } from "../topology/topology.js";
+import { shardId } from "../topology/topology.js";
 import { ANY, type Analysis, type Plan } from "./analysis.js";
 import { outerWords, type Span, splitByComma, textOf } from "./clauses.js";
 import { NULL_KEY, type StatementValues, shardOfValue, UNKNOWN } from "./key-value.js";
@@ -36,7 +36,7 @@ export function moveRowPlan(analysis: Analysis, update: UpdateStmt, target: KeyU
     if (to === NULL_KEY) return refused("nullKey", rule.column);
     if (to < 0) return refused("unreadableKey", rule.column);
     if (to === where.shard) return { kind: "one", shard: where.shard, isWrite: true };
-    const plan = rowMove(values, facts, { from: where.shard, to: to as ShardId });
+    const plan = rowMove(values, facts, { from: where.shard, to: shardId(to) });
     return plan === null
       ? refused("keyUpdateShape", "this form of SET")
       : { kind: "moveRow", plan };

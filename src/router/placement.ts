@@ -1,5 +1,5 @@
 import type { KeyType } from "../topology/hash.js";
-import { FIRST_SHARD, type ShardId } from "../topology/topology.js";
+import { FIRST_SHARD, type ShardId, shardId } from "../topology/topology.js";
 import {
   type KeyTerm,
   NULL_KEY,
@@ -135,7 +135,8 @@ function shardsOf(
       if (shard === NULL_KEY && !space.isInserted) continue;
       if (shard === NULL_KEY) return { kind: "refused", route: refused("nullKey", space.keyName) };
       if (shard < 0) return { kind: "refused", route: refused("unreadableKey", space.keyName) };
-      if (!found.includes(shard as ShardId)) found.push(shard as ShardId);
+      const placed = shardId(shard);
+      if (!found.includes(placed)) found.push(placed);
     }
   }
   return found.sort((one, other) => one - other);

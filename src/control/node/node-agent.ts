@@ -2,7 +2,7 @@ import type { Config } from "../../config/model.js";
 import type { ConfigPaths } from "../../config/read-config.js";
 import type { Log } from "../../observe/log.js";
 import type { EngineContext } from "../../resharding/context.js";
-import type { MigrationRef } from "../../resharding/model/migration.js";
+import type { ArmOrder } from "../../resharding/model/activities.js";
 import { clusterOf } from "../cluster-directory.js";
 import { enginePolicyOf } from "../policy.js";
 import { type CutoverRow, cutoverRows, resolveOpen, unfenceDatabase } from "./answers.js";
@@ -24,13 +24,6 @@ export interface NodeAgentOptions extends NodeSelf {
   readonly log: Log;
   /** For `cutover_save_config`; null: never saved. */
   readonly paths: ConfigPaths | null;
-}
-
-export interface ArmOrder {
-  readonly ref: MigrationRef;
-  readonly epoch: number;
-  readonly token: string;
-  readonly forMs: number;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { configHash } from "../../config/hash.js";
+import { configHash } from "../../config/config-hash.js";
 import type { Log } from "../../observe/log.js";
 import { reportNode } from "../../resharding/switch/nodes.js";
 import type { KnownMigration } from "./effective-config.js";

@@ -1,4 +1,4 @@
-import { configHash } from "../../config/hash.js";
+import { configHash } from "../../config/config-hash.js";
 import type { ConfigPaths } from "../../config/read-config.js";
 import { saveConfig } from "../../config/save.js";
 import type { Log } from "../../observe/log.js";

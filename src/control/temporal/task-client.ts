@@ -38,8 +38,8 @@ import {
   type TaskRow,
   TaskUnknown,
 } from "../task-api.js";
-import { DeadlineCalls } from "./calls.js";
 import { connectionOptions } from "./connection.js";
+import { DeadlineCalls } from "./deadline-calls.js";
 import { allocateTaskId } from "./task-ids.js";
 import { memoOf, rowsOf } from "./task-rows.js";
 

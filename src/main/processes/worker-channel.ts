@@ -1,5 +1,5 @@
 import type { Config } from "../../config/model.js";
-import type { NodeActivities } from "../../resharding/model/activities.js";
+import type { ArmOrder } from "../../resharding/model/activities.js";
 
 /**
  * Messages to a control or mover process, over Node's IPC. Plain JSON. It ends when the channel ends: its
@@ -16,8 +16,6 @@ export interface NodeCalls {
   /** The activity `armNode` of this node: the main process has the agent. @throws why it did not arm */
   arm(order: ArmOrder): Promise<void>;
 }
-
-export type ArmOrder = Parameters<NodeActivities["armNode"]>[0];
 
 export interface NodeIdentity {
   readonly nodeId: string;

@@ -1,3 +1,4 @@
+import type { Database } from "../../topology/topology.js";
 import type { FromDataPlane } from "../channel.js";
 import { HoldGivenUp } from "../session-errors.js";
 
@@ -21,7 +22,7 @@ export class Refreshes {
    * Resolves when decisions were read again; what came of them has been told before.
    * @throws HoldGivenUp when nobody answers
    */
-  async ask({ name, epoch }: { readonly name: string; readonly epoch: number }): Promise<void> {
+  async ask({ name, epoch }: Pick<Database, "name" | "epoch">): Promise<void> {
     const { answered } = this.#questions.get(name) ?? this.#begin(name, epoch);
     let timer: NodeJS.Timeout | undefined;
     const tooLate = new Promise<never>((_, reject) => {

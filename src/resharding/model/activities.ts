@@ -92,12 +92,14 @@ export interface MoveActivities {
 
 export interface NodeActivities {
   /** Loads the next topology, opens connections, starts the 50 ms poll. */
-  armNode(input: {
-    ref: MigrationRef;
-    epoch: number;
-    token: string;
-    forMs: number;
-  }): Promise<{ nodeId: string }>;
+  armNode(order: ArmOrder): Promise<{ nodeId: string }>;
+}
+
+export interface ArmOrder {
+  readonly ref: MigrationRef;
+  readonly epoch: number;
+  readonly token: string;
+  readonly forMs: number;
 }
 
 export interface PreflightResult {

@@ -70,7 +70,7 @@ async function noteKeys(
         `${key}: expected ${placeOf(expected.value)}, found ${placeOf(found.value)}`,
     );
   await writeEvidence(client, place, {
-    code: "SLUICE_VERIFY_DIFFERENT",
+    code: "DIFFERENT",
     reason: `${wrong.length} keys differ in pass ${pass}`,
     evidence: new RowEvidence(keys.join("\n")),
   });

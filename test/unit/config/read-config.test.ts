@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { ConfigInvalid } from "../../../src/config/errors.js";
+import { ConfigInvalid } from "../../../src/config/config-errors.js";
 import { GENERAL_KEYS } from "../../../src/config/general-keys.js";
 import { parseConfig, readConfig } from "../../../src/config/read-config.js";
 import { PGDOG, USERS } from "./sample.js";

@@ -13,8 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { configHash } from "../../../src/config/config-hash.js";
 import { userCredentials } from "../../../src/config/credentials.js";
-import { configHash } from "../../../src/config/hash.js";
 import type { Config } from "../../../src/config/model.js";
 import { type ConfigPaths, readConfig } from "../../../src/config/read-config.js";
 import { saveConfig } from "../../../src/config/save.js";

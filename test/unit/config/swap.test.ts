@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { configHash } from "../../../src/config/config-hash.js";
 import {
   schemaAdminOf,
   serverCredentials,
   userCredentials,
 } from "../../../src/config/credentials.js";
-import { configHash } from "../../../src/config/hash.js";
 import type { Config, UserConfig } from "../../../src/config/model.js";
 import { parseConfig } from "../../../src/config/read-config.js";
 import { swapDatabases } from "../../../src/config/swap.js";

@@ -1,7 +1,8 @@
-import { createServer } from "node:net";
+import { once } from "node:events";
+import { createServer, type Socket } from "node:net";
 import { describe, expect, it } from "vitest";
 import { TemporalUnreachable } from "../../../src/control/task-api.js";
-import { silenceOf } from "../../../src/control/temporal/calls.js";
+import { silenceOf } from "../../../src/control/temporal/deadline-calls.js";
 import { connectTasks } from "../../../src/control/temporal/task-client.js";
 import { createLog } from "../../../src/observe/log.js";
 import { freePort } from "../../support/postgres.js";
@@ -43,11 +44,18 @@ describe("a command without Temporal", () => {
   });
 
   it("ends at its deadline where somebody listens and does not answer", async () => {
-    await using silent = createServer(() => {}).listen(0, "127.0.0.1");
-    await new Promise((resolve) => silent.once("listening", resolve));
-    const address = silent.address();
-    if (address === null || typeof address === "string") throw new Error("no port");
-    const { elapsedMs } = await within(address.port, 300);
-    expect(elapsedMs).toBeLessThan(10_000);
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => sockets.push(socket));
+    silent.listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    try {
+      const address = silent.address();
+      if (address === null || typeof address === "string") throw new Error("no port");
+      const { elapsedMs } = await within(address.port, 300);
+      expect(elapsedMs).toBeLessThan(10_000);
+    } finally {
+      silent.close();
+      for (const socket of sockets) socket.destroy();
+    }
   });
 });
