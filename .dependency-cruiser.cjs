@@ -114,7 +114,7 @@ module.exports = {
     forbid(
       "data-plane-on-top",
       { path: "^src/proxy/[^/]+/" },
-      { path: "^src/proxy/(data-plane|show)[.]ts$" },
+      { path: "^src/proxy/(data-plane|plane-rows)[.]ts$" },
       "the data plane puts the rooms of the proxy together; none of them leads back to it",
     ),
     forbid(

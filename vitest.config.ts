@@ -9,7 +9,8 @@ export default defineConfig({
     // One more than the cores: many tests wait for a heartbeat, a restart or an fsync.
     maxWorkers: 3,
     testTimeout: 30_000,
-    hookTimeout: 120_000,
+    // One may have to build first, where vitest is called without `npm test` (test/support/built.ts).
+    hookTimeout: 300_000,
     teardownTimeout: 20_000,
     reporters: ["./test/support/reporter.ts"],
   },

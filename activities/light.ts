@@ -15,7 +15,7 @@ import { awaitReadiness } from "../src/resharding/switch/readiness-step.js";
 import { resolve } from "../src/resharding/switch/resolve-step.js";
 import { advanceSequences } from "../src/resharding/switch/sequences.js";
 import { switchTraffic } from "../src/resharding/switch/switch-step.js";
-import { type ActivityDeps, activityOf, type StepsOf } from "./context.js";
+import { type ActivityDeps, activityOf, type StepsOf } from "./activity.js";
 
 export interface LightDeps extends ActivityDeps {
   /** The same integer for the same request id. */

@@ -5,7 +5,7 @@ import type { MoveActivities, StreamEnd } from "../src/resharding/model/activiti
 import { syncSchema } from "../src/resharding/schema/sync-schema-step.js";
 import { runStream } from "../src/resharding/stream/run-stream-step.js";
 import { verifyPass } from "../src/resharding/verify/verify-pass-step.js";
-import { type ActivityDeps, activityOf, type StepsOf, stopReason } from "./context.js";
+import { type ActivityDeps, activityOf, type StepsOf, stopReason } from "./activity.js";
 
 /** What the activities of a mover do; each step's docstring says why a second run is harmless. */
 export const MOVE_STEPS: StepsOf<MoveActivities> = {

@@ -1,5 +1,5 @@
 import type { ArmOrder, NodeActivities } from "../src/resharding/model/activities.js";
-import { type ActivityDeps, activityOf } from "./context.js";
+import { type ActivityDeps, activityOf } from "./activity.js";
 
 export interface NodeDeps extends ActivityDeps {
   /** Tells the node's agent, in another process, and returns when it has armed. */

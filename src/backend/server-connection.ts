@@ -12,7 +12,7 @@ import { decodeErrorFields, type ErrorResponseFields } from "../wire/error-field
 import { Framer } from "../wire/framer.js";
 import { encodeCancel, encodeQuery, encodeStartup, TERMINATE } from "../wire/frontend.js";
 import { describeAddress, type ServerAddress } from "./address.js";
-import { ServerConnectionLost } from "./errors.js";
+import { ServerConnectionLost } from "./server-errors.js";
 import { ServerLogin } from "./server-login.js";
 
 /**

@@ -7,11 +7,11 @@ import {
   decodeParameterStatus,
 } from "../wire/backend.js";
 import { decodeErrorFields } from "../wire/error-fields.js";
-import { ProtocolViolation } from "../wire/errors.js";
 import { encodePassword, encodeSaslInitial, encodeSaslResponse } from "../wire/frontend.js";
+import { ProtocolViolation } from "../wire/protocol-violation.js";
 import { md5Password, SCRAM_SHA_256, ScramClient } from "../wire/scram.js";
 import { describeAddress, type ServerAddress } from "./address.js";
-import { ServerRefused } from "./errors.js";
+import { ServerRefused } from "./server-errors.js";
 
 /** What a server says of itself before it is ready. */
 export interface ServerGreeting {

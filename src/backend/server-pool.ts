@@ -1,8 +1,8 @@
 import { ServerUnreachable, SluiceError } from "../core/errors.js";
 import type { Log } from "../observe/log.js";
 import { describeAddress, type ServerAddress } from "./address.js";
-import { CheckoutTimedOut, PoolRetired } from "./errors.js";
 import { ServerConnection, type ServerReceiver } from "./server-connection.js";
+import { CheckoutTimedOut, PoolRetired } from "./server-errors.js";
 
 export interface ServerPoolOptions {
   readonly address: ServerAddress;

@@ -1,6 +1,6 @@
-import { conditionName, isTelling } from "./conditions.js";
 import { RowEvidence } from "./row-evidence.js";
 import { parseSqlState, SQLSTATE, type SqlState } from "./sqlstate.js";
+import { conditionName, isTelling } from "./sqlstate-conditions.js";
 
 /** What PostgreSQL sends with an error. @see https://www.postgresql.org/docs/current/protocol-error-fields.html */
 export interface ServerErrorFields {

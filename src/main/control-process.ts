@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import { Client, Connection } from "@temporalio/client";
 import { createLightActivities } from "../../activities/light.js";
 import { createNodeActivities } from "../../activities/node.js";
-import { taskPolicyOf } from "../control/policy.js";
+import { taskPolicyOf } from "../control/policies.js";
 import { connectionOptions } from "../control/temporal/connection.js";
 import { allocateTaskId } from "../control/temporal/task-ids.js";
 import { type ErrorFields, SluiceError } from "../core/errors.js";

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { hostname } from "node:os";
-import { AdminExecutor } from "../admin/executor.js";
+import { AdminExecutor } from "../admin/admin-executor.js";
 import type { AdminHost } from "../admin/host.js";
 import { logLevel } from "../config/environment.js";
 import type { Config } from "../config/model.js";

@@ -8,11 +8,11 @@ import { ServedDatabases } from "./databases/served-databases.js";
 import { HoldDriver } from "./hold/hold-driver.js";
 import { Maintenance } from "./hold/maintenance.js";
 import { Refreshes } from "./hold/refreshes.js";
+import { showClients, showPools, showServers, showStats } from "./plane-rows.js";
 import { goingDown, type LoginHost, Logins } from "./session/logins.js";
 import type { Session } from "./session/session.js";
 import { Sessions } from "./session/sessions.js";
 import { HoldGivenUp, SessionRefused } from "./session-errors.js";
-import { showClients, showPools, showServers, showStats } from "./show.js";
 
 /** Between two questions about the same decision. */
 const REFRESH_PAUSE_MS = 100;

@@ -1,5 +1,5 @@
 import { type Lsn, toLsn } from "../core/lsn.js";
-import { StreamMalformed, StreamUnsupportedChange } from "./errors.js";
+import { StreamMalformed, StreamUnsupportedChange } from "./stream-errors.js";
 import { tupleEnd } from "./tuple.js";
 
 /** A table as the stream names it, at the position that is being decoded. */

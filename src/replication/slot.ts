@@ -8,7 +8,7 @@ import {
   SlotEdgeTimedOut,
   SlotLost,
   StreamUnsupportedChange,
-} from "./errors.js";
+} from "./stream-errors.js";
 
 export interface SlotState {
   /** null while the slot is being made. */

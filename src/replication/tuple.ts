@@ -1,4 +1,4 @@
-import { StreamMalformed } from "./errors.js";
+import { StreamMalformed } from "./stream-errors.js";
 
 /**
  * A row as pgoutput sends it, left where it lies:

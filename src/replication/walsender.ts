@@ -5,7 +5,7 @@ import { ServerUnreachable } from "../core/errors.js";
 import { quoteIdentifier, quoteLiteral } from "../core/identifier.js";
 import { formatLsn, LSN_ZERO, type Lsn, toLsn } from "../core/lsn.js";
 import { SqlError } from "../core/sql-error.js";
-import { StreamMalformed } from "./errors.js";
+import { StreamMalformed } from "./stream-errors.js";
 
 /** Who answers at the other end (R18). */
 export interface ServerIdentity {

@@ -1,6 +1,6 @@
-import { ProtocolViolation } from "./errors.js";
 import { MessageReader } from "./message-reader.js";
 import { MessageWriter } from "./message-writer.js";
+import { ProtocolViolation } from "./protocol-violation.js";
 
 /** Letters of the messages that servers send. */
 export const BACKEND = {

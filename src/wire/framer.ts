@@ -1,4 +1,4 @@
-import { ProtocolViolation } from "./errors.js";
+import { ProtocolViolation } from "./protocol-violation.js";
 
 const EMPTY = Buffer.alloc(0);
 const HEADER_BYTES = 5;

@@ -1,4 +1,4 @@
-import { ProtocolViolation } from "./errors.js";
+import { ProtocolViolation } from "./protocol-violation.js";
 
 /** Reads one message's body. Every read is checked: a short body is a ProtocolViolation, never a crash. */
 export class MessageReader {

@@ -1,6 +1,6 @@
 import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from "node:crypto";
 import { promisify } from "node:util";
-import { ProtocolViolation } from "./errors.js";
+import { ProtocolViolation } from "./protocol-violation.js";
 
 /** SCRAM-SHA-256 (RFC 7677, RFC 5802), both ends, without channel binding and without I/O. */
 export const SCRAM_SHA_256 = "SCRAM-SHA-256";

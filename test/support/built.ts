@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { until } from "./until.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const STALE_LOCK_MS = 110_000;
+const STALE_LOCK_MS = 270_000;
 
 let built: Promise<void> | null = null;
 
@@ -29,7 +29,7 @@ export async function builtWorkflows(): Promise<string> {
 
 async function build(): Promise<void> {
   const lock = join(tmpdir(), `sluice-build-${Buffer.from(ROOT).toString("hex").slice(-40)}`);
-  await until(() => take(lock), { timeoutMs: 120_000, what: "another test file's build" });
+  await until(() => take(lock), { timeoutMs: 280_000, what: "another test file's build" });
   try {
     const run = spawnSync(process.execPath, [join(ROOT, "scripts/build.mjs")], {
       cwd: ROOT,

@@ -7,7 +7,7 @@ import type {
   StatementRequest,
 } from "../../src/proxy/sharded/scatter/contract.js";
 import { executeScatter } from "../../src/proxy/sharded/scatter/execute.js";
-import { statementMessages } from "../../src/proxy/sharded/scatter/messages.js";
+import { statementMessages } from "../../src/proxy/sharded/scatter/shard-messages.js";
 import { ShardStatement } from "../../src/proxy/sharded/scatter/shard-statement.js";
 import type { Route } from "../../src/router/route.js";
 import type { Router } from "../../src/router/router.js";

@@ -1,5 +1,5 @@
 import type { OrderName } from "../../src/resharding/model/orders.js";
-import { handleOrders } from "../task/orders.js";
+import { handleOrders } from "../task/order-handlers.js";
 import type { ReplicateRun } from "./replicate-run.js";
 
 /** What a replicate task does with an order that it takes. */

@@ -2,7 +2,7 @@ import { allHandlersFinished, condition, continueAsNew, workflowInfo } from "@te
 import { rangesToCopy } from "../../src/resharding/model/reshard-plan.js";
 import type { TaskStepName } from "../../src/resharding/model/steps.js";
 import { type CopyTableInput, taskType } from "../../src/resharding/model/tasks.js";
-import { handleOrders } from "../task/orders.js";
+import { handleOrders } from "../task/order-handlers.js";
 import { together } from "../task/side-by-side.js";
 import { createStepRunner, type Retries, type StepRunner } from "../task/step-runner.js";
 import { createTaskView } from "../task/task-view.js";

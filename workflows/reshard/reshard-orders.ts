@@ -3,7 +3,7 @@ import type { OrderName } from "../../src/resharding/model/orders.js";
 import { withSubtask } from "../../src/resharding/model/subtasks.js";
 import type { ChildReport } from "../../src/resharding/model/tasks.js";
 import { childReportSignal, type Order, orderMessages } from "../task/messages.js";
-import { handleOrders } from "../task/orders.js";
+import { handleOrders } from "../task/order-handlers.js";
 import type { ReshardRun } from "./reshard-run.js";
 
 /** Orders to the root; what concerns a child is passed on to it. */

@@ -7,7 +7,7 @@ import {
 } from "../../src/resharding/model/steps.js";
 import { type SchemaSyncInput, taskType } from "../../src/resharding/model/tasks.js";
 import { describeFailure } from "../task/failures.js";
-import { handleOrders } from "../task/orders.js";
+import { handleOrders } from "../task/order-handlers.js";
 import { createStepRunner, type Retries } from "../task/step-runner.js";
 import { createTaskView } from "../task/task-view.js";
 

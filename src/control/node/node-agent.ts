@@ -4,7 +4,7 @@ import type { Log } from "../../observe/log.js";
 import type { EngineContext } from "../../resharding/context.js";
 import type { ArmOrder } from "../../resharding/model/activities.js";
 import { clusterOf } from "../cluster-directory.js";
-import { enginePolicyOf } from "../policy.js";
+import { enginePolicyOf } from "../policies.js";
 import {
   type CutoverRow,
   cutoverRows,

@@ -1,6 +1,6 @@
 import { type ConfigPaths, readConfig } from "../../config/read-config.js";
 import { clusterOf } from "../../control/cluster-directory.js";
-import { enginePolicyOf } from "../../control/policy.js";
+import { enginePolicyOf } from "../../control/policies.js";
 import { createLog } from "../../observe/log.js";
 import type { EngineContext } from "../../resharding/context.js";
 import type { Check } from "../../resharding/model/migration.js";

@@ -1,8 +1,8 @@
-import type { ActivityDeps } from "../../../activities/context.js";
+import type { ActivityDeps } from "../../../activities/activity.js";
 import { logLevel } from "../../config/environment.js";
 import type { Config } from "../../config/model.js";
 import { clusterOf } from "../../control/cluster-directory.js";
-import { enginePolicyOf } from "../../control/policy.js";
+import { enginePolicyOf } from "../../control/policies.js";
 import {
   installTemporalRuntime,
   type WorkerPlan,

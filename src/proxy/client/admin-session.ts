@@ -12,7 +12,6 @@ import {
   READY,
 } from "../../wire/backend.js";
 import { encodeError, encodeNotice, encodeThrown } from "../../wire/error-fields.js";
-import { ProtocolViolation } from "../../wire/errors.js";
 import type { Framer } from "../../wire/framer.js";
 import {
   decodeBindNames,
@@ -23,6 +22,7 @@ import {
   FRONTEND,
 } from "../../wire/frontend.js";
 import { MessageWriter } from "../../wire/message-writer.js";
+import { ProtocolViolation } from "../../wire/protocol-violation.js";
 import type { AdminResult, AdminType, AdminValue, MainCalls } from "../channel.js";
 import type { ClientConnection, ClientReceiver } from "./client-connection.js";
 

@@ -7,9 +7,9 @@ import {
   encodeSaslContinue,
   encodeSaslFinal,
 } from "../../wire/backend.js";
-import { ProtocolViolation } from "../../wire/errors.js";
 import { FRONTEND } from "../../wire/frontend.js";
 import { MessageReader } from "../../wire/message-reader.js";
+import { ProtocolViolation } from "../../wire/protocol-violation.js";
 import {
   makeVerifier,
   md5Password,

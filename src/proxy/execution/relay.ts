@@ -1,6 +1,6 @@
 import { describeAddress } from "../../backend/address.js";
-import { ServerConnectionLost } from "../../backend/errors.js";
 import type { ServerConnection, ServerReceiver } from "../../backend/server-connection.js";
+import { ServerConnectionLost } from "../../backend/server-errors.js";
 import type { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { BACKEND } from "../../wire/backend.js";

@@ -1,12 +1,13 @@
-import { PoolRetired } from "../../backend/errors.js";
+import { PoolRetired } from "../../backend/server-errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { tell } from "../../core/tell.js";
 import type { Log } from "../../observe/log.js";
 import type { DatabaseUser } from "../../topology/topology.js";
 import { READY } from "../../wire/backend.js";
 import { encodeThrown } from "../../wire/error-fields.js";
-import { ProtocolViolation } from "../../wire/errors.js";
 import type { Framer } from "../../wire/framer.js";
 import { FRONTEND } from "../../wire/frontend.js";
+import { ProtocolViolation } from "../../wire/protocol-violation.js";
 import type { OpenTransaction } from "../channel.js";
 import type { ClientConnection, ClientReceiver } from "../client/client-connection.js";
 import { type ClientRequest, RequestCollector } from "../client/client-request.js";
@@ -206,7 +207,7 @@ export class Session implements ClientReceiver {
       )
         await this.#request(request);
     } catch (error) {
-      this.#log.error("session ended by an unexpected error", { error: String(error) });
+      this.#log.error("session ended by an unexpected error", { error: tell(error) });
       this.end(error);
     } finally {
       this.#isPumping = false;

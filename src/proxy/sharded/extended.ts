@@ -1,5 +1,5 @@
-import { PoolRetired } from "../../backend/errors.js";
 import type { ServerConnection } from "../../backend/server-connection.js";
+import { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Route } from "../../router/route.js";

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { PoolRetired } from "../../backend/errors.js";
 import type { QueryOutcome, ServerConnection } from "../../backend/server-connection.js";
+import { PoolRetired } from "../../backend/server-errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { type DatabaseUser, FIRST_SHARD, type ShardId } from "../../topology/topology.js";
 import { encodeErrorFields } from "../../wire/error-fields.js";

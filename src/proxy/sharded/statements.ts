@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
-import type { PoolRetired } from "../../backend/errors.js";
 import type { ServerConnection } from "../../backend/server-connection.js";
+import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { MergePlan, Route } from "../../router/route.js";

@@ -1,6 +1,6 @@
 import { describeAddress } from "../../backend/address.js";
-import { ServerConnectionLost } from "../../backend/errors.js";
 import type { ServerConnection } from "../../backend/server-connection.js";
+import { ServerConnectionLost } from "../../backend/server-errors.js";
 import { forgetSession } from "../../backend/server-pool.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";

@@ -1,5 +1,5 @@
 import { RowEvidence } from "../../core/row-evidence.js";
-import { LaneRowExists, LaneRowMissing } from "../errors.js";
+import { LaneRowExists, LaneRowMissing } from "../stream-errors.js";
 import { columnText, hasUnchanged, type Tuple, unchangedMask } from "../tuple.js";
 import { type AppliedTable, describeTable } from "./applied-table.js";
 import { Fold } from "./fold.js";

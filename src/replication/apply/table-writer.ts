@@ -2,7 +2,7 @@ import type { SqlClient } from "../../backend/sql-client.js";
 import { RowEvidence } from "../../core/row-evidence.js";
 import { SqlError } from "../../core/sql-error.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
-import { LaneRowExists, LaneRowMissing } from "../errors.js";
+import { LaneRowExists, LaneRowMissing } from "../stream-errors.js";
 import { appendTuple, TextArray } from "../text-array.js";
 import { columnText, type Tuple, unchangedMask } from "../tuple.js";
 import { type AppliedTable, describeTable } from "./applied-table.js";

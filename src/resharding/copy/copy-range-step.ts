@@ -10,7 +10,7 @@ import { CopyFailed, toCopyFailed } from "./copy-failed.js";
 import { takeRangeLock } from "./range-lock.js";
 import { rangeCondition, shardOfRow, tableLabel, tableName, tableOf } from "./range-sql.js";
 import { type ShardShare, streamRange } from "./range-writer.js";
-import { openSnapshot } from "./snapshot.js";
+import { openSnapshot } from "./snapshot-reader.js";
 
 const COPY: SessionUse = { purpose: "copy" };
 

@@ -8,7 +8,7 @@ import { assertCovers, type Chunk, insertChunks, isDone, readChunks } from "./ch
 import { toCopyFailed } from "./copy-failed.js";
 import { type Cut, cutRanges } from "./range-cutter.js";
 import { type KeyRange, tableLabel } from "./range-sql.js";
-import { readAtSnapshot } from "./snapshot.js";
+import { readAtSnapshot } from "./snapshot-reader.js";
 
 const PLAN: SessionUse = { purpose: "copy plan" };
 

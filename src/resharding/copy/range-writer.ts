@@ -12,7 +12,7 @@ import type { EngineContext } from "../context.js";
 import type { TablePlan } from "../model/migration.js";
 import { type CopyFormat, isBinaryKey, keyRouter } from "./key-router.js";
 import { columnList, type KeyRange, rangeCondition, tableLabel, tableName } from "./range-sql.js";
-import type { SnapshotReader } from "./snapshot.js";
+import type { SnapshotReader } from "./snapshot-reader.js";
 
 export interface StreamInput {
   readonly table: TablePlan;

@@ -2,7 +2,7 @@ import { assertNever } from "../../core/assert.js";
 
 /**
  * What a person, or another workflow, may order from a task, and when. Declared once: the workflows wire and
- * answer orders from here, current details offer them, docs/steps.md has the table (held to it by a test).
+ * answer orders from here, current details offer them, docs/protocol.md has the table (held to it by a test).
  */
 export const ORDERS = ["cutover", "rollback", "finalize", "abort", "go", "retryStep"] as const;
 export type OrderName = (typeof ORDERS)[number];
@@ -202,7 +202,7 @@ export function replicatePhase(state: {
   return state.isSwitching ? "reverseSwitching" : "reverse";
 }
 
-/** The table of docs/steps.md, lines without their ends. @testonly */
+/** The table of docs/protocol.md, lines without their ends. @testonly */
 export function ordersTable(): readonly string[] {
   const rows = Object.entries(ANSWERS).map(
     ([phase, answers]) =>

@@ -17,14 +17,37 @@ export interface ReplicateState {
   readonly isHistoryLong: boolean;
 }
 
-/** An abort wins over everything, a finalize over a switch: both take the reason for the switch away. */
+/**
+ * What comes next, by the first that holds. An abort wins over everything, a finalize over a switch: both take
+ * the reason for the switch away. docs/protocol.md is written from here.
+ */
+export const NEXT: readonly {
+  readonly next: Exclude<Next, "wait">;
+  readonly when: string;
+  readonly holds: (state: ReplicateState) => boolean;
+}[] = [
+  {
+    next: "failed",
+    when: "the streams, the looks or the verification have failed for good",
+    holds: (state) => state.hasFailed,
+  },
+  { next: "abort", when: "an abort was ordered", holds: (state) => state.isAborted },
+  { next: "finalize", when: "a finalize was ordered", holds: (state) => state.isFinalized },
+  {
+    next: "switch",
+    when: "a switch is wanted, the last look says ready, and the back-off after an undone attempt is over",
+    holds: (state) => state.wantsSwitch && state.isReady,
+  },
+  {
+    // Between two looks only; the streams resume from the positions in the databases.
+    next: "continueAsNew",
+    when: "Temporal says that the history is long",
+    holds: (state) => state.isHistoryLong,
+  },
+];
+
 export function nextOf(state: ReplicateState): Next {
-  if (state.hasFailed) return "failed";
-  if (state.isAborted) return "abort";
-  if (state.isFinalized) return "finalize";
-  if (state.wantsSwitch && state.isReady) return "switch";
-  // Between two looks only; the streams resume from the positions in the databases.
-  return state.isHistoryLong ? "continueAsNew" : "wait";
+  return NEXT.find(({ holds }) => holds(state))?.next ?? "wait";
 }
 
 const LONGEST_BACKOFF_MS = 60_000;

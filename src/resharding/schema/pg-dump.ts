@@ -4,7 +4,7 @@ import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { describeAddress, type ServerAddress } from "../../backend/address.js";
 import { CONTROL_SCHEMA } from "../model/migration.js";
-import { SchemaDumpFailed } from "./failures.js";
+import { SchemaDumpFailed } from "./schema-failures.js";
 
 const run = promisify(execFile);
 

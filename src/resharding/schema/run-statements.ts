@@ -8,7 +8,7 @@ import type { EngineContext } from "../context.js";
 import { writeEvidence } from "../control/evidence.js";
 import type { MigrationRef } from "../model/migration.js";
 import { describeObject } from "./existing-object.js";
-import { SchemaStatementFailed } from "./failures.js";
+import { SchemaStatementFailed } from "./schema-failures.js";
 import type { SchemaObject, SchemaPhase, SchemaStatement } from "./statement.js";
 
 export interface ShardRun {

@@ -15,7 +15,6 @@ import {
 import { takeOver } from "../control/takeover.js";
 import type { SchemaResult } from "../model/activities.js";
 import type { MigrationRef } from "../model/migration.js";
-import { SchemaStatementFailed } from "./failures.js";
 import { dumpSchema, findPgDump } from "./pg-dump.js";
 import {
   LOCK_TIMEOUT_MS,
@@ -23,6 +22,7 @@ import {
   runStatements,
   type ShardOutcome,
 } from "./run-statements.js";
+import { SchemaStatementFailed } from "./schema-failures.js";
 import { planStatements, type SchemaPhase, type SchemaStatement } from "./statement.js";
 
 const SHOWN_REASONS = 50;

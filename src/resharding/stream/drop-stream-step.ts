@@ -1,9 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
-import { LaneTaken } from "../../replication/errors.js";
 import { dropOrigin } from "../../replication/origin.js";
 import { dropPublication, dropSlot, freeSlot } from "../../replication/slot.js";
+import { LaneTaken } from "../../replication/stream-errors.js";
 import type { EngineContext } from "../context.js";
 import { isMissingControlSchema } from "../control/control-schema.js";
 import { forgetResource } from "../control/resource.js";

@@ -1,8 +1,8 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
-import { LaneTaken } from "../../replication/errors.js";
 import { ensureOrigin, setupOrigin } from "../../replication/origin.js";
 import { waitUntilVisible } from "../../replication/slot.js";
+import { LaneTaken } from "../../replication/stream-errors.js";
 import { columnText, type Tuple, tupleTexts } from "../../replication/tuple.js";
 import { NOT_A_KEY, shardOfText } from "../../topology/hash.js";
 import type { EngineContext } from "../context.js";

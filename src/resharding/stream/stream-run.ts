@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describeAddress } from "../../backend/address.js";
-import { ServerConnectionLost } from "../../backend/errors.js";
+import { ServerConnectionLost } from "../../backend/server-errors.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { formatLsn, LSN_ZERO, type Lsn, parseLsn } from "../../core/lsn.js";
 import { isConnectionLost } from "../../core/sql-error.js";
 import { tell } from "../../core/tell.js";
-import { LaneTaken, SlotLost, StreamUnsupportedChange } from "../../replication/errors.js";
 import { decodePgoutput } from "../../replication/pgoutput.js";
 import { freeSlot, readSlot } from "../../replication/slot.js";
+import { LaneTaken, SlotLost, StreamUnsupportedChange } from "../../replication/stream-errors.js";
 import { Walsender } from "../../replication/walsender.js";
 import type { EngineContext } from "../context.js";
 import { type SessionUse, type Sides, shardAddress } from "../control/sides.js";

@@ -2,7 +2,7 @@ import type { ServerAddress } from "../../backend/address.js";
 import type { SqlClient } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
 import type { SessionUse, Sides } from "../control/sides.js";
-import { readAtSnapshot } from "../copy/snapshot.js";
+import { readAtSnapshot } from "../copy/snapshot-reader.js";
 import type { Side, TablePlan } from "../model/migration.js";
 
 const VERIFY: SessionUse = { purpose: "verify" };

@@ -3,7 +3,7 @@ import {
   CheckoutTimedOut,
   PoolRetired,
   ServerConnectionLost,
-} from "../../../src/backend/errors.js";
+} from "../../../src/backend/server-errors.js";
 import { ServerPool } from "../../../src/backend/server-pool.js";
 import { ServerUnreachable } from "../../../src/core/errors.js";
 import { createLog } from "../../../src/observe/log.js";

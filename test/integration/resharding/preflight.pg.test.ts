@@ -224,7 +224,7 @@ describe("the destination", () => {
       await using client = await connectSql(server.address(database), { applicationName: "test" });
       await ensureControlSchema(client);
       await client.query(
-        "INSERT INTO sluice.migration VALUES ($1, 'app', 'app_sharded', 'moving', 'destination', 0, 1, '{}')",
+        "INSERT INTO sluice.migration VALUES ($1, 'app', 'app_sharded', 'moving', 'destination', 0, '{}')",
         [made.ref.id],
       );
     }
@@ -313,7 +313,7 @@ test("another live migration of the same tables is refused", async () => {
   });
   await ensureControlSchema(client);
   await client.query(
-    "INSERT INTO sluice.migration VALUES ('aaaaaaaaaaaa', 'app', 'x', 'moving', 'source', 0, 1, '{}')",
+    "INSERT INTO sluice.migration VALUES ('aaaaaaaaaaaa', 'app', 'x', 'moving', 'source', 0, '{}')",
   );
   await client.query(
     "INSERT INTO sluice.moving_table VALUES ('aaaaaaaaaaaa', 'public', 'accounts')",

@@ -5,11 +5,11 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { connectSql } from "../../../src/backend/sql-client.js";
 import type { Cluster, EngineContext } from "../../../src/resharding/context.js";
 import type { MigrationRef } from "../../../src/resharding/model/migration.js";
+import { dumpSchema, findPgDump } from "../../../src/resharding/schema/pg-dump.js";
 import {
   SchemaDumpFailed,
   SchemaStatementFailed,
-} from "../../../src/resharding/schema/failures.js";
-import { dumpSchema, findPgDump } from "../../../src/resharding/schema/pg-dump.js";
+} from "../../../src/resharding/schema/schema-failures.js";
 import {
   countPendingStatements,
   syncSchema,

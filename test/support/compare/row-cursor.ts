@@ -6,7 +6,7 @@ import {
   shardAddress,
 } from "../../../src/resharding/control/sides.js";
 import { tableName } from "../../../src/resharding/copy/range-sql.js";
-import { openSnapshot } from "../../../src/resharding/copy/snapshot.js";
+import { openSnapshot } from "../../../src/resharding/copy/snapshot-reader.js";
 import type { Side, TablePlan } from "../../../src/resharding/model/migration.js";
 import { placeOf } from "../../../src/resharding/verify/row-sql.js";
 

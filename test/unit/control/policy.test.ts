@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../../src/config/read-config.js";
-import { enginePolicyOf, taskPolicyOf } from "../../../src/control/policy.js";
+import { enginePolicyOf, taskPolicyOf } from "../../../src/control/policies.js";
 
 const USERS = '[[users]]\nname = "app"\ndatabase = "shop"\npassword = "x"\n';
 const configOf = (general: string, sluice: string) =>

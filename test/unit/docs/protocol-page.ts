@@ -1,3 +1,4 @@
+import { ordersTable } from "../../../src/resharding/model/orders.js";
 import {
   DECISION,
   DECISION_EVENTS,
@@ -12,6 +13,7 @@ import {
   refusalOf,
   type StaleDuty,
 } from "../../../src/resharding/model/protocol.js";
+import { NEXT } from "../../../src/resharding/model/replicate-plan.js";
 
 /** docs/protocol.md, out of the tables that node, `resolve` and switch themselves use. */
 export function protocolPage(): string {
@@ -110,6 +112,25 @@ ${table(
 ${list(DUTY)}
 
 ${list(STALE)}
+
+## What \`replicate\` does next
+
+By the first that holds, after each look; else it waits. What became of an attempt at a switch it reads from
+\`resolve\`: **committed**, the task ends and the way back has one of its own; **aborted**, it replicates on and tries
+again after a back-off that doubles.
+
+| when | next |
+| --- | --- |
+${NEXT.map(({ next, when }) => `| ${when} | **${next}** |`).join("\n")}
+
+## What may be ordered
+
+What a task takes, and the words with which it refuses. Each order is an update (answered) and a signal of the same
+name (it works while no worker is up; out of place, it is dropped). *forward*: before the first switch. *aborting*: what
+was made is being undone. *switched*: the switch is committed, the task about to end. *standby*: the way back of a
+switch that is not decided yet; *reverse*: of one that is. *finalizing*: the way back is being given up.
+
+${ordersTable().join("\n")}
 
 ## What holds this page
 

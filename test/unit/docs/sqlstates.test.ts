@@ -10,7 +10,7 @@ const SQLSTATE_TEXT = /^(?=.*\d)[0-9A-Z]{5}$/;
 /** A class alone, as in `state.startsWith("08")`. */
 const CLASS_TEXT = /^(?:\d\d|0A|2[BDF]|3[BDF]|F0|HV|P0|XX|SL)$/;
 /** Names and manners of speech of codes, for messages (R56). */
-const TABLE = "src/core/conditions.ts";
+const TABLE = "src/core/sqlstate-conditions.ts";
 const TRANSIENT_HOME = "src/core/transient.ts";
 
 function textsOf(pattern: RegExp, homes: readonly string[]): readonly string[] {

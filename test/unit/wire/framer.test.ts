@@ -11,7 +11,6 @@ import {
   READY,
 } from "../../../src/wire/backend.js";
 import { decodeErrorFields, encodeErrorFields } from "../../../src/wire/error-fields.js";
-import { ProtocolViolation } from "../../../src/wire/errors.js";
 import { Framer } from "../../../src/wire/framer.js";
 import {
   decodeBindNames,
@@ -29,6 +28,7 @@ import {
   encodeStartup,
   SYNC,
 } from "../../../src/wire/frontend.js";
+import { ProtocolViolation } from "../../../src/wire/protocol-violation.js";
 import { cases } from "../../support/cases.js";
 import { decodeBind } from "./decode-bind.js";
 

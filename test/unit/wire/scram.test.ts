@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { ProtocolViolation } from "../../../src/wire/errors.js";
+import { ProtocolViolation } from "../../../src/wire/protocol-violation.js";
 import { makeVerifier, md5Password, ScramClient, ScramServer } from "../../../src/wire/scram.js";
 
 async function login(known: string, tried: string): Promise<string | null> {

@@ -2,10 +2,10 @@ import { assertNever } from "../../../core/assert.js";
 import type { MergePlan } from "../../../router/route.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
 import type { ExecuteScatter, ScatterInput, ScatterOutcome } from "./contract.js";
-import { CopyIn } from "./copy-in.js";
+import { CopyIn } from "./dealt-copy.js";
 import { Gather } from "./gather.js";
-import { statementMessages } from "./messages.js";
 import { moveRows } from "./move-row.js";
+import { statementMessages } from "./shard-messages.js";
 
 /**
  * Runs one statement over several shards and writes description and rows to the client. Every connection that

@@ -4,8 +4,8 @@ import { encodeThrown } from "../../../wire/error-fields.js";
 import { encodeBind, encodeExecute, encodeParseSql, SYNC } from "../../../wire/frontend.js";
 import type { ScatterInput, ScatterOutcome } from "./contract.js";
 import { frameEnd } from "./mergers.js";
-import { statementMessages } from "./messages.js";
 import { RowNotMoved, ScatterLimitExceeded } from "./scatter-errors.js";
+import { statementMessages } from "./shard-messages.js";
 import { type AnswerHandler, ShardStatement } from "./shard-statement.js";
 import { countOf } from "./tags.js";
 

@@ -2,8 +2,8 @@ import { LSN_ZERO, type Lsn } from "../../../core/lsn.js";
 import { RowEvidence } from "../../../core/row-evidence.js";
 import type { Log } from "../../../observe/log.js";
 import { describeTable } from "../../../replication/apply/applied-table.js";
-import { StreamMalformed, StreamUnsupportedChange } from "../../../replication/errors.js";
 import type { LogicalMessage, PgoutputHandler, Relation } from "../../../replication/pgoutput.js";
+import { StreamMalformed, StreamUnsupportedChange } from "../../../replication/stream-errors.js";
 import {
   COLUMN_TEXT,
   columnAt,

@@ -2,14 +2,14 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { SqlClient } from "../../../backend/sql-client.js";
 import { NotReady } from "../../../core/errors.js";
 import { LSN_ZERO, type Lsn, parseLsn } from "../../../core/lsn.js";
+import { ensureOrigin, setupOrigin } from "../../../replication/origin.js";
 import {
   LaneRowExists,
   LaneRowMissing,
   LaneTaken,
   ServerIdentityChanged,
   StreamUnsupportedChange,
-} from "../../../replication/errors.js";
-import { ensureOrigin, setupOrigin } from "../../../replication/origin.js";
+} from "../../../replication/stream-errors.js";
 import type { ServerIdentity } from "../../../replication/walsender.js";
 import type { EngineContext } from "../../context.js";
 import { upgradeControlSchema } from "../../control/control-schema.js";

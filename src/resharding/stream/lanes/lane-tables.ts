@@ -1,6 +1,6 @@
 import type { SqlClient } from "../../../backend/sql-client.js";
 import type { AppliedTable } from "../../../replication/apply/applied-table.js";
-import { StreamUnsupportedChange } from "../../../replication/errors.js";
+import { StreamUnsupportedChange } from "../../../replication/stream-errors.js";
 import type { TablePlan } from "../../model/migration.js";
 import type { ColumnShape } from "./change-router.js";
 

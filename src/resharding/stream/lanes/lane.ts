@@ -10,7 +10,7 @@ import {
   LaneRowExists,
   LaneRowMissing,
   StreamUnsupportedChange,
-} from "../../../replication/errors.js";
+} from "../../../replication/stream-errors.js";
 import { columnText, fillUnchanged, hasUnchanged, type Tuple } from "../../../replication/tuple.js";
 import type { EngineContext } from "../../context.js";
 import { evidenceOf, markWritten } from "../../control/evidence.js";

@@ -75,8 +75,8 @@ describe("orders", () => {
     expect(answerOf("rollback")).toBe(answerOf("cutover"));
   });
 
-  test("docs/steps.md has the table", () => {
-    const page = readFileSync(new URL("../../../../docs/steps.md", import.meta.url), "utf8");
+  test("docs/protocol.md has the table", () => {
+    const page = readFileSync(new URL("../../../../docs/protocol.md", import.meta.url), "utf8");
     expect(page).toContain(ordersTable().join("\n"));
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { AdminExecutor } from "../../../src/admin/executor.js";
+import { AdminExecutor } from "../../../src/admin/admin-executor.js";
 import type { AdminHost } from "../../../src/admin/host.js";
 import { parseConfig } from "../../../src/config/read-config.js";
 import type { CutoverRow } from "../../../src/control/node/answers.js";
