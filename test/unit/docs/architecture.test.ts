@@ -48,6 +48,23 @@ describe("ARCHITECTURE.md, rooms", () => {
     expect(Object.fromEntries(told)).toEqual(Object.fromEntries(checked));
   });
 
+  it("have the floors that dependency-cruiser checks, and no folder beside them", () => {
+    const rules = forbidden.map((rule) => rule.name).filter((name) => name.startsWith("floor-"));
+    const named = tableUnder("Floors").map(([room = "", floors = ""]) => ({
+      room: room.slice(1, -1),
+      folders: floors.split(/[;,] /).sort(),
+    }));
+    const told = named.flatMap(({ room, folders }) =>
+      folders.map((folder) => `floor-${room.replace("/", "-")}-${folder}`),
+    );
+    expect(told.sort()).toEqual(rules.sort());
+    for (const { room, folders } of named) {
+      const there = readdirSync(`${ROOT}${room}`, { withFileTypes: true });
+      const names = there.filter((one) => one.isDirectory()).map((one) => one.name);
+      expect(names.sort(), room).toEqual(folders);
+    }
+  });
+
   it("are the folders that there are", () => {
     expect([...told.map(([name]) => name), "main"].sort()).toEqual(
       readdirSync(`${ROOT}src`).sort(),
