@@ -12,7 +12,7 @@ import { showClients, showPools, showServers, showStats } from "./plane-rows.js"
 import { goingDown, type LoginHost, Logins } from "./session/logins.js";
 import type { Session } from "./session/session.js";
 import { Sessions } from "./session/sessions.js";
-import { HoldGivenUp, SessionRefused } from "./session-errors.js";
+import { HoldGivenUp, StatementRefused } from "./session-errors.js";
 
 /** Between two questions about the same decision. */
 const REFRESH_PAUSE_MS = 100;
@@ -159,7 +159,7 @@ export class DataPlane implements LoginHost {
     const session = this.#sessions.withKey(processId, secret);
     if (!session) return;
     const canceled = "canceling statement due to user request";
-    const error = new SessionRefused(SQLSTATE.queryCanceled, canceled);
+    const error = new StatementRefused(SQLSTATE.queryCanceled, canceled);
     if (!this.#holds.unpark(session, error)) await session.cancel();
   }
 

@@ -3,7 +3,7 @@ import { parseSqlState, SQLSTATE, type SqlState } from "../core/sqlstate.js";
 import { decodeErrorFields } from "../wire/error-fields.js";
 
 /** A client's wish that is refused; the SQLSTATE says what kind. The session goes on. */
-export class SessionRefused extends SluiceError {
+export class StatementRefused extends SluiceError {
   readonly code = "SLUICE_STATEMENT_REFUSED";
   readonly sqlState: SqlState;
   readonly recovery = "never";
@@ -52,7 +52,7 @@ export class StatementFailed extends SluiceError {
 }
 
 /** The server's error has been forwarded already; what is left is to end the pipeline. */
-export class AlreadyTold extends SessionRefused {
+export class AlreadyTold extends StatementRefused {
   constructor() {
     super(SQLSTATE.internalError, "already told");
   }

@@ -4,7 +4,7 @@ import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import type { DatabaseUser, ShardId } from "../../topology/topology.js";
 import type { ErrorResponseFields } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
-import { SessionRefused } from "../session-errors.js";
+import { StatementRefused } from "../session-errors.js";
 import { applySettings } from "./session-settings.js";
 import type { SessionState } from "./session-state.js";
 
@@ -36,7 +36,7 @@ export class Loan {
 
   /**
    * Makes the connection this client's: its settings, and its transaction where BEGIN was put off.
-   * @throws SessionRefused with the server's SQLSTATE when it takes them not
+   * @throws StatementRefused with the server's SQLSTATE when it takes them not
    * @throws ServerConnectionLost
    */
   async prepare(served: ServedDatabase, state: SessionState): Promise<void> {
@@ -79,11 +79,11 @@ export class Loan {
   }
 }
 
-function refusedByServer(fields: ErrorResponseFields): SessionRefused {
+function refusedByServer(fields: ErrorResponseFields): StatementRefused {
   const detail = fields.get("D");
   const hint = fields.get("H");
   const sqlState = parseSqlState(fields.get("C")) ?? SQLSTATE.internalError;
-  return new SessionRefused(sqlState, fields.get("M") ?? "refused by the server", {
+  return new StatementRefused(sqlState, fields.get("M") ?? "refused by the server", {
     ...(detail ? { detail } : {}),
     ...(hint ? { hint } : {}),
   });

@@ -24,8 +24,8 @@ import {
   AlreadyTold,
   HoldGivenUp,
   SessionEnded,
-  SessionRefused,
   StatementFailed,
+  StatementRefused,
 } from "../session-errors.js";
 import { Executors } from "./executors.js";
 import { answerLocally } from "./local-answers.js";
@@ -331,11 +331,15 @@ export class Session implements ClientReceiver {
   #check(effects: StatementEffects, user: DatabaseUser): void {
     const refusal = user.poolerMode === "session" ? null : refusalOf(effects);
     if (refusal)
-      throw new SessionRefused(refusal.sqlState, refusal.message, { hint: refusal.hint });
+      throw new StatementRefused(refusal.sqlState, refusal.message, { hint: refusal.hint });
     if (user.poolerMode === "statement" && effects.kind === "begin")
-      throw new SessionRefused(SQLSTATE.featureNotSupported, "no transactions in statement mode", {
-        hint: 'Set pooler_mode = "transaction" for this user or database.',
-      });
+      throw new StatementRefused(
+        SQLSTATE.featureNotSupported,
+        "no transactions in statement mode",
+        {
+          hint: 'Set pooler_mode = "transaction" for this user or database.',
+        },
+      );
   }
 
   /** Answers a request of which nothing came, and leaves the session as the client then believes it. */

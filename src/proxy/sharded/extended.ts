@@ -26,7 +26,7 @@ import { ExtendedTranslation } from "../execution/extended-translation.js";
 import type { PreparedStatement } from "../execution/prepared-statements.js";
 import { forgetStatement } from "../execution/session-state.js";
 import { isOfSession } from "../execution/statement-effects.js";
-import { AlreadyTold, SessionRefused } from "../session-errors.js";
+import { AlreadyTold, StatementRefused } from "../session-errors.js";
 import { Portal } from "./portal.js";
 import { runOfSession } from "./session-statements.js";
 import type { ShardedStatements } from "./statements.js";
@@ -179,7 +179,7 @@ export class ExtendedProtocol {
     const { state } = this.#statements;
     if (name !== "") {
       if (state.statements.has(name))
-        throw new SessionRefused(
+        throw new StatementRefused(
           SQLSTATE.duplicatePreparedStatement,
           `prepared statement "${name}" already exists`,
         );
@@ -260,7 +260,7 @@ export class ExtendedProtocol {
   /** A cursor of the protocol: rows of one shard's portal, some at a time. */
   async #executeSome(portal: Portal, execute: Buffer, route: Route): Promise<void> {
     if (route.kind !== "one" && route.kind !== "any")
-      throw new SessionRefused(
+      throw new StatementRefused(
         SQLSTATE.featureNotSupported,
         "a limited number of rows from several shards",
         { hint: "Fetch all rows at once (fetch size 0), or name the sharding key." },
@@ -332,13 +332,13 @@ export class ExtendedProtocol {
     const statement = this.#statements.state.statements.get(name);
     if (statement) return statement;
     const shown = name === "" ? "unnamed prepared statement" : `prepared statement "${name}"`;
-    throw new SessionRefused(SQLSTATE.invalidSqlStatementName, `${shown} does not exist`);
+    throw new StatementRefused(SQLSTATE.invalidSqlStatementName, `${shown} does not exist`);
   }
 
   #portal(name: string): Portal {
     const portal = this.#portals.get(name);
     if (portal) return portal;
-    throw new SessionRefused(SQLSTATE.invalidCursorName, `portal "${name}" does not exist`);
+    throw new StatementRefused(SQLSTATE.invalidCursorName, `portal "${name}" does not exist`);
   }
 }
 

@@ -2,7 +2,7 @@ import { SQLSTATE } from "../../core/sqlstate.js";
 import type { ExecutionContext } from "../execution/executor.js";
 import { forgetStatements } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
-import { SessionRefused } from "../session-errors.js";
+import { StatementRefused } from "../session-errors.js";
 import type { ShardedStatements } from "./statements.js";
 
 /**
@@ -65,7 +65,7 @@ async function endTransaction(
 
 function discard(sql: string, effects: StatementEffects, { state }: ShardedStatements): string {
   if (effects.discards === "none")
-    throw new SessionRefused(
+    throw new StatementRefused(
       SQLSTATE.featureNotSupported,
       "only DISCARD ALL and DEALLOCATE ALL are known on a sharded database",
       { hint: "Use DISCARD ALL, or DEALLOCATE ALL." },

@@ -7,7 +7,7 @@ import { encodeErrorFields } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import { Loan } from "../execution/loan.js";
 import type { SessionState } from "../execution/session-state.js";
-import { SessionRefused, StatementFailed } from "../session-errors.js";
+import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { ShardServers } from "./scatter/contract.js";
 
 /**
@@ -68,7 +68,7 @@ export class ShardTransaction implements ShardServers {
     if (known) return known.server;
     const served = this.#served;
     const user = this.#user;
-    if (!served || !user) throw new SessionRefused(SQLSTATE.internalError, "no database in use");
+    if (!served || !user) throw new StatementRefused(SQLSTATE.internalError, "no database in use");
     const loan = await this.#take(served, user, shard);
     const { server } = loan;
     this.#loans.set(shard, loan);
@@ -98,7 +98,7 @@ export class ShardTransaction implements ShardServers {
 
   /**
    * @throws StatementFailed when a shard refuses: all are rolled back
-   * @throws SessionRefused 40003 when some had committed by then
+   * @throws StatementRefused 40003 when some had committed by then
    */
   async commit(isTwoPhase: boolean): Promise<void> {
     const servers = this.used;
@@ -138,7 +138,7 @@ export class ShardTransaction implements ShardServers {
       } catch (error) {
         if (committed === 0) throw error;
         const reason = error instanceof Error ? error.message : String(error);
-        throw new SessionRefused(
+        throw new StatementRefused(
           SQLSTATE.statementCompletionUnknown,
           `committed on ${committed} of ${servers.length} shards only: ${reason}`,
           { hint: "Look at the data. two_phase_commit = true makes this rarer." },
@@ -180,8 +180,8 @@ async function must(server: ServerConnection, sql: string): Promise<QueryOutcome
   return outcome;
 }
 
-function rolledBack(): SessionRefused {
-  return new SessionRefused(
+function rolledBack(): StatementRefused {
+  return new StatementRefused(
     SQLSTATE.inFailedSqlTransaction,
     "the transaction had failed on a shard and was rolled back",
   );

@@ -2,7 +2,7 @@ import { SQLSTATE } from "../../core/sqlstate.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import type { SessionState } from "../execution/session-state.js";
-import { SessionRefused } from "../session-errors.js";
+import { StatementRefused } from "../session-errors.js";
 import { CopyInput } from "./copy-input.js";
 import { ExtendedProtocol } from "./extended.js";
 import { SimpleProtocol } from "./simple.js";
@@ -43,7 +43,7 @@ export class ShardedExecutor implements Executor {
 
   async handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
     if (request.kind === "function")
-      throw new SessionRefused(SQLSTATE.featureNotSupported, "function calls name no shard", {
+      throw new StatementRefused(SQLSTATE.featureNotSupported, "function calls name no shard", {
         hint: "Use SELECT.",
       });
     refuseEncodings(this.#state);
@@ -96,8 +96,8 @@ export class ShardedExecutor implements Executor {
   async leave(): Promise<void> {}
 }
 
-function tied(tie: string): SessionRefused {
-  return new SessionRefused(SQLSTATE.featureNotSupported, `no ${tie} on a sharded database`, {
+function tied(tie: string): StatementRefused {
+  return new StatementRefused(SQLSTATE.featureNotSupported, `no ${tie} on a sharded database`, {
     hint: "It would belong to one shard's server. Connect to that server directly, or do without.",
   });
 }
@@ -106,13 +106,13 @@ function tied(tie: string): SessionRefused {
 function refuseEncodings({ settings }: SessionState): void {
   const encoding = settings.current.get("client_encoding");
   if (encoding !== undefined && !/^(utf-?8|unicode)$/i.test(encoding))
-    throw new SessionRefused(
+    throw new StatementRefused(
       SQLSTATE.featureNotSupported,
       `client_encoding ${encoding} on a sharded database`,
       { hint: "Set client_encoding to UTF8." },
     );
   if (settings.current.get("standard_conforming_strings") === "off")
-    throw new SessionRefused(
+    throw new StatementRefused(
       SQLSTATE.featureNotSupported,
       "standard_conforming_strings = off on a sharded database",
       { hint: "Set it to on." },

@@ -6,7 +6,7 @@ import { encodeCommandComplete, READY } from "../../wire/backend.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { effectsOf, isOfSession, type StatementEffects } from "../execution/statement-effects.js";
-import { SessionRefused } from "../session-errors.js";
+import { StatementRefused } from "../session-errors.js";
 import type { StatementRequest } from "./scatter/contract.js";
 import { runOfSession } from "./session-statements.js";
 import type { ShardedStatements, StatementOutcome } from "./statements.js";
@@ -65,7 +65,7 @@ export class SimpleProtocol {
     });
     for (const { effects } of statements)
       if (/^(begin|commit|rollback|twoPhase)$/.test(effects.kind))
-        throw new SessionRefused(
+        throw new StatementRefused(
           SQLSTATE.featureNotSupported,
           "transaction control among other statements on a sharded database",
           { hint: "Send BEGIN, COMMIT and ROLLBACK by themselves." },

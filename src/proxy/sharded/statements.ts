@@ -11,7 +11,7 @@ import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { movedError, Relay, type RelayOutcome } from "../execution/relay.js";
 import type { SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
-import { SessionRefused, StatementFailed } from "../session-errors.js";
+import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
 import type { ScatterOutcome, ScatterRoute, StatementRequest } from "./scatter/contract.js";
 import { executeScatter } from "./scatter/execute.js";
@@ -106,7 +106,7 @@ export class ShardedStatements {
     { context, route, effects, isFresh }: StatementContext,
   ): Promise<StatementOutcome> {
     if (route.kind === "refused")
-      throw new SessionRefused(route.sqlState, route.reason, { hint: route.hint });
+      throw new StatementRefused(route.sqlState, route.reason, { hint: route.hint });
     const wasBegun = this.state.transaction !== "none";
     this.begin(context, needsTransaction(route, request.sql) ? "BEGIN" : null);
     this.sink.restart();
