@@ -1,3 +1,4 @@
+import { tell } from "../../core/tell.js";
 import type { Log } from "../../observe/log.js";
 
 /** Between two looks without a switch in sight: how late a node can learn of a migration. */
@@ -67,7 +68,7 @@ export class LookLoop {
         await this.#options.look();
       } catch (error) {
         this.#options.log.warn("acting on decisions failed; trying again", {
-          error: String(error),
+          error: tell(error),
         });
       }
     } while (this.#mustLookAgain());

@@ -1,3 +1,4 @@
+import { tell } from "../../core/tell.js";
 import type { Log } from "../../observe/log.js";
 import type { EngineContext } from "../../resharding/context.js";
 import { otherSide } from "../../resharding/model/migration.js";
@@ -92,7 +93,7 @@ export class NodeEffects {
       await this.perform(afterResolve(outcome, decision.token));
     } catch (error) {
       const { epoch } = decision;
-      this.#options.log.info("the decision is not final yet", { epoch, error: String(error) });
+      this.#options.log.info("the decision is not final yet", { epoch, error: tell(error) });
     }
   }
 
@@ -155,7 +156,7 @@ export class NodeEffects {
       await reportHeld(control, { migration: migration.id, epoch, token, nodeId, incarnation });
     } catch (error) {
       // Unanswered, the switch undoes itself; nothing is lost but the attempt.
-      log.warn("cannot answer the hold", { error: String(error) });
+      log.warn("cannot answer the hold", { error: tell(error) });
     }
   }
 
@@ -168,7 +169,7 @@ export class NodeEffects {
       const key = { ref: migration, epoch: decision.epoch };
       await markAborted(control, key, { reason, when: "always" });
     } catch (error) {
-      log.warn("cannot undo the switch; it expires", { error: String(error) });
+      log.warn("cannot undo the switch; it expires", { error: tell(error) });
     }
     wake();
   }

@@ -1,4 +1,5 @@
 import { configHash } from "../../config/config-hash.js";
+import { tell } from "../../core/tell.js";
 import type { Log } from "../../observe/log.js";
 import { reportNode } from "../../resharding/switch/nodes.js";
 import type { KnownMigration } from "./effective-config.js";
@@ -64,7 +65,7 @@ export class NodeReporter {
       try {
         await reportNode(await watch.clientOf(migration, side), migration.id, report);
       } catch (error) {
-        log.debug("cannot report to a server", { side, error: String(error) });
+        log.debug("cannot report to a server", { side, error: tell(error) });
       }
     }
   }
