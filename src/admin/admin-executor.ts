@@ -1,5 +1,5 @@
 import { assertNever } from "../core/assert.js";
-import { type ErrorFields, SluiceError } from "../core/errors.js";
+import { DatabaseUnknown, type ErrorFields, SluiceError } from "../core/errors.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import { tell } from "../core/tell.js";
 import type { AdminResult } from "../proxy/channel.js";
@@ -65,9 +65,11 @@ export class AdminExecutor {
         return await this.#steer(command);
       case "maintenance":
         this.#audit(user, command.isOn ? "maintenance on" : "maintenance off");
+        this.#refuseUnknown(command.database);
         host.maintenance(command.isOn, command.database);
         return done(`MAINTENANCE ${command.isOn ? "ON" : "OFF"}`);
       case "pause":
+        this.#refuseUnknown(command.database);
         host.pause(command);
         return done(command.isPaused ? "PAUSE" : "RESUME");
       case "reload":
@@ -79,6 +81,7 @@ export class AdminExecutor {
         return await this.#set(command.name, command.value);
       case "resolveCutover":
         this.#audit(user, "resolve cutover");
+        this.#refuseUnknown(command.database);
         return done("RESOLVE CUTOVER", await host.resolveCutover(command.database));
       case "unfence":
         this.#audit(user, "unfence");
@@ -142,6 +145,14 @@ export class AdminExecutor {
         hint: `If nothing uses it any more: UNFENCE "${database}" CONFIRM`,
       });
     return done("UNFENCE", await this.#host.unfence(database));
+  }
+
+  /** A typing mistake at night must not look like a thing done. What a reload took away can still be let go. */
+  #refuseUnknown(database: string | null): void {
+    const names = [...this.#host.config().databases, ...this.#host.maintenanceFlags()].map((one) =>
+      "name" in one ? one.name : one.database,
+    );
+    if (database !== null && !names.includes(database)) throw new DatabaseUnknown(database);
   }
 
   #audit(user: string, command: string): void {

@@ -41,7 +41,7 @@ export class HoldTimedOut extends SluiceError {
   readonly recovery = "retry";
   constructor(nodes: string, options: ErrorFields = {}) {
     super(`nodes did not come to rest within the pause: ${nodes}`, {
-      hint: "Open transactions were longer than pause_cap; they go on, and the switch is tried again.",
+      hint: "Open transactions were longer than pause_cap_ms; they go on, and the switch is tried again.",
       ...options,
     });
   }

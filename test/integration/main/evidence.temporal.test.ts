@@ -105,7 +105,7 @@ async function expectNowhereElse(): Promise<void> {
   expect(leaks).toEqual([]);
 }
 
-describe("a migration that stops at rows", () => {
+describe("R56: a migration that stops at rows", () => {
   it("of the copy: the destination refuses one", async () => {
     operator.psql(node, `SCHEMA_SYNC PRE ${MIGRATION}`);
     await untilInner(/^finished/);

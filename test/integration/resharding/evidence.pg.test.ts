@@ -71,7 +71,7 @@ async function failureOf(work: Promise<unknown>): Promise<unknown> {
   );
 }
 
-describe("a lane", () => {
+describe("R56: a lane", () => {
   interface Case {
     readonly name: string;
     readonly schema?: string;
@@ -275,7 +275,7 @@ async function personFixture(name: string, options: Partial<FixtureOptions> = {}
   });
 }
 
-describe("the copy", () => {
+describe("R56: the copy", () => {
   const CASES = {
     "a type that does not take the value": "ALTER TABLE person ALTER note TYPE int USING 0",
     "a number that is out of range":
@@ -351,7 +351,7 @@ describe("the copy", () => {
   });
 });
 
-test("verification: keys that differ", async () => {
+test("R56: verification: keys that differ", async () => {
   const fixture = await personFixture("verify_differs", {
     schema: "CREATE TABLE person (id bigint, email text PRIMARY KEY)",
   });
@@ -378,7 +378,7 @@ test("verification: keys that differ", async () => {
   expect((await readEvidence(serversOf(fixture), null)).rows).toEqual([]);
 });
 
-describe("the schema", () => {
+describe("R56: the schema", () => {
   test.each([
     {
       name: "a unique index over values that are twice there",

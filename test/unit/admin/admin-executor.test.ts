@@ -119,7 +119,7 @@ async function run(sql: string, overrides: Partial<AdminHost> = {}) {
 describe("answers of the admin database", () => {
   it.each([
     ["MAINTENANCE ON", "MAINTENANCE ON", { maintenance: true, database: null }],
-    ["MAINTENANCE off Prod", "MAINTENANCE OFF", { maintenance: false, database: "Prod" }],
+    ["MAINTENANCE off prod", "MAINTENANCE OFF", { maintenance: false, database: "prod" }],
     ["PAUSE app prod", "PAUSE", { isPaused: true, user: "app", database: "prod" }],
     ["RESUME", "RESUME", { isPaused: false, user: null, database: null }],
     ["RELOAD", "RELOAD", "reload"],
@@ -130,6 +130,26 @@ describe("answers of the admin database", () => {
     const { told, result } = await run(sql);
     expect(result).toEqual({ kind: "done", tag });
     expect(told).toEqual([order]);
+  });
+
+  // Names keep their case.
+  it.each([
+    "MAINTENANCE ON Prod",
+    "MAINTENANCE OFF x",
+    "PAUSE app x",
+    "RESUME x",
+    "RESOLVE CUTOVER x",
+  ])("%s: a database that is not configured is refused, and nothing done", async (sql) => {
+    const { told, result } = await run(sql);
+    expect(result).toMatchObject({ kind: "error", sqlState: "3D000" });
+    expect(told).toEqual([]);
+  });
+
+  it("MAINTENANCE OFF lets go what a reload has taken out of the files", async () => {
+    const gone = { maintenanceFlags: () => [{ database: "gone", owner: "operator" } as const] };
+    expect((await run("MAINTENANCE OFF gone", gone)).told).toEqual([
+      { maintenance: false, database: "gone" },
+    ]);
   });
 
   it("CUTOVER and STOP_TASK answer in a column of text", async () => {

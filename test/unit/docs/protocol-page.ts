@@ -62,7 +62,8 @@ The [runbook](runbooks/stuck.md) begins with the symptom.
 
 ## What becomes of a decision
 
-Rows are states, columns are events; in brackets what is refused, and why ("epoch 3 ...").
+Rows are states, columns are events; in brackets what is refused, and why ("epoch 3 ..."). Two states are read off a
+row that stands as another: *expired* is \`prepared\` behind its time, *opened* is \`committed\` with a gate open.
 
 ${table(
   ["", ...DECISION_EVENTS],
