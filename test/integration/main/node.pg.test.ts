@@ -103,7 +103,8 @@ describe("a node, without Temporal", () => {
     expect(version.stderr).toBe("");
     expect(version.stdout).toContain("Sluice 0.1.0");
     expect(psql(node, "show   pools").stdout).toMatch(/\bprod\b/);
-    expect(psql(node, "MAINTENANCE ON nowhere").stdout).toContain("MAINTENANCE ON");
+    expect(psql(node, "MAINTENANCE ON nowhere").stderr).toContain('"nowhere" is not configured');
+    expect(psql(node, "MAINTENANCE ON prod").stdout).toContain("MAINTENANCE ON");
     expect(psql(node, "MAINTENANCE OFF").stdout).toContain("MAINTENANCE OFF");
   });
 
