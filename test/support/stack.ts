@@ -2,9 +2,9 @@ import { join } from "node:path";
 import pg from "pg";
 import { OMNISHARDED, PUBLICATION, seed, TABLES, type TableName } from "../demo/seed.js";
 import { startCluster, type TestCluster } from "./cluster.js";
-import type { LoadAddress } from "./load/client.js";
 import type { ComparedTable } from "./load/compare.js";
 import type { Query } from "./load/final-tables.js";
+import type { LoadAddress } from "./load/session.js";
 import { type SluiceNode, startNode } from "./node.js";
 import { startTemporal, type TemporalServer } from "./temporal.js";
 
