@@ -10,6 +10,7 @@ const SENTINELS = 32;
  * shard, and each lane keeps its order. The rows stay, on both sides.
  */
 export async function untilDrained(stack: Stack): Promise<void> {
+  const { sentinel } = stack.application;
   const [address] = stack.addresses;
   if (!address) throw new Error("no node");
   const client = new pg.Client(address);
@@ -17,18 +18,13 @@ export async function untilDrained(stack: Stack): Promise<void> {
   const id = randomUUID();
   try {
     for (let tenant = 1; tenant <= SENTINELS; tenant++)
-      await client.query(
-        "INSERT INTO events (tenant_id, id, client, kind) VALUES ($1, $2, -1, 'sentinel')",
-        [tenant, id],
-      );
+      await client.query(sentinel.insert(tenant, id));
   } finally {
     await client.end();
   }
   await until(
     async () => {
-      const [row] = await stack.source(
-        `SELECT count(*)::int AS found FROM events WHERE id = '${id}'`,
-      );
+      const [row] = await stack.source(`SELECT count(*)::int AS found ${sentinel.from(id)}`);
       return row?.found === SENTINELS;
     },
     { timeoutMs: 60_000, intervalMs: 100, what: "the way back to deliver everything" },
