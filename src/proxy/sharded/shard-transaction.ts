@@ -9,6 +9,7 @@ import { Loan } from "../execution/loan.js";
 import type { SessionState } from "../execution/session-state.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { ShardServers } from "./scatter/contract.js";
+import { TransactionPast } from "./transaction-past.js";
 
 /**
  * One client's servers on several shards, each joined when it is first needed. In a transaction all of them
@@ -29,7 +30,7 @@ export class ShardTransaction implements ShardServers {
   /** null: statements commit by themselves. */
   #beginSql: string | null = null;
   /** SET and SAVEPOINT so far, for shards that join later. */
-  #joined: string[] = [];
+  #joined = new TransactionPast();
 
   /** A shard could not be joined because the topology has moved on; kept until `release`. */
   metRetired: PoolRetired | null = null;
@@ -54,6 +55,18 @@ export class ShardTransaction implements ShardServers {
     return this.#loans.size > 0;
   }
 
+  /**
+   * A statement has failed, and the client may go back to a savepoint: every server is in the transaction still,
+   * with what it did before.
+   */
+  get canGoBack(): boolean {
+    return (
+      this.#joined.hasSavepoint &&
+      this.used.length > 0 &&
+      this.used.every((server) => !server.isLost && server.isIdleInTransaction)
+    );
+  }
+
   get isBegun(): boolean {
     return this.#beginSql !== null;
   }
@@ -75,7 +88,7 @@ export class ShardTransaction implements ShardServers {
     const { server } = loan;
     this.#loans.set(shard, loan);
     await loan.prepare(served, this.#state);
-    for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined])
+    for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined.statements])
       await must(server, sql);
     return server;
   }
@@ -123,7 +136,7 @@ export class ShardTransaction implements ShardServers {
     if (this.#loans.size === 0) await this.acquire(FIRST_SHARD);
     let outcome: QueryOutcome | null = null;
     for (const { server } of this.#loans.values()) outcome = await must(server, sql);
-    this.#joined.push(sql);
+    this.#joined.add(sql);
     return outcome ?? { rows: [], tag: "", error: null };
   }
 
@@ -195,7 +208,7 @@ export class ShardTransaction implements ShardServers {
     this.#loans.clear();
     this.metRetired = null;
     this.#beginSql = null;
-    this.#joined = [];
+    this.#joined = new TransactionPast();
   }
 
   /** For a client that is gone in the middle of a statement. */

@@ -62,6 +62,7 @@ export class ShardedStatements {
 
   /** What ReadyForQuery says. */
   get status(): TransactionStatus {
+    if (this.state.transaction === "failed") return "E";
     return this.state.transaction === "none" ? "I" : "T";
   }
 
@@ -152,10 +153,17 @@ export class ShardedStatements {
       return "idle";
     }
     if (!this.transaction.used.some((server) => server.transactionStatus === "E")) return "open";
-    // One shard has failed, so has the whole: nothing waits for the client with locks in hand.
-    this.transaction.release();
+    this.fail();
     this.state.transaction = "failed";
     return "open";
+  }
+
+  /**
+   * One shard has failed, so has the whole. Nothing waits for the client with locks in hand, unless it may go back
+   * to a savepoint: as in PostgreSQL, what is before that is kept.
+   */
+  fail(): void {
+    if (!this.transaction.canGoBack) this.transaction.release();
   }
 
   /** Nothing ran: the client's BEGIN, if there was one, is sent again with the statement. */
