@@ -119,8 +119,8 @@ export interface CopyInPlan {
 
 export interface DrawnCopy {
   readonly key: KeyDefault;
-  /** The key's column as a header names it. */
-  readonly column: string;
+  /** The key's column, and behind it the client's list. */
+  readonly columns: readonly string[];
   /** The client's COPY with the key's column before its own. */
   readonly sql: string;
 }
