@@ -81,6 +81,9 @@ export interface RowMove {
   readonly insertSql: string;
 }
 
+/** A route with nothing left to draw. */
+export type SettledRoute = Exclude<Route, { kind: "draw" }>;
+
 /** A default as an expression that a server can be asked for by itself. */
 export interface KeyDefault {
   /** Of the column's own type. */
