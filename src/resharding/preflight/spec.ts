@@ -1,5 +1,5 @@
 import type { MigrationSpec } from "../model/migration.js";
-import { readSequences, readTypes, readUnhashableTypes } from "./catalog-facts.js";
+import { readTypes, readUnhashableTypes } from "./catalog-facts.js";
 import { planTable } from "./table-plan.js";
 import { type MovingTable, sameTable, shardsOf, type World } from "./world.js";
 
@@ -22,10 +22,6 @@ export async function buildSpec(world: World): Promise<MigrationSpec | null> {
     destination: { shardCount: world.destination.shards.length },
     tables: world.tables.map((table) =>
       planTable({ ...table, types, unhashable, differingColumns: differingColumns(world, table) }),
-    ),
-    sequences: await readSequences(
-      source.client,
-      source.tables.map((table) => table.oid),
     ),
   };
 }
