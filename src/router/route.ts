@@ -29,6 +29,8 @@ export interface StatementPart {
   readonly sql: string;
   /** Positions (from 0) of the client's parameters that this part binds, in order. */
   readonly parameters: readonly number[];
+  /** Which of the statement's rows of VALUES it has, from 0, in their order. */
+  readonly rows: readonly number[];
 }
 
 /** Where a statement goes. */
@@ -51,7 +53,7 @@ export type Route =
       /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
       readonly rewrittenSql: string | null;
     }
-  /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows are concatenated. */
+  /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows come as the statement has them. */
   | { readonly kind: "split"; readonly parts: readonly StatementPart[] }
   /** An UPDATE that assigns the sharding key: read the row, delete it there, insert it where it belongs. */
   | { readonly kind: "moveRow"; readonly plan: RowMove }

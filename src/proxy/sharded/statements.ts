@@ -4,6 +4,7 @@ import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { MergePlan, Route } from "../../router/route.js";
+import type { Router } from "../../router/router.js";
 import { type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
 import { decodeErrorFields } from "../../wire/error-fields.js";
@@ -49,6 +50,8 @@ export class ShardedStatements {
   readonly relay: Relay;
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
+  /** By the tables that the open transaction has made; null: not asked yet. */
+  #ownRouter: Router | null = null;
 
   constructor(state: SessionState, copyInput: CopyInput, onCopyIn: () => void) {
     this.state = state;
@@ -64,6 +67,24 @@ export class ShardedStatements {
   get status(): TransactionStatus {
     if (this.state.transaction === "failed") return "E";
     return this.state.transaction === "none" ? "I" : "T";
+  }
+
+  /**
+   * Routes by the tables as this session sees them. Where its transaction has changed some, its own server is asked: any
+   * other would wait for the locks, and that is for ever.
+   * @throws ServerUnreachable, StatementFailed
+   */
+  async router({ served }: ExecutionContext): Promise<Router> {
+    if (!this.transaction.changesSchema) return await served.router();
+    // What a failed transaction has made is gone, and no server answers before it is ended.
+    if (this.state.transaction === "failed") return this.#ownRouter ?? (await served.router());
+    this.#ownRouter ??= await served.routerOf(await this.transaction.tables());
+    return this.#ownRouter;
+  }
+
+  /** The open transaction has made or undone changes to tables. */
+  forgetTables(): void {
+    this.#ownRouter = null;
   }
 
   /** @param implicitBegin where the client has not begun a transaction: what begins one; null: none */
@@ -114,7 +135,10 @@ export class ShardedStatements {
     this.sink.restart();
     const outcome = await this.#scatter(this.#scattered(route), request);
     if (outcome.kind === "complete") {
-      if (effects.changesSchema) context.served.schemaGeneration++;
+      if (effects.changesSchema) {
+        this.transaction.noteSchemaChange();
+        this.forgetTables();
+      }
       return outcome;
     }
     const retired = this.#retiredUnder(isFresh);

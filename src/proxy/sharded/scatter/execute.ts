@@ -31,7 +31,7 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
       const { merge, rows, count, isWrite } = route;
       const gather = new Gather(
         input,
-        { merge, rows, count, isSequential: isWrite },
+        { merge, rows, count, places: null, isSequential: isWrite },
         shards.length,
       );
       return await gather.run(shards.map((shard) => ({ shard, messages })));
@@ -41,6 +41,7 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
         merge: AS_THEY_COME,
         rows: "merged",
         count: "sum",
+        places: route.parts.map(({ rows }) => rows),
         isSequential: true,
       } as const;
       const gather = new Gather(input, plan, route.parts.length);

@@ -9,6 +9,7 @@ import { Outlet } from "./outlet.js";
 import { UnmergeableResult } from "./scatter-errors.js";
 import { type AnswerHandler, type ShardEnd, ShardStatement } from "./shard-statement.js";
 import { addTags } from "./tags.js";
+import { WrittenOrder } from "./written-order.js";
 
 /** What one shard is sent. */
 export interface ShardWork {
@@ -20,6 +21,8 @@ export interface GatherPlan {
   readonly merge: MergePlan;
   readonly rows: "merged" | "first";
   readonly count: "sum" | "first";
+  /** Of an INSERT that was taken apart: which of the statement's rows each shard has; null: another statement. */
+  readonly places: readonly (readonly number[])[] | null;
   /**
    * One shard after the other. For writes: statements that touch the same rows on several shards then meet
    * on the first one, where PostgreSQL queues them; in parallel they could wait for each other for ever,
@@ -49,7 +52,10 @@ export class Gather {
     this.#plan = plan;
     this.#statements = Array.from({ length: inlets }, () => null);
     this.#outlet = new Outlet(input.sink, () => this.#regulate());
-    this.#merger = mergerFor(plan.merge, this.#outlet, inlets);
+    this.#merger =
+      plan.places === null
+        ? mergerFor(plan.merge, this.#outlet, inlets)
+        : new WrittenOrder(this.#outlet, plan.places);
   }
 
   async run(works: readonly ShardWork[]): Promise<ScatterOutcome> {
