@@ -48,6 +48,11 @@ export type Route =
       readonly merge: MergePlan;
       readonly rows: "merged" | "first";
       readonly count: "sum" | "first";
+      /**
+       * An UPDATE that assigns the sharding key, and so a value that belongs here: rows that it finds on another
+       * shard would have to move. Absent: rows may be anywhere.
+       */
+      readonly home?: ShardId;
       /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
       readonly rewrittenSql: string | null;
     }

@@ -48,12 +48,6 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ["insertSelect", "INSERT INTO codes (code) SELECT tenant_id FROM orders"],
   ["crossShardAggregate", "INSERT INTO orders (tenant_id) SELECT tenant_id FROM items LIMIT 3"],
   ["keyUpdate", "UPDATE orders SET tenant_id = 2 WHERE tenant_id = 1"],
-  ["keyUpdateWithoutKey", "UPDATE orders SET tenant_id = 2", { shardKeyUpdates: "rewrite" }],
-  [
-    "keyUpdateWithoutKey",
-    "UPDATE orders SET tenant_id = 2 WHERE tenant_id IN (1, 2, 3)",
-    { shardKeyUpdates: "rewrite" },
-  ],
   [
     "keyUpdateShape",
     "UPDATE orders SET tenant_id = 2 WHERE tenant_id = 1 RETURNING id",

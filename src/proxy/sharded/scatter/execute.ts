@@ -27,10 +27,10 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
       const shards = route.shards === "all" ? servers.shards : route.shards;
       const sql = route.rewrittenSql ?? request.sql;
       const messages = statementMessages(request, sql, null);
-      const { merge, rows, count, isWrite } = route;
+      const { merge, rows, count, isWrite, home } = route;
       const gather = new Gather(
         input,
-        { merge, rows, count, isSequential: isWrite },
+        { merge, rows, count, home, isSequential: isWrite },
         shards.length,
       );
       return await gather.run(shards.map((shard) => ({ shard, messages })));

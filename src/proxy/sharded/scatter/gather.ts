@@ -6,9 +6,9 @@ import { encodeThrown } from "../../../wire/error-fields.js";
 import type { ScatterInput, ScatterOutcome } from "./contract.js";
 import { AggregateMerge, type Merger, OrderedMerge, PassThrough } from "./mergers.js";
 import { Outlet } from "./outlet.js";
-import { UnmergeableResult } from "./scatter-errors.js";
+import { RowsElsewhere, UnmergeableResult } from "./scatter-errors.js";
 import { type AnswerHandler, type ShardEnd, ShardStatement } from "./shard-statement.js";
-import { addTags } from "./tags.js";
+import { addTags, countOf } from "./tags.js";
 
 /** What one shard is sent. */
 export interface ShardWork {
@@ -20,6 +20,8 @@ export interface GatherPlan {
   readonly merge: MergePlan;
   readonly rows: "merged" | "first";
   readonly count: "sum" | "first";
+  /** Rows that an UPDATE finds elsewhere are an error. */
+  readonly home?: ShardId | undefined;
   /**
    * One shard after the other. For writes: statements that touch the same rows on several shards then meet
    * on the first one, where PostgreSQL queues them; in parallel they could wait for each other for ever,
@@ -107,9 +109,16 @@ export class Gather {
     this.#statements[inlet] = statement;
     const end = await statement.run(work.messages);
     if (end.kind === "failed") this.#fail(end.error);
+    else if (this.#isElsewhere(work, end))
+      this.#fail(encodeThrown(new RowsElsewhere(countOf(end.tags.at(-1) ?? ""))));
     else this.#guard(() => this.#merger.ended(inlet));
     this.#regulate();
     return end;
+  }
+
+  #isElsewhere({ shard }: ShardWork, { tags }: Extract<ShardEnd, { kind: "complete" }>): boolean {
+    const { home } = this.#plan;
+    return home !== undefined && shard !== home && countOf(tags.at(-1) ?? "") > 0;
   }
 
   #handlerFor(inlet: number): AnswerHandler {
