@@ -2,13 +2,18 @@
 import { writeFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { compareSides } from "../support/load/compare.js";
-import { readFinalTables } from "../support/load/final-tables.js";
-import { judge } from "../support/load/judge.js";
-import { type Load, startLoad } from "../support/load/load.js";
-import { type Admin, COMPARED, MIGRATION, type Stack, startStack } from "../support/stack.js";
+import type { Load, LoadReport } from "../support/load/load.js";
+import { startOrdinaryLoad } from "../support/load/ordinary/client.js";
+import { judgeOrdinary } from "../support/load/ordinary/judge.js";
+import type { Ledger } from "../support/load/ordinary/ledger.js";
+import { readScript } from "../support/load/ordinary/script.js";
+import { busyTenants, readOrdinary } from "../support/load/ordinary/state.js";
+import { runSluice } from "../support/node.js";
+import { type Admin, type Stack, startStack } from "../support/stack.js";
 import { showCopy } from "./copy-progress.js";
 import { untilDrained } from "./drained.js";
 import { type DemoOptions, parseOptions } from "./options.js";
+import { LOAD_FILE, ordinary } from "./ordinary/application.js";
 import { describe, inWords, isSuccess, type ObservedSwitch, toReport } from "./report.js";
 import { type Task, untilFinished, untilReverseTask, untilSwitched } from "./tasks.js";
 
@@ -26,45 +31,92 @@ function say(line: string): void {
 
 async function demo(options: DemoOptions, stack: Stack): Promise<boolean> {
   if (stack.temporal.uiUrl !== null) say(`Temporal UI: ${stack.temporal.uiUrl}`);
+  await plan(stack);
+  const before = await readOrdinary([stack.source]);
+  const script = readScript(LOAD_FILE);
+  const startLoad = async (round: number) =>
+    await startOrdinaryLoad({
+      addresses: stack.addresses,
+      clients: options.clients,
+      seed: 1 + round,
+      round,
+      script,
+      busyTenants: busyTenants(before),
+    });
   say(`${options.clients} clients begin to work through ${stack.nodes.length} nodes`);
-  const load = await startLoad({
-    addresses: stack.addresses,
-    clients: options.clients,
-    seed: 1,
-    tenants: stack.seeded.tenants,
-  });
+  const load = await startLoad(0);
+  const loads = [load];
   try {
     await pass(BETWEEN_ACTS_MS);
     await using admin = await stack.admin();
     const switches = await allSwitches(stack, admin, load);
-    const last = switches.at(-1);
-    if (!last) throw new Error("no switch was made");
     say("stopping the clients, to compare both sides at rest");
     await load.stop();
     await untilDrained(stack);
     say("comparing both sides row by row");
-    const comparison = await compareSides(stack.source, stack.shards, COMPARED);
-    say(`STOP_TASK ${last.wayBack.id}: finalizing, the way back is given up`);
-    await admin.run(`STOP_TASK ${last.wayBack.id}`);
-    await untilFinished(admin, last.wayBack.id, SWITCH_TIMEOUT_MS);
-    const report = load.report();
-    const judgement = judge(report.histories, await readFinalTables(stack.shards));
-    const findings = { switches, load: report, judgement, comparison };
+    const comparison = await compareSides(stack.source, stack.shards, stack.application.tables);
+    const last = await startLoad(1);
+    loads.push(last);
+    await finalize(admin, switches.at(-1)?.wayBack.id ?? 0);
+    await last.stop();
+    say("judging by what each client was told");
+    const reports = loads.map((one) => one.report());
+    const judgement = judgeOrdinary({
+      ledgers: reports.flatMap(({ histories }) => histories),
+      before,
+      after: await readOrdinary(stack.shards),
+    });
+    const findings = { switches, load: sumOf(reports), judgement, comparison };
     for (const line of describe(findings)) process.stdout.write(`${line}\n`);
     const json = toReport(findings);
     if (options.report !== null)
       writeFileSync(options.report, `${JSON.stringify(json, null, 2)}\n`);
     return isSuccess(json);
   } finally {
-    await load.stop();
+    for (const one of loads) await one.stop();
   }
+}
+
+/** What a person would look at first. It changes nothing, and stops nothing: RESHARD checks for itself. */
+async function plan(stack: Stack): Promise<void> {
+  const [from = "", to = "", publication = ""] = stack.migration.split(" ");
+  const args = ["migrate", "plan", "--from", from, "--to", to, "--publication", publication];
+  say(`sluice ${args.join(" ")}`);
+  const { stdout, stderr } = await runSluice(args, { cwd: stack.nodes[0]?.folder ?? "" });
+  for (const line of `${stdout}${stderr}`.trimEnd().split("\n"))
+    process.stdout.write(`  ${line}\n`);
+}
+
+/** Under load: clients are told nothing of it. */
+async function finalize(admin: Admin, wayBack: number): Promise<void> {
+  await pass(BETWEEN_ACTS_MS / 2);
+  say(`STOP_TASK ${wayBack}: finalizing, the way back is given up`);
+  await admin.run(`STOP_TASK ${wayBack}`);
+  await untilFinished(admin, wayBack, SWITCH_TIMEOUT_MS);
+  await pass(BETWEEN_ACTS_MS / 2);
+}
+
+function sumOf(reports: readonly LoadReport<Ledger>[]): LoadReport<Ledger> {
+  const sum = (of: (report: LoadReport<Ledger>) => number) =>
+    reports.reduce((total, report) => total + of(report), 0);
+  return {
+    histories: reports.flatMap(({ histories }) => histories),
+    errors: reports.flatMap(({ errors }) => errors),
+    operationCount: sum(({ operationCount }) => operationCount),
+    acknowledged: sum(({ acknowledged }) => acknowledged),
+    unknown: sum(({ unknown }) => unknown),
+  };
 }
 
 type Act = ObservedSwitch & { readonly wayBack: Task };
 
-async function allSwitches(stack: Stack, admin: Admin, load: Load): Promise<readonly Act[]> {
-  say(`RESHARD ${MIGRATION}`);
-  const [started] = await admin.run(`RESHARD ${MIGRATION}`);
+async function allSwitches(
+  stack: Stack,
+  admin: Admin,
+  load: Load<Ledger>,
+): Promise<readonly Act[]> {
+  say(`RESHARD ${stack.migration}`);
+  const [started] = await admin.run(`RESHARD ${stack.migration}`);
   const reshard = Number(started?.task_id);
   const totalRows = Object.values(stack.seeded).reduce((sum, rows) => sum + rows, 0);
   await showCopy(admin, reshard, totalRows);
@@ -94,7 +146,7 @@ async function allSwitches(stack: Stack, admin: Admin, load: Load): Promise<read
 
 async function observe(what: {
   readonly admin: Admin;
-  readonly load: Load;
+  readonly load: Load<Ledger>;
   readonly direction: ObservedSwitch["direction"];
   readonly taskId: number;
   readonly epoch: number;
@@ -143,7 +195,7 @@ async function main(): Promise<void> {
     for (const signal of ["SIGINT", "SIGTERM"] as const)
       process.once(signal, () => resolve("interrupted"));
   });
-  const starting = startStack({ rows: options.rows, withUi: true, say });
+  const starting = startStack({ application: ordinary(options.rows), withUi: true, say });
   const stack = await Promise.race([starting, interrupted]);
   if (stack === "interrupted") {
     say("cleaning up");

@@ -1,7 +1,8 @@
 import { parseArgs } from "node:util";
 
 export interface DemoOptions {
-  readonly rows: number;
+  /** About so many; absent: what the application's files say. */
+  readonly rows: number | undefined;
   readonly clients: number;
   /** File for the report as JSON. */
   readonly report: string | null;
@@ -9,7 +10,7 @@ export interface DemoOptions {
 }
 
 const USAGE = `npm run demo -- [options]
-  --rows N       rows of the application (default 320000)
+  --rows N       rows of the application (default about 145000)
   --clients N    connections that read and write all the time (default 16)
   --report FILE  write the report as JSON
   --keep         leave everything running until Ctrl-C and print how to connect`;
@@ -19,7 +20,7 @@ export function parseOptions(args: readonly string[]): DemoOptions | null {
   const { values } = parseArgs({
     args: [...args],
     options: {
-      rows: { type: "string", default: "320000" },
+      rows: { type: "string" },
       clients: { type: "string", default: "16" },
       report: { type: "string" },
       keep: { type: "boolean", default: false },
@@ -31,7 +32,7 @@ export function parseOptions(args: readonly string[]): DemoOptions | null {
     return null;
   }
   return {
-    rows: wholeNumber("--rows", values.rows),
+    rows: values.rows === undefined ? undefined : wholeNumber("--rows", values.rows),
     clients: wholeNumber("--clients", values.clients),
     report: values.report ?? null,
     keep: values.keep,

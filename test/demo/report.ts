@@ -1,8 +1,8 @@
-import type { ClientError } from "../support/load/client.js";
 import type { Comparison } from "../support/load/compare.js";
-import type { Judgement } from "../support/load/judge.js";
 import type { LatencySummary } from "../support/load/latency.js";
 import type { LoadReport } from "../support/load/load.js";
+import type { ClientError } from "../support/load/session.js";
+import type { Judgement } from "../support/load/verdict.js";
 import type { SwitchSteps } from "./tasks.js";
 
 const SHOWN_ERRORS = 10;
@@ -32,7 +32,7 @@ export interface Report {
 
 export interface Findings {
   readonly switches: readonly ObservedSwitch[];
-  readonly load: LoadReport;
+  readonly load: LoadReport<unknown>;
   readonly judgement: Judgement;
   readonly comparison: Comparison;
 }

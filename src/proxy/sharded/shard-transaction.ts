@@ -23,6 +23,8 @@ import { TransactionPast } from "./transaction-past.js";
 export class ShardTransaction implements ShardServers {
   readonly #state: SessionState;
   readonly #loans = new Map<ShardId, Loan>();
+  /** Lent for one question beside the transaction. */
+  #aside: Loan | null = null;
   #served: ServedDatabase | null = null;
   #user: DatabaseUser | null = null;
   /** null: statements commit by themselves. */
@@ -89,6 +91,35 @@ export class ShardTransaction implements ShardServers {
     for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined.statements])
       await must(server, sql);
     return server;
+  }
+
+  /**
+   * One question of ours, in the transaction.
+   * @throws StatementFailed with the server's error, SluiceError
+   */
+  async ask(shard: ShardId, sql: string): Promise<QueryOutcome> {
+    return await must(await this.acquire(shard), sql);
+  }
+
+  /**
+   * One question of ours to whose answer a transaction is nothing (`nextval`), so that the shard asked does not
+   * become a part of it. Where it is one already its own server is asked: another would wait for what that has
+   * locked, and not see what it has made.
+   * @throws StatementFailed with the server's error, SluiceError
+   */
+  async askAside(shard: ShardId, sql: string): Promise<QueryOutcome> {
+    const served = this.#served;
+    const user = this.#user;
+    if (this.#loans.has(shard) || !served || !user) return await this.ask(shard, sql);
+    const loan = await this.#take(served, user, shard);
+    this.#aside = loan;
+    try {
+      await loan.configure(served, this.#state);
+      return await must(loan.server, sql);
+    } finally {
+      this.#aside = null;
+      loan.giveBack();
+    }
   }
 
   async #take(served: ServedDatabase, user: DatabaseUser, shard: ShardId): Promise<Loan> {
@@ -162,12 +193,12 @@ export class ShardTransaction implements ShardServers {
 
   /** Whatever runs is cancelled; resolves when all servers have taken the request. */
   async cancel(): Promise<void> {
-    await Promise.all([...this.#loans.values()].map((loan) => loan.cancel()));
+    await Promise.all(this.#lent.map((loan) => loan.cancel()));
   }
 
   /** As `Loan.cancelling`, of all. */
   cancelling(): Promise<unknown> | null {
-    const under = [...this.#loans.values()].flatMap(({ cancelling }) => cancelling ?? []);
+    const under = this.#lent.flatMap(({ cancelling }) => cancelling ?? []);
     return under.length > 0 ? Promise.all(under) : null;
   }
 
@@ -182,7 +213,13 @@ export class ShardTransaction implements ShardServers {
 
   /** For a client that is gone in the middle of a statement. */
   destroy(): void {
-    for (const { server } of this.#loans.values()) server.destroy();
+    for (const { server } of this.#lent) server.destroy();
+  }
+
+  get #lent(): readonly Loan[] {
+    return this.#aside === null
+      ? [...this.#loans.values()]
+      : [...this.#loans.values(), this.#aside];
   }
 }
 

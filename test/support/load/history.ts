@@ -35,17 +35,12 @@ export interface ClientHistory {
   readonly client: number;
   readonly rows: readonly OwnedRow[];
   readonly increments: ReadonlyMap<number, Increments>;
-  /** Writes that the database has acknowledged; a transaction counts once. */
-  readonly acknowledgedWrites: number;
-  readonly unknownWrites: number;
 }
 
 export class History {
   readonly #client: number;
   readonly #rows = new Map<string, OwnedRow>();
   readonly #increments = new Map<number, Increments>();
-  #acknowledgedWrites = 0;
-  #unknownWrites = 0;
 
   constructor(client: number) {
     this.#client = client;
@@ -73,18 +68,11 @@ export class History {
     this.#increments.set(tenant, { ...now, [outcome]: now[outcome] + 1 });
   }
 
-  counted(outcome: keyof Increments): void {
-    if (outcome === "acknowledged") this.#acknowledgedWrites++;
-    else this.#unknownWrites++;
-  }
-
   snapshot(): ClientHistory {
     return {
       client: this.#client,
       rows: [...this.#rows.values()],
       increments: new Map(this.#increments),
-      acknowledgedWrites: this.#acknowledgedWrites,
-      unknownWrites: this.#unknownWrites,
     };
   }
 }

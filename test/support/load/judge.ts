@@ -1,4 +1,5 @@
 import type { ClientHistory, Owned, RowState } from "./history.js";
+import { type Judgement, Verdict } from "./verdict.js";
 
 /** The serving side as it is at the end, over all its shards. */
 export interface FinalTables {
@@ -9,17 +10,6 @@ export interface FinalTables {
   /** Values of generated ids that more than one row has. */
   readonly repeatedIds: readonly string[];
 }
-
-export interface Judgement {
-  /** Acknowledged writes that the tables do not show. */
-  readonly lost: number;
-  /** Writes that the tables show more often than they were made. */
-  readonly doubled: number;
-  /** One sentence for each, at most `MAX_FINDINGS`. */
-  readonly findings: readonly string[];
-}
-
-const MAX_FINDINGS = 20;
 
 /** Judges by what clients were told and what the tables say, and by nothing else. */
 export function judge(histories: readonly ClientHistory[], tables: FinalTables): Judgement {
@@ -98,28 +88,4 @@ function isSame(one: RowState | null, other: RowState | null): boolean {
 function inWords(state: RowState | null): string {
   if (state === null) return "absent";
   return `tenant ${state.tenant} revision ${state.revision} lines ${state.lines}`;
-}
-
-class Verdict {
-  #lost = 0;
-  #doubled = 0;
-  readonly #findings: string[] = [];
-
-  lost(story: string, count = 1): void {
-    this.#lost += count;
-    this.#find(`lost: ${story}`);
-  }
-
-  doubled(story: string, count = 1): void {
-    this.#doubled += count;
-    this.#find(`doubled: ${story}`);
-  }
-
-  result(): Judgement {
-    return { lost: this.#lost, doubled: this.#doubled, findings: this.#findings };
-  }
-
-  #find(story: string): void {
-    if (this.#findings.length < MAX_FINDINGS) this.#findings.push(story);
-  }
 }
