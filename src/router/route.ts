@@ -13,6 +13,8 @@ export interface MergePlan {
   readonly isBytewise: boolean;
   readonly limit: number | null;
   readonly offset: number;
+  /** Leading columns that are there to sort by and that the client has not asked for. */
+  readonly hidden?: number;
 }
 
 export interface OrderKey {
