@@ -140,7 +140,12 @@ export class ServedDatabase {
     const generation = this.schemaGeneration;
     const json = this.#facts?.generation === generation ? this.#facts.json : await this.#askFacts();
     this.#facts = { generation, json };
-    return createRouter(this.database, parseSchemaFacts(json));
+    return this.routerOver(json);
+  }
+
+  /** @param facts the answer to SCHEMA_FACTS_SQL, of a transaction that has changed the schema for itself */
+  routerOver(facts: string): Router {
+    return createRouter(this.database, parseSchemaFacts(facts));
   }
 
   async #askFacts(): Promise<string> {

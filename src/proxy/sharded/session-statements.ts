@@ -37,8 +37,10 @@ export async function runOfSession(
       state.settings.note(effects);
       statements.begin(context, null);
       const { tag } = await transaction.everywhere(sql);
-      if (effects.kind === "rollbackTo" && state.transaction === "failed")
-        state.transaction = "open";
+      if (effects.kind === "rollbackTo") {
+        statements.noteRollbackTo();
+        if (state.transaction === "failed") state.transaction = "open";
+      }
       return tag;
     }
   }
@@ -55,7 +57,7 @@ async function endTransaction(
 ): Promise<string> {
   const { state, transaction } = statements;
   try {
-    if (kind === "commit") await transaction.commit(context.served.database.twoPhaseCommit);
+    if (kind === "commit") await statements.commit(context);
     else for (const server of transaction.used) await server.query("ROLLBACK");
   } catch (error) {
     // Whatever came of it, the client's transaction is over.

@@ -32,6 +32,9 @@ export class ShardTransaction implements ShardServers {
   /** SET and SAVEPOINT so far, for shards that join later. */
   #joined = new TransactionPast();
 
+  /** Raised when a transaction ends. */
+  number = 0;
+
   /** A shard could not be joined because the topology has moved on; kept until `release`. */
   metRetired: PoolRetired | null = null;
 
@@ -206,6 +209,7 @@ export class ShardTransaction implements ShardServers {
   release(): void {
     for (const loan of this.#loans.values()) loan.giveBack();
     this.#loans.clear();
+    this.number++;
     this.metRetired = null;
     this.#beginSql = null;
     this.#joined = new TransactionPast();

@@ -4,9 +4,12 @@ import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { MergePlan, Route } from "../../router/route.js";
-import { type ShardId, shardId } from "../../topology/topology.js";
+import type { Router } from "../../router/router.js";
+import { SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
+import { FIRST_SHARD, type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
 import { decodeErrorFields } from "../../wire/error-fields.js";
+import type { ServedDatabase } from "../databases/served-database.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { movedError, Relay, type RelayOutcome } from "../execution/relay.js";
 import type { SessionState } from "../execution/session-state.js";
@@ -47,6 +50,9 @@ export class ShardedStatements {
   readonly transaction: ShardTransaction;
   readonly sink: ShardedSink;
   readonly relay: Relay;
+  /** The transaction that has changed tables, by its number. */
+  #schemaChange: number | null = null;
+  #ownRouter: Router | null = null;
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
 
@@ -58,6 +64,50 @@ export class ShardedStatements {
     this.relay = new Relay(state.client, () => {});
     this.#copyInput = copyInput;
     this.#onCopyIn = onCopyIn;
+  }
+
+  /**
+   * Routes with the tables as the session sees them: where its open transaction has changed some, nobody else
+   * knows them yet.
+   */
+  async router({ served }: ExecutionContext): Promise<Router> {
+    // One that has failed cannot be asked, and runs nothing that is routed.
+    if (!this.#sees(this.#schemaChange) || this.state.transaction === "failed")
+      return await served.router();
+    this.#ownRouter ??= await this.#makeOwnRouter(served);
+    return this.#ownRouter;
+  }
+
+  async #makeOwnRouter(served: ServedDatabase): Promise<Router> {
+    // The question sets a search_path for its transaction: taken back, and the answer is kept.
+    const { rows } = await this.transaction.ask(
+      FIRST_SHARD,
+      `SAVEPOINT sluice_facts; ${SCHEMA_FACTS_SQL}; ROLLBACK TO SAVEPOINT sluice_facts; RELEASE SAVEPOINT sluice_facts`,
+    );
+    return served.routerOver(rows.at(-1)?.[0] ?? "");
+  }
+
+  /** A statement has changed tables, or taken back a change of them. */
+  noteSchemaChange(served: ServedDatabase): void {
+    served.schemaGeneration++;
+    this.#ownRouter = null;
+    this.#schemaChange = this.transaction.isBegun ? this.transaction.number : null;
+  }
+
+  /** As `noteSchemaChange`, where only a part of the transaction is taken back. */
+  noteRollbackTo(): void {
+    this.#ownRouter = null;
+  }
+
+  #sees(change: number | null): boolean {
+    return change === this.transaction.number;
+  }
+
+  /** Commits on all shards; then what it has changed of the tables is there for everybody. */
+  async commit({ served }: ExecutionContext): Promise<void> {
+    const hasChanged = this.#sees(this.#schemaChange);
+    await this.transaction.commit(served.database.twoPhaseCommit);
+    if (hasChanged) served.schemaGeneration++;
   }
 
   /** What ReadyForQuery says. */
@@ -77,9 +127,9 @@ export class ShardedStatements {
   }
 
   /** After a statement outside of the client's transactions: commits, and gives the servers back. */
-  async commitImplicit({ served }: ExecutionContext): Promise<void> {
+  async commitImplicit(context: ExecutionContext): Promise<void> {
     if (this.state.transaction !== "none") return;
-    if (this.transaction.isBegun) await this.transaction.commit(served.database.twoPhaseCommit);
+    if (this.transaction.isBegun) await this.commit(context);
     await this.settleSettings();
     this.transaction.release();
   }
@@ -114,7 +164,7 @@ export class ShardedStatements {
     this.sink.restart();
     const outcome = await this.#scatter(this.#scattered(route), request);
     if (outcome.kind === "complete") {
-      if (effects.changesSchema) context.served.schemaGeneration++;
+      if (effects.changesSchema) this.noteSchemaChange(context.served);
       return outcome;
     }
     const retired = this.#retiredUnder(isFresh);
