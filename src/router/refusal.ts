@@ -95,10 +95,6 @@ export const REFUSALS = {
     (key) => `UPDATE of the sharding key ${key} is forbidden`,
     'Set [rewrite] shard_key = "rewrite" in pgdog.toml to have rows moved.',
   ),
-  keyUpdateWithoutKey: unsupported(
-    (key) => `UPDATE of the sharding key ${key} needs one value of it in WHERE`,
-    "Add a condition on the key, with one literal or parameter.",
-  ),
   keyUpdateShape: unsupported(
     (what) => `UPDATE of the sharding key cannot be combined with ${what}`,
     "Move the row with a plain UPDATE ... SET ... WHERE first.",

@@ -13,6 +13,8 @@ export interface MergePlan {
   readonly isBytewise: boolean;
   readonly limit: number | null;
   readonly offset: number;
+  /** Leading columns that are there to sort by and that the client has not asked for. */
+  readonly hidden?: number;
 }
 
 export interface OrderKey {
@@ -50,6 +52,11 @@ export type Route =
       readonly merge: MergePlan;
       readonly rows: "merged" | "first";
       readonly count: "sum" | "first";
+      /**
+       * An UPDATE that assigns the sharding key, and so a value that belongs here: rows that it finds on another
+       * shard would have to move. Absent: rows may be anywhere.
+       */
+      readonly home?: ShardId;
       /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
       readonly rewrittenSql: string | null;
     }
