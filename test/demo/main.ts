@@ -3,11 +3,11 @@ import { writeFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { compareSides } from "../support/load/compare.js";
 import type { Load, LoadReport } from "../support/load/load.js";
-import { startOrdinaryLoad } from "../support/load/ordinary/client.js";
 import { judgeOrdinary } from "../support/load/ordinary/judge.js";
-import type { Ledger } from "../support/load/ordinary/ledger.js";
+import type { Known } from "../support/load/ordinary/ledger.js";
+import { startOrdinaryLoad } from "../support/load/ordinary/load.js";
 import { readScript } from "../support/load/ordinary/script.js";
-import { busyTenants, readOrdinary } from "../support/load/ordinary/state.js";
+import { readOrdinary } from "../support/load/ordinary/state.js";
 import { runSluice } from "../support/node.js";
 import { type Admin, type Stack, startStack } from "../support/stack.js";
 import { showCopy } from "./copy-progress.js";
@@ -38,10 +38,9 @@ async function demo(options: DemoOptions, stack: Stack): Promise<boolean> {
     await startOrdinaryLoad({
       addresses: stack.addresses,
       clients: options.clients,
-      seed: 1 + round,
       round,
       script,
-      busyTenants: busyTenants(before),
+      before,
     });
   say(`${options.clients} clients begin to work through ${stack.nodes.length} nodes`);
   const load = await startLoad(0);
@@ -62,7 +61,7 @@ async function demo(options: DemoOptions, stack: Stack): Promise<boolean> {
     say("judging by what each client was told");
     const reports = loads.map((one) => one.report());
     const judgement = judgeOrdinary({
-      ledgers: reports.flatMap(({ histories }) => histories),
+      known: reports.flatMap(({ histories }) => histories),
       before,
       after: await readOrdinary(stack.shards),
     });
@@ -96,8 +95,8 @@ async function finalize(admin: Admin, wayBack: number): Promise<void> {
   await pass(BETWEEN_ACTS_MS / 2);
 }
 
-function sumOf(reports: readonly LoadReport<Ledger>[]): LoadReport<Ledger> {
-  const sum = (of: (report: LoadReport<Ledger>) => number) =>
+function sumOf(reports: readonly LoadReport<Known>[]): LoadReport<Known> {
+  const sum = (of: (report: LoadReport<Known>) => number) =>
     reports.reduce((total, report) => total + of(report), 0);
   return {
     histories: reports.flatMap(({ histories }) => histories),
@@ -110,11 +109,7 @@ function sumOf(reports: readonly LoadReport<Ledger>[]): LoadReport<Ledger> {
 
 type Act = ObservedSwitch & { readonly wayBack: Task };
 
-async function allSwitches(
-  stack: Stack,
-  admin: Admin,
-  load: Load<Ledger>,
-): Promise<readonly Act[]> {
+async function allSwitches(stack: Stack, admin: Admin, load: Load<Known>): Promise<readonly Act[]> {
   say(`RESHARD ${stack.migration}`);
   const [started] = await admin.run(`RESHARD ${stack.migration}`);
   const reshard = Number(started?.task_id);
@@ -146,7 +141,7 @@ async function allSwitches(
 
 async function observe(what: {
   readonly admin: Admin;
-  readonly load: Load<Ledger>;
+  readonly load: Load<Known>;
   readonly direction: ObservedSwitch["direction"];
   readonly taskId: number;
   readonly epoch: number;

@@ -1,10 +1,11 @@
+import { judgeOwned } from "../judge.js";
 import { type Judgement, Verdict } from "../verdict.js";
-import { type Counted, type Ledger, type Span, together } from "./ledger.js";
+import { type Counted, type Known, type Ledger, type Span, together } from "./ledger.js";
 import { busyTenants, type EverywhereState, type OrdinaryState, type StampState } from "./state.js";
 
 /** What is judged: what clients were told, and a side before the first and after the last of their writes. */
 export interface Story {
-  readonly ledgers: readonly Ledger[];
+  readonly known: readonly Known[];
   readonly before: OrdinaryState;
   readonly after: OrdinaryState;
 }
@@ -13,9 +14,11 @@ export interface Story {
  * Judges by what clients were told and what the tables say, and by nothing else. What nobody has written is to
  * be as it was.
  */
-export function judgeOrdinary({ ledgers, before, after }: Story): Judgement {
+export function judgeOrdinary({ known, before, after }: Story): Judgement {
   const verdict = new Verdict();
-  const told = together(ledgers);
+  const told = together(known.flatMap((one) => (one.kind === "script" ? [one.ledger] : [])));
+  const teams = known.flatMap((one) => (one.kind === "team" ? [one.history] : []));
+  judgeOwned(verdict, teams, after.owned);
   judgeRows(verdict, told, before, after);
   judgeLog(verdict, told, after);
   judgeClasses(verdict, told, before, after);

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { ClientHistory } from "../history.js";
 import type { Outcome } from "../session.js";
 import type { Kind, Turn } from "./script.js";
 
@@ -38,6 +39,11 @@ export interface Ledger {
   readonly counts: ReadonlyMap<string, Counted>;
   readonly stamps: ReadonlyMap<string, readonly Span[]>;
 }
+
+/** What a client of this load knows: one that does what load.sql does, or one that has a team. */
+export type Known =
+  | { readonly kind: "script"; readonly ledger: Ledger }
+  | { readonly kind: "team"; readonly history: ClientHistory };
 
 /** Rows of a tenant that a statement of load.sql meets together: those whose id has this remainder. */
 export const CLASSES = { users: 10, tasks: 50, attachments: 100 } as const;
