@@ -20,7 +20,8 @@ export function insertPlan(analysis: Analysis, insert: InsertStmt): Plan {
     several: (values) => {
       const table = target.ref.table?.name ?? "";
       const { database } = analysis.catalog;
-      if (database.splitInserts === "error") return refused("splitInsert", table);
+      if (database.splitInserts === "error" && !values.isDrawn)
+        return refused("splitInsert", table);
       return hasWith ? refused("splitInsertWith") : split(analysis, target, values);
     },
   });

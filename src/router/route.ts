@@ -57,6 +57,8 @@ export type Route =
   | { readonly kind: "moveRow"; readonly plan: RowMove }
   /** COPY ... FROM STDIN into a sharded table: every row goes where its key says. */
   | { readonly kind: "copyIn"; readonly plan: CopyInPlan }
+  /** An INSERT that leaves the sharding key to a default: drawn first, then `Router.routeDrawn`. */
+  | { readonly kind: "draw"; readonly plan: DrawPlan }
   | {
       readonly kind: "refused";
       readonly sqlState: SqlState;
@@ -77,6 +79,28 @@ export interface RowMove {
   readonly insertSql: string;
 }
 
+/** A default as an expression that a server can be asked for by itself. */
+export interface KeyDefault {
+  /** Of the column's own type. */
+  readonly sql: string;
+  /**
+   * Where it must be asked. `nowhere`: any session gives as good a value (a sequence, a random uuid).
+   * `transaction`: in the client's, as it reads the clock, settings or the user. `counter`: in the client's
+   * and always on the first shard, as it may keep a count of its own there.
+   */
+  readonly binding: "nowhere" | "transaction" | "counter";
+}
+
+/** Values that are drawn before the statement is routed. */
+export interface DrawPlan {
+  /** In the order in which the text takes their values. */
+  readonly draws: readonly { readonly key: KeyDefault; readonly count: number }[];
+  /** The statement as it is sent; null: the next value stands here. */
+  readonly text: readonly (string | null)[];
+  /** Rows that RETURNING may give; 0: it has none. */
+  readonly mostRows: number;
+}
+
 export interface CopyInPlan {
   readonly format: "text" | "csv" | "binary";
   /** Position of the sharding key among the statement's columns, or -1: all rows to all shards. */
@@ -87,4 +111,14 @@ export interface CopyInPlan {
   readonly quote: string;
   readonly escape: string;
   readonly hasHeader: boolean;
+  /** The rows come without the key, which is drawn and put before their first column; null: they have it. */
+  readonly drawn: DrawnCopy | null;
+}
+
+export interface DrawnCopy {
+  readonly key: KeyDefault;
+  /** The key's column as a header names it. */
+  readonly column: string;
+  /** The client's COPY with the key's column before its own. */
+  readonly sql: string;
 }

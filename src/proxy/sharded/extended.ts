@@ -27,6 +27,7 @@ import type { PreparedStatement } from "../execution/prepared-statements.js";
 import { forgetStatement } from "../execution/session-state.js";
 import { isOfSession } from "../execution/statement-effects.js";
 import { AlreadyTold, StatementRefused } from "../session-errors.js";
+import { withDrawnValues } from "./drawn-values.js";
 import { Portal } from "./portal.js";
 import { runOfSession } from "./session-statements.js";
 import type { ShardedStatements } from "./statements.js";
@@ -230,19 +231,26 @@ export class ExtendedProtocol {
       return "done";
     }
     this.#sendTag();
-    const route = portal.route(router);
+    const planned = portal.route(router);
     const needsTransaction = step.isOneTransaction || part.maxRows > 0;
     this.#statements.begin(context, needsTransaction ? "BEGIN" : null);
-    if (part.maxRows > 0) {
-      await this.#executeSome(portal, part.frame, route);
+    const mostRows = planned.kind === "draw" ? planned.plan.mostRows : Infinity;
+    if (part.maxRows > 0 && mostRows > part.maxRows) {
+      await this.#executeSome(portal, part.frame, planned);
       return "done";
     }
+    const { sql, route } = await withDrawnValues(statement.sql, planned, {
+      statements: this.#statements,
+      context,
+      router,
+      parameters: portal.parameters,
+    });
     this.#statements.state.settings.note(effects);
     const { values } = portal.bind;
     const outcome = await this.#statements.run(
       {
         protocol: "extended",
-        sql: statement.sql,
+        sql,
         parameterTypes: statement.parameterTypes,
         parameterFormats: values.parameterFormats,
         parameters: values.parameters,

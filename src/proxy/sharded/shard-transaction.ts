@@ -9,6 +9,7 @@ import { Loan } from "../execution/loan.js";
 import type { SessionState } from "../execution/session-state.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { ShardServers } from "./scatter/contract.js";
+import { TransactionPast } from "./transaction-past.js";
 
 /**
  * One client's servers on several shards, each joined when it is first needed. In a transaction all of them
@@ -22,12 +23,14 @@ import type { ShardServers } from "./scatter/contract.js";
 export class ShardTransaction implements ShardServers {
   readonly #state: SessionState;
   readonly #loans = new Map<ShardId, Loan>();
+  /** Lent for one question beside the transaction. */
+  #aside: Loan | null = null;
   #served: ServedDatabase | null = null;
   #user: DatabaseUser | null = null;
   /** null: statements commit by themselves. */
   #beginSql: string | null = null;
   /** SET and SAVEPOINT so far, for shards that join later. */
-  #joined: string[] = [];
+  #joined = new TransactionPast();
 
   /** A shard could not be joined because the topology has moved on; kept until `release`. */
   metRetired: PoolRetired | null = null;
@@ -52,6 +55,18 @@ export class ShardTransaction implements ShardServers {
     return this.#loans.size > 0;
   }
 
+  /**
+   * A statement has failed, and the client may go back to a savepoint: every server is in the transaction still,
+   * with what it did before.
+   */
+  get canGoBack(): boolean {
+    return (
+      this.#joined.hasSavepoint &&
+      this.used.length > 0 &&
+      this.used.every((server) => !server.isLost && server.isIdleInTransaction)
+    );
+  }
+
   get isBegun(): boolean {
     return this.#beginSql !== null;
   }
@@ -73,9 +88,38 @@ export class ShardTransaction implements ShardServers {
     const { server } = loan;
     this.#loans.set(shard, loan);
     await loan.prepare(served, this.#state);
-    for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined])
+    for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined.statements])
       await must(server, sql);
     return server;
+  }
+
+  /**
+   * One question of ours, in the transaction.
+   * @throws StatementFailed with the server's error, SluiceError
+   */
+  async ask(shard: ShardId, sql: string): Promise<QueryOutcome> {
+    return await must(await this.acquire(shard), sql);
+  }
+
+  /**
+   * One question of ours to whose answer a transaction is nothing (`nextval`), so that the shard asked does not
+   * become a part of it. Where it is one already its own server is asked: another would wait for what that has
+   * locked, and not see what it has made.
+   * @throws StatementFailed with the server's error, SluiceError
+   */
+  async askAside(shard: ShardId, sql: string): Promise<QueryOutcome> {
+    const served = this.#served;
+    const user = this.#user;
+    if (this.#loans.has(shard) || !served || !user) return await this.ask(shard, sql);
+    const loan = await this.#take(served, user, shard);
+    this.#aside = loan;
+    try {
+      await loan.configure(served, this.#state);
+      return await must(loan.server, sql);
+    } finally {
+      this.#aside = null;
+      loan.giveBack();
+    }
   }
 
   async #take(served: ServedDatabase, user: DatabaseUser, shard: ShardId): Promise<Loan> {
@@ -92,7 +136,7 @@ export class ShardTransaction implements ShardServers {
     if (this.#loans.size === 0) await this.acquire(FIRST_SHARD);
     let outcome: QueryOutcome | null = null;
     for (const { server } of this.#loans.values()) outcome = await must(server, sql);
-    this.#joined.push(sql);
+    this.#joined.add(sql);
     return outcome ?? { rows: [], tag: "", error: null };
   }
 
@@ -149,12 +193,12 @@ export class ShardTransaction implements ShardServers {
 
   /** Whatever runs is cancelled; resolves when all servers have taken the request. */
   async cancel(): Promise<void> {
-    await Promise.all([...this.#loans.values()].map((loan) => loan.cancel()));
+    await Promise.all(this.#lent.map((loan) => loan.cancel()));
   }
 
   /** As `Loan.cancelling`, of all. */
   cancelling(): Promise<unknown> | null {
-    const under = [...this.#loans.values()].flatMap(({ cancelling }) => cancelling ?? []);
+    const under = this.#lent.flatMap(({ cancelling }) => cancelling ?? []);
     return under.length > 0 ? Promise.all(under) : null;
   }
 
@@ -164,12 +208,18 @@ export class ShardTransaction implements ShardServers {
     this.#loans.clear();
     this.metRetired = null;
     this.#beginSql = null;
-    this.#joined = [];
+    this.#joined = new TransactionPast();
   }
 
   /** For a client that is gone in the middle of a statement. */
   destroy(): void {
-    for (const { server } of this.#loans.values()) server.destroy();
+    for (const { server } of this.#lent) server.destroy();
+  }
+
+  get #lent(): readonly Loan[] {
+    return this.#aside === null
+      ? [...this.#loans.values()]
+      : [...this.#loans.values(), this.#aside];
   }
 }
 

@@ -1,5 +1,6 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { ParameterValues } from "../../router/key-value.js";
+import type { Route } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
 import { classify } from "../../sql/classify.js";
 import { encodeCommandComplete, READY } from "../../wire/backend.js";
@@ -7,6 +8,7 @@ import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { effectsOf, isOfSession, type StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
+import { type DrawContext, withDrawnValues } from "./drawn-values.js";
 import type { StatementRequest } from "./scatter/contract.js";
 import { runOfSession } from "./session-statements.js";
 import type { ShardedStatements, StatementOutcome } from "./statements.js";
@@ -36,16 +38,17 @@ export class SimpleProtocol {
       const tag = await runOfSession(sql, only, { statements: this.#statements, context });
       return await this.#end([tag], context);
     }
-    const route = router.route(sql, NO_PARAMETERS);
-    if (route.kind === "one" || route.kind === "any") {
+    const planned = router.route(sql, NO_PARAMETERS);
+    if (planned.kind === "one" || planned.kind === "any") {
       this.#statements.begin(context, null);
       const passed = { protocol: "simple", effects, isFresh } as const;
-      const server = await this.#statements.attach(this.#statements.shardOf(route), passed);
+      const server = await this.#statements.attach(this.#statements.shardOf(planned), passed);
       server.unnamedStatement = null;
       server.send(frame);
       return await this.#statements.settle(await this.#statements.relay.outcome(), wasBegun);
     }
-    const outcome = await this.#statements.run(requestOf(sql), {
+    const { sql: text, route } = await this.#drawn(sql, planned, { context, router });
+    const outcome = await this.#statements.run(requestOf(text), {
       context,
       route,
       effects: only,
@@ -89,8 +92,16 @@ export class SimpleProtocol {
       const tag = await runOfSession(sql, effects, { statements, context });
       return { kind: "complete", tag };
     }
-    const route = router.route(sql, NO_PARAMETERS);
-    return await statements.run(requestOf(sql), { context, route, effects, isFresh: false });
+    const planned = router.route(sql, NO_PARAMETERS);
+    const { sql: text, route } = await this.#drawn(sql, planned, { context, router });
+    return await statements.run(requestOf(text), { context, route, effects, isFresh: false });
+  }
+
+  async #drawn(sql: string, planned: Route, at: Omit<DrawContext, "statements" | "parameters">) {
+    const { context, router } = at;
+    const parameters = NO_PARAMETERS;
+    const statements = this.#statements;
+    return await withDrawnValues(sql, planned, { statements, context, router, parameters });
   }
 
   async #end(tags: readonly string[], context: ExecutionContext): Promise<Handled> {

@@ -13,6 +13,7 @@ import type { SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
+import type { SettledRoute } from "./drawn-values.js";
 import type { ScatterOutcome, ScatterRoute, StatementRequest } from "./scatter/contract.js";
 import { executeScatter } from "./scatter/execute.js";
 import { ShardTransaction } from "./shard-transaction.js";
@@ -25,7 +26,7 @@ export type StatementOutcome =
 
 export interface StatementContext {
   readonly context: ExecutionContext;
-  readonly route: Route;
+  readonly route: SettledRoute;
   readonly effects: StatementEffects;
   /** Nothing of its transaction has run before it. */
   readonly isFresh: boolean;
@@ -61,6 +62,7 @@ export class ShardedStatements {
 
   /** What ReadyForQuery says. */
   get status(): TransactionStatus {
+    if (this.state.transaction === "failed") return "E";
     return this.state.transaction === "none" ? "I" : "T";
   }
 
@@ -151,10 +153,17 @@ export class ShardedStatements {
       return "idle";
     }
     if (!this.transaction.used.some((server) => server.transactionStatus === "E")) return "open";
-    // One shard has failed, so has the whole: nothing waits for the client with locks in hand.
-    this.transaction.release();
+    this.fail();
     this.state.transaction = "failed";
     return "open";
+  }
+
+  /**
+   * One shard has failed, so has the whole. Nothing waits for the client with locks in hand, unless it may go back
+   * to a savepoint: as in PostgreSQL, what is before that is kept.
+   */
+  fail(): void {
+    if (!this.transaction.canGoBack) this.transaction.release();
   }
 
   /** Nothing ran: the client's BEGIN, if there was one, is sent again with the statement. */
@@ -188,7 +197,7 @@ export class ShardedStatements {
     return isFresh && !this.sink.hasWritten ? this.transaction.metRetired : null;
   }
 
-  #scattered(route: Exclude<Route, { kind: "refused" }>): ScatterRoute {
+  #scattered(route: Exclude<SettledRoute, { kind: "refused" }>): ScatterRoute {
     switch (route.kind) {
       case "one":
       case "any":
@@ -223,7 +232,7 @@ const UNMERGED: MergePlan = {
 };
 
 /** Writes on several shards are done on all or on none. */
-function needsTransaction(route: Route, sql: string): boolean {
+function needsTransaction(route: SettledRoute, sql: string): boolean {
   if (route.kind === "split" || route.kind === "moveRow" || route.kind === "copyIn") return true;
   // CREATE INDEX CONCURRENTLY refuses to be in one.
   return route.kind === "many" && route.isWrite && !/\bconcurrently\b/i.test(sql);

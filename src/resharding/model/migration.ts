@@ -45,7 +45,7 @@ export interface ColumnPlan {
   readonly binarySafe: boolean;
   /** verify: hash as it is, or cast to text because the type has no extended hash function. */
   readonly hashAsText: boolean;
-  /** Part of the replica identity's key (all columns under FULL). */
+  /** Part of the replica identity's key (all columns under FULL): what the stream says of an old row. */
   readonly inIdentity: boolean;
 }
 
@@ -71,6 +71,18 @@ export interface TablePlan {
   readonly otherUnique: boolean;
   /** Leaf partitions are moved as tables of their own name on both sides; this is their root, else null. */
   readonly partitionRoot: string | null;
+}
+
+/**
+ * R9: whether an update or a delete says on which shard its row was: the identity has the sharding column, as
+ * FULL always has. Where it has not (a primary key `id` beside `tenant_id`), the key alone names the row.
+ * Follows from the columns, so no plan says it twice, and those stored by an earlier version say it, too.
+ */
+export function namesOldShard(
+  plan: Pick<TablePlan, "columns" | "kind" | "shardingColumn">,
+): boolean {
+  if (plan.kind === "omnisharded") return true;
+  return plan.columns.some((column) => column.name === plan.shardingColumn && column.inIdentity);
 }
 
 export interface ClusterSpec {

@@ -185,6 +185,48 @@ describe("several shards", () => {
     expect(await onShards()).toEqual([[1], []]);
   });
 
+  test("after an error a transaction over shards goes on from its savepoint", async () => {
+    const client = await proxy.client("app");
+    for (const failing of ["INSERT INTO tenant VALUES (4, 'bad')", "SELECT * FROM nobody"]) {
+      await client.query("BEGIN");
+      await client.query("INSERT INTO tenant VALUES (1, 'one')");
+      await client.query("SAVEPOINT outer_one");
+      await client.query("SAVEPOINT s");
+      await client.query("INSERT INTO tenant VALUES (3, 'three')");
+      await failure(client.query(failing));
+      expect((await failure(client.query("SELECT 1"))).code).toBe("25P02");
+      expect((await failure(client.query("SELECT $1::int", [1]))).code).toBe("25P02");
+      await client.query("ROLLBACK TO SAVEPOINT s");
+      await client.query("RELEASE SAVEPOINT s");
+      await client.query("INSERT INTO tenant VALUES ($1, 'four')", [4]);
+      await client.query("COMMIT");
+      expect(await onShards()).toEqual([[1], [4]]);
+      await client.query("DELETE FROM tenant");
+    }
+  });
+
+  test("without a way back a failed transaction keeps no server, and its end is a rollback", async () => {
+    const client = await proxy.client("app");
+    await client.query("BEGIN");
+    await client.query("SAVEPOINT s");
+    await client.query("INSERT INTO tenant VALUES (1, 'one')");
+    await failure(client.query("INSERT INTO tenant VALUES (4, 'bad')"));
+    expect((await client.query("COMMIT")).command).toBe("ROLLBACK");
+    await client.query("BEGIN");
+    await client.query("SAVEPOINT s");
+    await client.query("RELEASE SAVEPOINT s");
+    await client.query("INSERT INTO tenant VALUES (1, 'one')");
+    await failure(client.query("INSERT INTO tenant VALUES (4, 'bad')"));
+    const busy = "SELECT pid FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+    await until(async () => (await server.sql("postgres", busy)).length === 0, {
+      timeoutMs: 5_000,
+      what: "the servers to be given back",
+    });
+    expect((await failure(client.query("ROLLBACK TO s"))).code).toBe("25P02");
+    await client.query("ROLLBACK");
+    expect(await onShards()).toEqual([[], []]);
+  });
+
   test("what cannot be routed is refused with a state and a hint", async () => {
     const client = await proxy.client("app");
     for (const sql of [

@@ -48,6 +48,7 @@ const column = (name: string, type: string, more: Partial<ColumnFacts> = {}): Co
   type,
   isGenerated: false,
   isIdentity: false,
+  isAlways: false,
   defaultSql: null,
   isBytewise: true,
   ...more,

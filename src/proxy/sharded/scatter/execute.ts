@@ -3,6 +3,7 @@ import type { MergePlan } from "../../../router/route.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
 import type { ExecuteScatter, ScatterInput, ScatterOutcome } from "./contract.js";
 import { CopyIn } from "./dealt-copy.js";
+import { DrawnCopyIn } from "./drawn-copy.js";
 import { Gather } from "./gather.js";
 import { moveRows } from "./move-row.js";
 import { statementMessages } from "./shard-messages.js";
@@ -53,7 +54,9 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
     case "moveRow":
       return await moveRows(input, route.plan);
     case "copyIn":
-      return await new CopyIn(input, route.plan).run();
+      return route.plan.drawn === null
+        ? await new CopyIn(input, route.plan).run()
+        : await new DrawnCopyIn(input, route.plan, route.plan.drawn).run();
     default:
       return assertNever(route, "route");
   }
