@@ -10,6 +10,7 @@ import {
   readAncestorOids,
   readForeignKeys,
   readLeafOids,
+  readNamingPublications,
   readPublication,
   readTables,
   type TableFacts,
@@ -208,6 +209,7 @@ async function openShard(
     client,
     serverVersion: version.rows[0]?.version ?? 0,
     publication,
+    otherPublications: names === null ? await readNamingPublications(client, leaves) : [],
     tables,
     isOurs: await knowsMigration(client, ref),
   };
