@@ -186,15 +186,13 @@ function judgeEverywhere(
 ): void {
   const { before, after, place } = sides;
   judgeStamps(verdict, told, { before: before.stamps, after: after.stamps, place });
-  for (const key of told.stamps.keys())
-    if (
-      /^(?:sessions|feature_flags) /u.test(key) &&
-      !after.stamps.has(key) &&
-      !before.stamps.has(key)
-    ) {
-      const isAcknowledged = told.stamps.get(key)?.some((span) => span.isAcknowledged) ?? false;
+  for (const [key, spans] of told.stamps) {
+    const isHere = after.stamps.has(key) || before.stamps.has(key) || told.ended.has(key);
+    if (!isHere && /^(?:sessions|feature_flags) /u.test(key)) {
+      const isAcknowledged = spans.some((span) => span.isAcknowledged);
       if (isAcknowledged) verdict.lost(`${key}${place} is not there`);
     }
+  }
   for (const [key, { isEnabled }] of after.flags) {
     const count = told.counts.get(key);
     if (count === undefined) {

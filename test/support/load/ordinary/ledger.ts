@@ -38,6 +38,8 @@ export interface Ledger {
   readonly rows: ReadonlyMap<string, Outcome | "absent">;
   readonly counts: ReadonlyMap<string, Counted>;
   readonly stamps: ReadonlyMap<string, readonly Span[]>;
+  /** Sessions that this client has ended, perhaps, and not begun again. */
+  readonly ended: ReadonlySet<string>;
 }
 
 /** What a client of this load knows: one that does what load.sql does, or one that has a team. */
@@ -54,11 +56,11 @@ export class LedgerBook {
   readonly #rows = new Map<string, Outcome | "absent">();
   readonly #counts = new Map<string, Counted>();
   readonly #stamps = new Map<string, Span[]>();
+  readonly #ended = new Set<string>();
 
   /** Whether the statement writes anything that has to be remembered. */
   static remembers(kind: Kind): boolean {
-    // A session that has ended begins again at once, and is judged by that.
-    return kind !== "list tasks" && kind !== "end session";
+    return kind !== "list tasks";
   }
 
   note(kind: Kind, turn: Turn, told: Told): void {
@@ -93,9 +95,12 @@ export class LedgerBook {
         break;
       case "begin session":
         this.#stamp(sessionKey(n), told);
+        if (told.outcome === "acknowledged") this.#ended.delete(sessionKey(n));
+        break;
+      case "end session":
+        this.#ended.add(sessionKey(n));
         break;
       case "list tasks":
-      case "end session":
         break;
     }
   }
@@ -111,6 +116,7 @@ export class LedgerBook {
       rows: new Map(this.#rows),
       counts: new Map(this.#counts),
       stamps: new Map([...this.#stamps].map(([key, spans]) => [key, [...spans]])),
+      ended: new Set(this.#ended),
     };
   }
 
@@ -171,7 +177,8 @@ export function together(ledgers: readonly Ledger[]): Ledger {
       });
     }
   }
-  return { rows, counts, stamps };
+  const ended = new Set(ledgers.flatMap((ledger) => [...ledger.ended]));
+  return { rows, counts, stamps, ended };
 }
 
 function sessionKey(n: number): string {
