@@ -152,7 +152,8 @@ function judgeStamps(verdict: Verdict, told: Ledger, { before, after, place }: S
     else if (was.fromMs !== state.fromMs || was.toMs !== state.toMs)
       verdict.doubled(`${key}${place} has changed, and nobody has written`);
   }
-  for (const key of before.keys()) if (!after.has(key)) verdict.lost(`${key}${place} is not there`);
+  for (const key of before.keys())
+    if (!after.has(key) && !told.ended.has(key)) verdict.lost(`${key}${place} is not there`);
 }
 
 /**
