@@ -74,6 +74,7 @@ export const ERROR_CODES = [
   "SLUICE_SCATTER_LIMIT_EXCEEDED",
   "SLUICE_COPY_DATA_UNROUTABLE",
   "SLUICE_ROW_NOT_MOVED",
+  "SLUICE_ROWS_NOT_REPLAYED",
 ] as const;
 
 export type ErrorCode = (typeof ERROR_CODES)[number];
