@@ -78,6 +78,7 @@ export const ERROR_CODES = [
   "SLUICE_COPY_DATA_UNROUTABLE",
   "SLUICE_ROWS_ELSEWHERE",
   "SLUICE_ROW_NOT_MOVED",
+  "SLUICE_ROWS_NOT_REPLAYED",
 ] as const;
 
 export type ErrorCode = (typeof ERROR_CODES)[number];

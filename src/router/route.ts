@@ -64,6 +64,8 @@ export type Route =
   | { readonly kind: "split"; readonly parts: readonly StatementPart[] }
   /** An UPDATE that assigns the sharding key: read the row, delete it there, insert it where it belongs. */
   | { readonly kind: "moveRow"; readonly plan: RowMove }
+  /** A write to an omnisharded table: the first shard runs it, the others are given the rows that came of it. */
+  | { readonly kind: "replayed"; readonly plan: ReplayPlan }
   /** COPY ... FROM STDIN into a sharded table: every row goes where its key says. */
   | { readonly kind: "copyIn"; readonly plan: CopyInPlan }
   /** An INSERT that leaves the sharding key to a default: drawn first, then `Router.routeDrawn`. */
@@ -108,6 +110,25 @@ export interface DrawPlan {
   readonly text: readonly (string | null)[];
   /** Rows that RETURNING may give; 0: it has none. */
   readonly mostRows: number;
+}
+
+export interface ReplayPlan {
+  readonly table: string;
+  /**
+   * The client's statement, which returns two columns more, both text: the row, and why its text is not the
+   * row itself (empty: it is). Binds the client's parameters as they are.
+   */
+  readonly ownerSql: string;
+  /** The client wants to see rows: those without the two columns. */
+  readonly hasReturning: boolean;
+  /** For the other shards; binds one array of rows as text. */
+  readonly replay: {
+    readonly sql: string;
+    /** What must be true: it returns the rows that were bound, it is about as many, or nothing. */
+    readonly checks: "rows" | "count" | "nothing";
+  };
+  /** Triggers are told to leave the rows as they are. */
+  readonly isGuarded: boolean;
 }
 
 export interface CopyInPlan {
