@@ -172,7 +172,7 @@ export class ShardTransaction implements ShardServers {
    * @throws StatementRefused 40003 when some had committed by then
    */
   async commit(isTwoPhase: boolean): Promise<void> {
-    const servers = this.used;
+    const servers = this.#firstShardLast();
     try {
       if (isTwoPhase && servers.length > 1) await this.#commitPrepared(servers);
       else await this.#commitEach(servers, () => "COMMIT");
@@ -180,6 +180,16 @@ export class ShardTransaction implements ShardServers {
       // Whatever came of it: who reads the tables anew reads the truth.
       if (this.#changesSchema && this.#served) this.#served.schemaGeneration++;
     }
+  }
+
+  /**
+   * The first shard decides about rows that all shards have (see `executeReplay`): who sees there what this
+   * transaction has done must find it done on the others.
+   */
+  #firstShardLast(): readonly ServerConnection[] {
+    const first = this.#loans.get(FIRST_SHARD)?.server;
+    if (!first) return this.used;
+    return [...this.used.filter((server) => server !== first), first];
   }
 
   async #commitPrepared(servers: readonly ServerConnection[]): Promise<void> {

@@ -14,6 +14,7 @@ import type { SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
+import { executeReplay } from "./replay/execute.js";
 import type { ScatterOutcome, ScatterRoute, StatementRequest } from "./scatter/contract.js";
 import { executeScatter } from "./scatter/execute.js";
 import { ShardTransaction } from "./shard-transaction.js";
@@ -132,7 +133,7 @@ export class ShardedStatements {
     const wasBegun = this.state.transaction !== "none";
     this.begin(context, needsTransaction(route, request.sql) ? "BEGIN" : null);
     this.sink.restart();
-    const outcome = await this.#scatter(this.#scattered(route), request);
+    const outcome = await this.#execute(route, request);
     if (outcome.kind === "complete") {
       if (effects.changesSchema) {
         this.transaction.noteSchemaChange();
@@ -196,6 +197,15 @@ export class ShardedStatements {
     return "refusedByGate";
   }
 
+  async #execute(
+    route: Exclude<SettledRoute, { kind: "refused" }>,
+    request: StatementRequest,
+  ): Promise<ScatterOutcome> {
+    if (route.kind !== "replayed") return await this.#scatter(this.#scattered(route), request);
+    const { transaction: servers, sink } = this;
+    return await executeReplay({ plan: route.plan, request, servers, sink });
+  }
+
   async #scatter(route: ScatterRoute, request: StatementRequest): Promise<ScatterOutcome> {
     if (route.kind === "copyIn") {
       this.#copyInput.open(() => this.state.client.socket.resume());
@@ -220,7 +230,7 @@ export class ShardedStatements {
     return isFresh && !this.sink.hasWritten ? this.transaction.metRetired : null;
   }
 
-  #scattered(route: Exclude<SettledRoute, { kind: "refused" }>): ScatterRoute {
+  #scattered(route: Exclude<SettledRoute, { kind: "refused" | "replayed" }>): ScatterRoute {
     switch (route.kind) {
       case "one":
       case "any":
@@ -256,7 +266,16 @@ const UNMERGED: MergePlan = {
 
 /** Writes on several shards are done on all or on none. */
 function needsTransaction(route: SettledRoute, sql: string): boolean {
-  if (route.kind === "split" || route.kind === "moveRow" || route.kind === "copyIn") return true;
-  // CREATE INDEX CONCURRENTLY refuses to be in one.
-  return route.kind === "many" && route.isWrite && !/\bconcurrently\b/i.test(sql);
+  switch (route.kind) {
+    case "split":
+    case "moveRow":
+    case "copyIn":
+    case "replayed":
+      return true;
+    case "many":
+      // CREATE INDEX CONCURRENTLY refuses to be in one.
+      return route.isWrite && !/\bconcurrently\b/i.test(sql);
+    default:
+      return false;
+  }
 }

@@ -133,6 +133,23 @@ describe("several shards", () => {
     expect(await onShards()).toEqual([[1], [3, 4]]);
   });
 
+  test("an UPDATE that assigns the key as it is finds its row, and moves none unasked", async () => {
+    const client = await proxy.client("app");
+    await client.query("INSERT INTO tenant VALUES (1, 'a'), (2, 'b'), (3, 'c')");
+    const saved = "UPDATE tenant SET tenant_id = $1, name = $2 WHERE name = $3";
+    expect((await client.query(saved, [3, "saved", "c"])).rowCount).toBe(1);
+    expect((await client.query(saved, [3, "saved", "nobody"])).rowCount).toBe(0);
+    const refused = await failure(client.query(saved, [1, "moved", "saved"]));
+    expect([refused.code, Boolean(refused.hint)]).toEqual(["0A000", true]);
+    expect(
+      (await client.query("SELECT tenant_id::int, name FROM tenant ORDER BY tenant_id")).rows,
+    ).toEqual([
+      { tenant_id: 1, name: "a" },
+      { tenant_id: 2, name: "b" },
+      { tenant_id: 3, name: "saved" },
+    ]);
+  });
+
   test("two-phase commit leaves nothing prepared", async () => {
     proxy.topology(configWith(true));
     const client = await proxy.client("app");
@@ -203,6 +220,38 @@ describe("several shards", () => {
       expect(await onShards()).toEqual([[1], [4]]);
       await client.query("DELETE FROM tenant");
     }
+  });
+
+  test("a transaction knows the tables that it makes", async () => {
+    const client = await proxy.client("app");
+    const other = await proxy.client("app");
+    await client.query("BEGIN");
+    await client.query("CREATE TABLE fresh (id int)");
+    await client.query("ALTER TABLE fresh ADD COLUMN tenant_id bigint NOT NULL");
+    await client.query("INSERT INTO fresh VALUES (1, 1), (3, 3)");
+    await client.query("INSERT INTO fresh VALUES ($1, $2)", [5, 1]);
+    expect((await failure(other.query("INSERT INTO fresh VALUES (9, 9)"))).code).toBe("42P01");
+    await client.query("SAVEPOINT s");
+    await client.query("ALTER TABLE fresh RENAME COLUMN id TO number");
+    await client.query("SELECT number FROM fresh ORDER BY number");
+    await failure(client.query("SELECT nothing"));
+    await client.query("ROLLBACK TO s");
+    expect((await client.query("SELECT id FROM fresh ORDER BY id")).rows).toHaveLength(3);
+    await client.query("COMMIT");
+    expect((await other.query("SELECT id FROM fresh WHERE tenant_id = 1")).rows).toHaveLength(2);
+    for (const [name, rows] of [
+      ["shard_0", 2],
+      ["shard_1", 1],
+    ] as const)
+      expect(await server.sql(name, "SELECT id FROM fresh")).toHaveLength(rows);
+    await client.query("CREATE TABLE another (tenant_id bigint); INSERT INTO another VALUES (3)");
+    expect(await server.sql("shard_1", "SELECT * FROM another")).toHaveLength(1);
+    await client.query("BEGIN");
+    await client.query("DROP TABLE fresh, another");
+    expect((await failure(client.query("SELECT * FROM fresh"))).code).toBe("42P01");
+    await client.query("ROLLBACK");
+    expect((await client.query("SELECT * FROM fresh")).rows).toHaveLength(3);
+    await client.query("DROP TABLE fresh, another");
   });
 
   test("without a way back a failed transaction keeps no server, and its end is a rollback", async () => {
