@@ -193,6 +193,7 @@ describe("where a default is asked for", () => {
     ["CURRENT_USER", "transaction"],
     ["(current_setting('app.tenant'::text))::bigint", "transaction"],
     ["ours()", "counter"],
+    [`((EXTRACT(epoch FROM now()))::bigint + ${NEXTVAL})`, "counter"],
     ["public.nextval('x')", "counter"],
     ["unheard_of()", "counter"],
     ["lower((ours() || CURRENT_USER))", "counter"],
