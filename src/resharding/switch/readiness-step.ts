@@ -106,8 +106,10 @@ function streamBlockers(status: StreamStatus, thresholdBytes: number): Blocker[]
   else if (status.lagBytes > thresholdBytes) {
     found.push(waiting(`${status.lagBytes} bytes to apply, threshold ${thresholdBytes}`));
   }
-  if (status.asideKeys > 0)
-    found.push(waiting(`${status.asideKeys} keys are set aside, not settled yet`));
+  if (status.asideKeys > 0) {
+    const why = status.asideConflicts?.map((one) => `; ${one}`).join("") ?? "";
+    found.push(waiting(`${status.asideKeys} keys are set aside, not settled yet${why}`));
+  }
   return found;
 }
 
