@@ -7,8 +7,10 @@ import {
   type PreflightCheck,
   type ShardView,
   shardsOf,
+  shortName,
   type World,
   warning,
+  withGist,
 } from "./world.js";
 
 const OLDEST_VERSION = 14;
@@ -293,10 +295,16 @@ function checkUserTypes({ tables }: World): readonly Finding[] {
     const columns = facts.columns.filter((column) => column.typeOid >= FIRST_USER_OID);
     if (columns.length === 0) return [];
     return [
-      warning(
-        `${facts.schema}.${facts.name}`,
-        `columns of user-defined types: ${columns.map((column) => column.name).join(", ")}`,
-        "Drivers that remember type OIDs over a connection's life must ask again after the switch.",
+      withGist(
+        warning(
+          `${facts.schema}.${facts.name}`,
+          `columns of user-defined types: ${columns.map((column) => column.name).join(", ")}`,
+          "Drivers that remember type OIDs over a connection's life must ask again after the switch.",
+        ),
+        {
+          text: "their OIDs are others on each shard: drivers that remember them must ask again after the switch",
+          item: `${shortName(facts)}.${columns.map((column) => column.name).join("+")}`,
+        },
       ),
     ];
   });
