@@ -222,7 +222,7 @@ async function checkSenders(shard: ShardView): Promise<readonly Finding[]> {
   });
 }
 
-/** R37. One origin per shard of the other side; 18 has a limit of its own, before it is that of slots. */
+/** R37. One origin per shard of the other side, and settlement's (R9, R33); 18 has a limit of its own, before it is that of slots. */
 async function checkOrigins(world: World, shard: ShardView): Promise<readonly Finding[]> {
   const separate = await setting(shard, "max_active_replication_origins");
   const limitName = separate === null ? "max_replication_slots" : "max_active_replication_origins";
@@ -239,8 +239,8 @@ async function checkOrigins(world: World, shard: ShardView): Promise<readonly Fi
       shard,
       what: "replication origins",
       limitName,
-      needed: other.shards.length,
-      comfortable: other.shards.length,
+      needed: other.shards.length + 1,
+      comfortable: other.shards.length + 1,
     },
   );
 }
