@@ -26,7 +26,8 @@ async function pageOf(options: Parameters<typeof preflightFixture>[1]): Promise<
   expect(page.length).toBeLessThanOrEqual(LINES);
   expect(page.filter((line) => line.length > COLUMNS)).toEqual([]);
   expect(page.at(-1)).toBe("the migration can be started");
-  return page.join("\n");
+  // How many checks there are is no matter of this page.
+  return page.join("\n").replace(/^\d+ checks/m, "n checks");
 }
 
 test("the ordinary application", async () => {
@@ -61,7 +62,7 @@ test("the ordinary application", async () => {
       unique-without-sharding-key, 8: no sharding key, and kept apart all the same: from sequences,
         uuids, or of rows of one shard
       types, 2: types that schema sync brings
-    42 checks are fine. --all: every finding, with remedies. --json: for programs.
+    n checks are fine. --all: every finding, with remedies. --json: for programs.
     the migration can be started"
   `);
 });
@@ -97,7 +98,7 @@ test("pgbench, as it comes", async () => {
       identity-has-sharding-key, 2: no sharding key in the replica identity: a delete goes to every
         shard, an update that moves a row is settled from the source
           pgbench_accounts, pgbench_tellers
-    44 checks are fine. --all: every finding, with remedies. --json: for programs.
+    n checks are fine. --all: every finding, with remedies. --json: for programs.
     the migration can be started"
   `);
 });
