@@ -73,7 +73,13 @@ async function lookAtReadiness(context: EngineContext, input: LookInput): Promis
     waitingFor,
     lagBytes: status.lagBytes,
     predictedPauseMs,
+    ...dependencies(sides),
   };
+}
+
+function dependencies({ spec }: Sides): Pick<ReadinessResult, "rollbackDependsOn"> {
+  const found = spec.tables.flatMap((table) => table.rollbackDependsOn ?? []);
+  return found.length === 0 ? {} : { rollbackDependsOn: found };
 }
 
 /** Gate, barrier, marker, compare-and-set and the nodes' answers: 10 ms p50, 24 ms max, measured 2026-11. */
