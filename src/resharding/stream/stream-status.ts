@@ -60,6 +60,7 @@ export async function readStreamStatus(sides: Sides, input: StreamInput): Promis
     lanes,
     lagBytes,
     asideKeys: rows.reduce((sum, row) => sum + (row.from_shard === 0 ? row.aside_keys : 0), 0),
+    conflicts: await readConflicts(to, input),
     blocker: stopped ? stoppedBlocker(stopped) : null,
   };
 }
@@ -85,6 +86,31 @@ async function readLanes(client: SqlClient, input: StreamInput): Promise<readonl
     [input.ref.id, input.stream],
   );
   return rows;
+}
+
+/** Two rows that only two shards could take: as long as both are there, no lane and no settlement goes on. */
+async function readConflicts(
+  clients: readonly SqlClient[],
+  input: StreamInput,
+): Promise<readonly string[]> {
+  const lists = await Promise.all(
+    clients.map((client) =>
+      client.query<{ sentence: string }>(
+        `SELECT format('%I.%I by (%s): %s, %s times; SHOW EVIDENCE names both rows', a.schema_name, a.table_name,
+                  coalesce((SELECT string_agg(c.name, ', ' ORDER BY c.at)
+                     FROM jsonb_array_elements(m.spec -> 'tables') t,
+                          jsonb_array_elements_text(t -> 'keyColumns') WITH ORDINALITY AS c(name, at)
+                    WHERE t ->> 'schema' = a.schema_name AND t ->> 'name' = a.table_name), ''),
+                  to_jsonb(a) ->> 'conflict', count(*)) AS sentence
+           FROM sluice.aside a JOIN sluice.migration m ON m.id = a.migration
+          WHERE a.migration = $1 AND a.stream = $2 AND a.settled_at IS NULL
+            AND to_jsonb(a) ->> 'conflict' IS NOT NULL
+          GROUP BY m.spec, a.schema_name, a.table_name, to_jsonb(a) ->> 'conflict' ORDER BY 1`,
+        [input.ref.id, input.stream],
+      ),
+    ),
+  );
+  return [...new Set(lists.flatMap(({ rows }) => rows.map(({ sentence }) => sentence)))];
 }
 
 async function readWalEnd(client: SqlClient): Promise<Lsn> {

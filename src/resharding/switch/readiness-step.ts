@@ -108,6 +108,7 @@ function streamBlockers(status: StreamStatus, thresholdBytes: number): Blocker[]
   }
   if (status.asideKeys > 0)
     found.push(waiting(`${status.asideKeys} keys are set aside, not settled yet`));
+  for (const conflict of status.conflicts ?? []) found.push(waiting(conflict));
   return found;
 }
 
