@@ -79,7 +79,11 @@ export interface RowMove {
   readonly insertSql: string;
 }
 
-export interface ReplayPlan {
+export type ReplayPlan = ReturnedReplay | CapturedReplay;
+
+/** The statement itself returns the rows. */
+export interface ReturnedReplay {
+  readonly kind: "returned";
   readonly table: string;
   /**
    * The client's statement, which returns two columns more, both text: the row, and why its text is not the
@@ -89,13 +93,37 @@ export interface ReplayPlan {
   /** The client wants to see rows: those without the two columns. */
   readonly hasReturning: boolean;
   /** For the other shards; binds one array of rows as text. */
-  readonly replay: {
-    readonly sql: string;
-    /** What must be true: it returns the rows that were bound, it is about as many, or nothing. */
-    readonly checks: "rows" | "count" | "nothing";
-  };
+  readonly replay: RowReplay;
   /** Triggers are told to leave the rows as they are. */
   readonly isGuarded: boolean;
+}
+
+export interface RowReplay {
+  readonly sql: string;
+  /** What must be true: it returns the rows that were bound, it is about as many, or nothing. */
+  readonly checks: "rows" | "count" | "nothing";
+}
+
+/** What triggers and foreign keys write as well: `ROW_GUARDS` note every row in the order of the writes. */
+export interface CapturedReplay {
+  readonly kind: "captured";
+  readonly table: string;
+  /** For the other shards; null: of this table nothing is known. */
+  readonly replayOf: (table: CapturedTable) => CapturedRowReplay | null;
+  /** As the second column of `ownerSql`, asked before the statement. */
+  readonly obstacleSql: string;
+}
+
+export interface CapturedTable {
+  readonly schema: string;
+  readonly name: string;
+}
+
+/** Each binds arrays of one row as text: the old one, the new one, or both in this order. */
+export interface CapturedRowReplay {
+  readonly INSERT: string;
+  readonly UPDATE: string;
+  readonly DELETE: string;
 }
 
 export interface CopyInPlan {

@@ -28,6 +28,10 @@ export interface TableFacts {
   /** Of the primary key, else of a unique index that is as good; none: rows cannot be told apart. */
   readonly keyColumns: readonly string[];
   readonly triggers: readonly TriggerFacts[];
+  /** Has our own, see `ROW_GUARDS`. */
+  readonly isGuarded: boolean;
+  /** Whose foreign keys change or delete their rows when rows here are changed or deleted; schema and name each. */
+  readonly actsOn: readonly (readonly [schema: string, name: string])[];
   /** In their order in the table. */
   readonly columns: readonly ColumnFacts[];
   /** Foreign keys that point here do something on DELETE: CASCADE, SET NULL or SET DEFAULT. */
@@ -91,6 +95,19 @@ SELECT pg_catalog.json_build_object(
         JOIN pg_catalog.pg_namespace tpn ON tpn.oid = tp.pronamespace
         WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
           AND tpn.nspname <> 'sluice'),
+      'isGuarded', (
+        SELECT count(*) = 3 FROM pg_catalog.pg_trigger t
+        JOIN pg_catalog.pg_proc tp ON tp.oid = t.tgfoid
+        JOIN pg_catalog.pg_namespace tpn ON tpn.oid = tp.pronamespace
+        WHERE t.tgrelid = c.oid AND t.tgenabled IN ('O', 'A') AND tpn.nspname = 'sluice'
+          AND tp.proname IN ('replay_keep', 'replay_restore', 'replay_capture')),
+      'actsOn', (
+        SELECT coalesce(pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_array(fn.nspname, fc.relname)), '[]')
+        FROM pg_catalog.pg_constraint f
+        JOIN pg_catalog.pg_class fc ON fc.oid = f.conrelid
+        JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
+        WHERE f.confrelid = c.oid AND f.contype = 'f'
+          AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))),
       'hasDeleteActions', EXISTS (
         SELECT FROM pg_catalog.pg_constraint f
         WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')),
