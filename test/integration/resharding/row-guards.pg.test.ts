@@ -10,7 +10,8 @@ beforeAll(async () => {
   server = await startPostgres();
   await server.createDatabase("guarded");
   client = await connectSql(server.address("guarded"), { applicationName: "test" });
-  await client.query(
+  await server.sql(
+    "guarded",
     `CREATE TABLE plain (id int PRIMARY KEY);
      CREATE TABLE parted (id int, at date) PARTITION BY RANGE (at);
      CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,
@@ -30,13 +31,17 @@ const guard = async () =>
 test("guards come where there are triggers, on the roots of partitions, and once", async () => {
   expect(await guard()).toEqual([]);
   expect(await server.sql("guarded", "SELECT FROM pg_trigger")).toEqual([]);
-  await client.query(
+  await server.sql(
+    "guarded",
     `CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
      CREATE TRIGGER touch BEFORE UPDATE ON plain FOR EACH ROW EXECUTE FUNCTION touch()`,
   );
   expect(await guard()).toEqual(named("parted", "plain"));
   expect(await guard()).toEqual([]);
-  await client.query(`ALTER TABLE plain DISABLE TRIGGER "~sluice_replay"`);
+  await server.sql("guarded", `ALTER TABLE plain DISABLE TRIGGER "~sluice_replay"`);
   expect(await guard()).toEqual(named("plain"));
-  await client.query("INSERT INTO parted VALUES (1, '2026-02-02'); UPDATE parted SET id = 2");
+  await server.sql(
+    "guarded",
+    "INSERT INTO parted VALUES (1, '2026-02-02'); UPDATE parted SET id = 2",
+  );
 });
