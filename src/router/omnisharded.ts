@@ -17,6 +17,7 @@ import {
   isPlainTrigger,
   refuseUnsteady,
   refuseUnsteadyDefault,
+  UNSTEADY_TYPE,
 } from "./steadiness.js";
 import { hasReturning, type InsertTarget, type WriteTarget } from "./write-scope.js";
 
@@ -236,9 +237,6 @@ function refuseTriggers(facts: TableFacts | null, why: string): void {
   if (trigger !== undefined)
     throw new Refusal("omnishardedTrigger", `"${trigger.name}", as ${why}`);
 }
-
-/** Types whose input reads the clock ('now', 'today') or the catalog. */
-const UNSTEADY_TYPE = /^(date|time|regclass|reg|"?[a-z_]+"?\.)/;
 
 /** Every value is given, and is the same wherever it is read. */
 function isSteadyInsert(

@@ -41,10 +41,36 @@ export function obstacleOf(facts: TableFacts): string {
   return `SELECT CASE
     WHEN (SELECT pg_catalog.string_agg(attname, ',' ORDER BY attnum) FROM pg_catalog.pg_attribute
       WHERE attrelid = ${table}::pg_catalog.regclass AND attnum > 0 AND NOT attisdropped) <> ${names} THEN 'columns'
+    ${LOSSY_SETTINGS} ELSE '' END`;
+}
+
+const LOSSY_SETTINGS = `
     WHEN pg_catalog.current_setting('extra_float_digits')::pg_catalog.int4 < 1 THEN 'extra_float_digits'
     WHEN pg_catalog.current_setting('DateStyle') NOT LIKE 'ISO%' THEN 'DateStyle'
-    WHEN pg_catalog.current_setting('IntervalStyle') = 'sql_standard' THEN 'IntervalStyle'
-    ELSE '' END`;
+    WHEN pg_catalog.current_setting('IntervalStyle') = 'sql_standard' THEN 'IntervalStyle'`;
+
+/** All rows of a table, as `withReturnedRows` would have them. @param table quoted */
+export function rowsOf(table: string): string {
+  return `SELECT (${TARGET}.*)::pg_catalog.text, (SELECT CASE ${LOSSY_SETTINGS} ELSE '' END) FROM ${table} AS ${TARGET}`;
+}
+
+/** @param table quoted, and empty */
+export function wholeRowsOf(table: string): RowReplay {
+  const sql = `INSERT INTO ${table} AS ${TARGET} SELECT ${ROW}.* FROM pg_catalog.unnest($1::${table}[]) AS ${ROW} RETURNING (${TARGET}.*)::pg_catalog.text`;
+  return { sql, checks: "rows" };
+}
+
+/** Some columns of rows that are there. @param table quoted */
+export function keyedUpdateOf(
+  table: string,
+  key: readonly string[],
+  columns: readonly string[],
+): RowReplay {
+  const set = columns.map(quoteIdentifier).map((column) => `${column} = ${ROW}.${column}`);
+  const isSame = key.map(quoteIdentifier).map((column) => `${TARGET}.${column} = ${ROW}.${column}`);
+  const sql = `UPDATE ${table} AS ${TARGET} SET ${set.join(", ")} FROM pg_catalog.unnest($1::${table}[]) AS ${ROW}
+    WHERE ${isSame.join(" AND ")} RETURNING (${TARGET}.*)::pg_catalog.text`;
+  return { sql, checks: "rows" };
 }
 
 /** The statements that bring rows of the deciding shard to another. */

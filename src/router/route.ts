@@ -79,7 +79,7 @@ export interface RowMove {
   readonly insertSql: string;
 }
 
-export type ReplayPlan = ReturnedReplay | CapturedReplay;
+export type ReplayPlan = ReturnedReplay | CapturedReplay | DefinedReplay;
 
 /** The statement itself returns the rows. */
 export interface ReturnedReplay {
@@ -112,6 +112,13 @@ export interface CapturedReplay {
   readonly replayOf: (table: CapturedTable) => CapturedRowReplay | null;
   /** As the second column of `ownerSql`, asked before the statement. */
   readonly obstacleSql: string;
+}
+
+/** The client's statement runs on every shard, then rows of the first take the place of the others'. */
+export interface DefinedReplay extends Omit<ReturnedReplay, "kind" | "hasReturning"> {
+  readonly kind: "defined";
+  /** Takes the rows away that the statement has made on another shard, if it has made any; null: they stay. */
+  readonly emptySql: string | null;
 }
 
 export interface CapturedTable {

@@ -52,6 +52,9 @@ function hasUnsteadyCall(defaultSql: string | null, catalog: Catalog): boolean {
   return isUnsteady;
 }
 
+/** Types whose input reads the clock ('now', 'today') or the catalog. */
+export const UNSTEADY_TYPE = /^(date|time|reg|"?[a-z_]+"?\.)/;
+
 const TOUCHES_TABLES =
   /\b(select|insert|update|delete|merge|perform|execute|call|copy|truncate|notify|import|do|lock)\b/i;
 const CALLS = /([a-z_][\w$.]*)\s*\(/gi;

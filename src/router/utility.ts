@@ -4,7 +4,7 @@ import { FIRST_SHARD } from "../topology/topology.js";
 import { ANY, type Analysis, everywhere, type Plan } from "./analysis.js";
 import { copyPlan } from "./copy.js";
 import { insertPlan } from "./insert.js";
-import { addSelect } from "./query.js";
+import { alterTablePlan, derivedTablePlan } from "./omnisharded-definition.js";
 import { Refusal, refused } from "./refusal.js";
 import { selectPlan } from "./select.js";
 import { deletePlan, updatePlan } from "./write.js";
@@ -58,6 +58,11 @@ export function planOf(analysis: Analysis, node: Node): Plan {
 }
 
 function utilityPlan(analysis: Analysis, node: Node): Plan {
+  if ("CreateTableAsStmt" in node) return derivedTablePlan(analysis, node.CreateTableAsStmt);
+  if ("AlterTableStmt" in node) {
+    const plan = alterTablePlan(analysis, node.AlterTableStmt);
+    if (plan !== null) return plan;
+  }
   const tag = tagged(node)?.[0] ?? "";
   if (SESSION.has(tag)) return () => ANY;
   const name = UNSUPPORTED.get(tag);
@@ -76,9 +81,8 @@ function utilityPlan(analysis: Analysis, node: Node): Plan {
       throw new Refusal("procedural", "DO");
     case "CallStmt":
       throw new Refusal("procedural", "CALL");
-    case "CreateTableAsStmt":
     case "RefreshMatViewStmt":
-      return derivedTablePlan(analysis, node);
+      return () => everywhere(true);
     default:
       return definitionPlan(node, tag);
   }
@@ -95,16 +99,6 @@ function definitionPlan(node: Node, tag: string): Plan {
     );
   if (!isDefinition) throw new Refusal("unsupported", tag.replace(/Stmt$/, ""));
   return () => everywhere(!isConcurrent);
-}
-
-function derivedTablePlan(analysis: Analysis, node: Node): Plan {
-  if ("CreateTableAsStmt" in node) {
-    const { query } = node.CreateTableAsStmt;
-    if (query !== undefined && "SelectStmt" in query)
-      addSelect(analysis.scope, query.SelectStmt, null);
-    if (analysis.scope.sharded.length > 0) throw new Refusal("crossShardInto");
-  }
-  return () => everywhere(true);
 }
 
 function explainPlan(analysis: Analysis, query: Node | undefined): Plan {

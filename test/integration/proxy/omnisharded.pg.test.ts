@@ -459,3 +459,55 @@ describe("triggers have their effect once", () => {
     await expectSame();
   });
 });
+
+describe("definitions that make values", () => {
+  const same = async (table: string): Promise<number> => {
+    const [first, ...others] = await Promise.all(
+      SHARDS.map((name) => server.sql(name, `SELECT t::text FROM ${table} t ORDER BY 1`)),
+    );
+    for (const other of others) expect(other).toEqual(first);
+    return first?.length ?? 0;
+  };
+
+  test("ALTER TABLE", async () => {
+    const owner = await proxy.client("app");
+    await owner.query("INSERT INTO doc (title) SELECT 't' || g FROM generate_series(1, 3000) g");
+    await owner.query(
+      "ALTER TABLE doc ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid(), ADD seen timestamptz DEFAULT now(), ADD plain int DEFAULT 3",
+    );
+    await owner.query({ text: "ALTER TABLE doc ADD COLUMN nr serial", values: [] });
+    expect(await same("doc")).toBe(3000);
+    await owner.query("INSERT INTO doc (title) VALUES ('new')");
+    await owner.query("ALTER TABLE doc ALTER COLUMN plain TYPE numeric USING random()");
+    expect(await same("doc")).toBe(3001);
+    await expect(
+      owner.query("ALTER TABLE event ADD u uuid DEFAULT gen_random_uuid()"),
+    ).rejects.toMatchObject({
+      code: "0A000",
+      message: /"u"/,
+    });
+    await owner.query("ALTER TABLE doc DROP token, DROP seen, DROP plain, DROP nr");
+  });
+
+  test("CREATE TABLE AS, materialized views", async () => {
+    const owner = await proxy.client("app");
+    await owner.query("INSERT INTO flag (name) VALUES ('a'), ('b')");
+    const made = await owner.query(
+      "CREATE TABLE made AS SELECT name, random() AS r, clock_timestamp() AS at FROM flag",
+    );
+    expect([made.command, made.rowCount]).toEqual(["SELECT", 2]);
+    expect(await same("made")).toBe(2);
+    await owner.query("CREATE TABLE IF NOT EXISTS made AS SELECT 1");
+    expect(await same("made")).toBe(2);
+    await owner.query("CREATE MATERIALIZED VIEW flags AS SELECT name FROM flag");
+    expect(await same("flags")).toBe(2);
+    for (const [sql, reason] of [
+      ["CREATE MATERIALIZED VIEW late AS SELECT now() AS at", /now\(\)/],
+      ["CREATE TABLE copied AS SELECT * FROM tenant", /differ on every shard/],
+      ["CREATE TABLE copied AS SELECT 1 AS tenant_id", /differ on every shard/],
+    ] as const)
+      await expect(owner.query(sql)).rejects.toMatchObject({ code: "0A000", message: reason });
+    await owner.query("DROP TABLE made");
+    await owner.query("DROP MATERIALIZED VIEW flags");
+  });
+});

@@ -1,14 +1,14 @@
 import type { ServerConnection } from "../../../backend/server-connection.js";
 import { assert } from "../../../core/assert.js";
 import type { CapturedReplay } from "../../../router/route.js";
-import { BACKEND } from "../../../wire/backend.js";
 import { encodeErrorFields } from "../../../wire/error-fields.js";
 import { SYNC } from "../../../wire/frontend.js";
-import type { ScatterOutcome, StatementRequest } from "../scatter/contract.js";
+import type { ScatterOutcome } from "../scatter/contract.js";
 import { statementMessages } from "../scatter/shard-messages.js";
-import { type AnswerHandler, ShardStatement } from "../scatter/shard-statement.js";
+import { ShardStatement } from "../scatter/shard-statement.js";
 import { countOf } from "../scatter/tags.js";
 import { ClientRows } from "./client-rows.js";
+import { HeldAnswer } from "./held-answer.js";
 import { notReplayable } from "./replay-errors.js";
 import {
   arrayText,
@@ -103,35 +103,4 @@ async function replayOn(
     rows.every((_, index) => countOf(end.tags[index + 1] ?? "") === 1) &&
     rows.every(({ row }, index) => answers.values[index] === row);
   return { kind: isSame ? "same" : "otherwise" };
-}
-
-/** The statement's own answer. */
-class HeldAnswer implements AnswerHandler {
-  readonly #request: StatementRequest;
-  readonly #client: ClientRows;
-  readonly #owner: ServerConnection;
-
-  constructor(request: StatementRequest, client: ClientRows, owner: ServerConnection) {
-    this.#request = request;
-    this.#client = client;
-    this.#owner = owner;
-    client.onFree = () => owner.resume();
-  }
-
-  description(frame: Buffer): void {
-    if (frame[0] === BACKEND.noData) this.#client.holdNoData(this.#request);
-    else if (this.#request.wantsDescription) this.#client.hold(Buffer.from(frame));
-  }
-
-  rows(buffer: Buffer, start: number, end: number): void {
-    this.#client.hold(Buffer.from(buffer.subarray(start, end)));
-    if (this.#client.isBlocked) this.#owner.pause();
-  }
-
-  notice(frame: Buffer): void {
-    this.#client.hold(Buffer.from(frame));
-  }
-
-  copyIn(): void {}
-  drained(): void {}
 }

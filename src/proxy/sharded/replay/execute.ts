@@ -9,6 +9,7 @@ import type {
   StatementRequest,
 } from "../scatter/contract.js";
 import { replayCaptured } from "./captured-replay.js";
+import { replayDefined } from "./defined-replay.js";
 import { replayReturned } from "./returned-replay.js";
 
 export interface ReplayInput {
@@ -42,6 +43,8 @@ export async function executeReplay(input: ReplayInput): Promise<ScatterOutcome>
         return await replayReturned(plan, { ...ends, replicas });
       case "captured":
         return await replayCaptured(plan, { ...ends, replicas });
+      case "defined":
+        return await replayDefined(plan, { ...ends, replicas });
       default:
         return assertNever(plan, "replay");
     }
