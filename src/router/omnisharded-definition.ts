@@ -1,7 +1,10 @@
-import type { AlterTableStmt, ColumnDef, CreateTableAsStmt, Node } from "libpg-query";
+import type { AlterTableStmt, ColumnDef, CreateStmt, CreateTableAsStmt, Node } from "libpg-query";
 import { quoteIdentifier, quoteQualified } from "../core/identifier.js";
+import { rowGuardTriggers } from "../core/row-guard.js";
 import { lastName, walk } from "../sql/ast.js";
+import { matchShardedTable } from "../topology/match.js";
 import { type Analysis, everywhere, type Plan } from "./analysis.js";
+import type { Catalog } from "./catalog.js";
 import { outputsOf } from "./outputs.js";
 import { addSelect } from "./query.js";
 import { Refusal } from "./refusal.js";
@@ -43,11 +46,14 @@ export function alterTablePlan(analysis: Analysis, alter: AlterTableStmt): Plan 
     kind: "replayed",
     plan: {
       kind: "defined",
-      table: facts.name,
-      emptySql: null,
-      ownerSql: rowsOf(name),
-      replay: keyedUpdateOf(name, key, columns),
-      isGuarded: trigger !== undefined,
+      afterSql: null,
+      rows: {
+        table: facts.name,
+        emptySql: null,
+        ownerSql: rowsOf(name),
+        replay: keyedUpdateOf(name, key, columns),
+        isGuarded: trigger !== undefined,
+      },
     },
   };
   return () => route;
@@ -111,12 +117,58 @@ export function derivedTablePlan(
     kind: "replayed",
     plan: {
       kind: "defined",
-      table: relname,
-      emptySql: `TRUNCATE ${name}`,
-      ownerSql: rowsOf(name),
-      replay: wholeRowsOf(name),
-      isGuarded: false,
+      afterSql: hasGuards(catalog) ? guardSql([name]) : null,
+      rows: {
+        table: relname,
+        emptySql: `TRUNCATE ${name}`,
+        ownerSql: rowsOf(name),
+        replay: wholeRowsOf(name),
+        isGuarded: false,
+      },
     },
   };
   return () => route;
+}
+
+/**
+ * Where tables have guards, those that are made later get them with the same statement.
+ * @returns null: this one needs none
+ */
+export function guardedTablePlan({ catalog }: Analysis, create: CreateStmt): Plan | null {
+  const { relation, tableElts, partbound, inhRelations } = create;
+  const name = relation?.relname ?? "";
+  const columns = (tableElts ?? []).flatMap((node) =>
+    "ColumnDef" in node ? [node.ColumnDef.colname ?? ""] : [],
+  );
+  // Columns of other tables are not known here, and partitions inherit triggers.
+  const isPlain = (tableElts ?? []).every((node) => "ColumnDef" in node || "Constraint" in node);
+  const isChild = partbound !== undefined || (inhRelations ?? []).length > 0;
+  if (!hasGuards(catalog) || !isPlain || isChild || relation?.relpersistence === "t") return null;
+  const schema = relation?.schemaname ?? null;
+  if (matchShardedTable(catalog.database, { schema, name }, columns) !== null) return null;
+  return behind(guardSql([schema === null ? quoteIdentifier(name) : quoteQualified(schema, name)]));
+}
+
+/** A trigger may write any table, so with the first one all that are the same everywhere get their guards. */
+export function guardedTriggerPlan({ catalog }: Analysis): Plan | null {
+  if (catalog.facts?.hasGuardFunctions !== true) return null;
+  const tables = [...catalog.omnishardedTables()].filter(
+    ({ isGuarded, sources }) => !isGuarded && sources.length === 0,
+  );
+  if (tables.length === 0) return null;
+  return behind(guardSql(tables.map(({ schema, name }) => quoteQualified(schema, name))));
+}
+
+function behind(afterSql: string): Plan {
+  const route: Route = { kind: "replayed", plan: { kind: "defined", afterSql, rows: null } };
+  return () => route;
+}
+
+function hasGuards(catalog: Catalog): boolean {
+  if (catalog.facts?.hasGuardFunctions !== true) return false;
+  return [...catalog.omnishardedTables()].some(({ isGuarded }) => isGuarded);
+}
+
+function guardSql(tables: readonly string[]): string {
+  return tables.flatMap((table) => rowGuardTriggers(table)).join(";\n");
 }

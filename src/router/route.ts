@@ -114,9 +114,16 @@ export interface CapturedReplay {
   readonly obstacleSql: string;
 }
 
-/** The client's statement runs on every shard, then rows of the first take the place of the others'. */
-export interface DefinedReplay extends Omit<ReturnedReplay, "kind" | "hasReturning"> {
+/** The client's statement runs on every shard, one after the other. */
+export interface DefinedReplay {
   readonly kind: "defined";
+  /** Runs behind it on each; null: nothing. */
+  readonly afterSql: string | null;
+  /** Then rows of the first take the place of the others'; null: there are none. */
+  readonly rows: DefinedRows | null;
+}
+
+export interface DefinedRows extends Omit<ReturnedReplay, "kind" | "hasReturning"> {
   /** Takes the rows away that the statement has made on another shard, if it has made any; null: they stay. */
   readonly emptySql: string | null;
 }

@@ -55,6 +55,8 @@ export interface SchemaFacts {
   readonly functions: ReadonlyMap<string, FunctionFacts>;
   /** Of the database's own collation. */
   readonly isBytewise: boolean;
+  /** Whoever asks may make the triggers of `ROW_GUARDS`. */
+  readonly hasGuardFunctions: boolean;
 }
 
 // libc's "C" and "POSIX", and what sorts by code point, which in UTF-8 is by byte.
@@ -70,6 +72,10 @@ const DATABASE_IS_BYTEWISE = `(
 export const SCHEMA_FACTS_SQL = `
 SELECT pg_catalog.json_build_object(
   'isBytewise', ${DATABASE_IS_BYTEWISE},
+  'hasGuardFunctions', coalesce((
+    SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') FROM pg_catalog.pg_namespace n
+    JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+    WHERE n.nspname = 'sluice' AND p.proname = 'replay_capture'), false),
   'tables', (
     SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
       'schema', n.nspname,
@@ -166,14 +172,17 @@ export interface SchemaFactsLists {
   readonly tables: readonly TableFacts[];
   readonly functions: readonly FunctionFacts[];
   readonly isBytewise: boolean;
+  readonly hasGuardFunctions: boolean;
 }
 
-export function schemaFacts({ tables, functions, isBytewise }: SchemaFactsLists): SchemaFacts {
+export function schemaFacts(lists: SchemaFactsLists): SchemaFacts {
+  const { tables, functions, isBytewise, hasGuardFunctions } = lists;
   const byName = new Map<string, TableFacts[]>();
   for (const table of tables) byName.set(table.name, [...(byName.get(table.name) ?? []), table]);
   return {
     tables: byName,
     functions: new Map(functions.map((one) => [one.name, one])),
     isBytewise,
+    hasGuardFunctions,
   };
 }

@@ -4,7 +4,12 @@ import { FIRST_SHARD } from "../topology/topology.js";
 import { ANY, type Analysis, everywhere, type Plan } from "./analysis.js";
 import { copyPlan } from "./copy.js";
 import { insertPlan } from "./insert.js";
-import { alterTablePlan, derivedTablePlan } from "./omnisharded-definition.js";
+import {
+  alterTablePlan,
+  derivedTablePlan,
+  guardedTablePlan,
+  guardedTriggerPlan,
+} from "./omnisharded-definition.js";
 import { Refusal, refused } from "./refusal.js";
 import { selectPlan } from "./select.js";
 import { deletePlan, updatePlan } from "./write.js";
@@ -59,10 +64,8 @@ export function planOf(analysis: Analysis, node: Node): Plan {
 
 function utilityPlan(analysis: Analysis, node: Node): Plan {
   if ("CreateTableAsStmt" in node) return derivedTablePlan(analysis, node.CreateTableAsStmt);
-  if ("AlterTableStmt" in node) {
-    const plan = alterTablePlan(analysis, node.AlterTableStmt);
-    if (plan !== null) return plan;
-  }
+  const special = specialDefinition(analysis, node);
+  if (special !== null) return special;
   const tag = tagged(node)?.[0] ?? "";
   if (SESSION.has(tag)) return () => ANY;
   const name = UNSUPPORTED.get(tag);
@@ -86,6 +89,13 @@ function utilityPlan(analysis: Analysis, node: Node): Plan {
     default:
       return definitionPlan(node, tag);
   }
+}
+
+/** null: it does the same on every shard as it stands. */
+function specialDefinition(analysis: Analysis, node: Node): Plan | null {
+  if ("AlterTableStmt" in node) return alterTablePlan(analysis, node.AlterTableStmt);
+  if ("CreateStmt" in node) return guardedTablePlan(analysis, node.CreateStmt);
+  return "CreateTrigStmt" in node ? guardedTriggerPlan(analysis) : null;
 }
 
 /** DDL, grants, TRUNCATE, LOCK: the same on every shard. */

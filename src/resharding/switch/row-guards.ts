@@ -32,7 +32,7 @@ const UNGUARDED = `WITH RECURSIVE
 
 /**
  * Puts `ROW_GUARDS` on omnisharded tables of one shard, where triggers need them: without any trigger in the
- * database nothing is made. Second run: finds what is missing.
+ * database only their functions are made. Second run: finds what is missing.
  * @returns the tables that got them
  */
 export async function guardRows(
@@ -40,12 +40,12 @@ export async function guardRows(
   tables: readonly TableName[],
   withLock: WithLock,
 ): Promise<readonly TableName[]> {
-  const { rows: found } = await client.query<{ has: boolean }>(HAS_TRIGGERS);
-  if (found[0]?.has !== true) return [];
   await client.query("CREATE SCHEMA IF NOT EXISTS sluice");
-  // Whoever makes a table with triggers later may have it guarded; our tables have rights of their own.
+  // Whoever makes a trigger later has the tables guarded with the same statement; our tables have rights of their own.
   await client.query("GRANT USAGE ON SCHEMA sluice TO PUBLIC");
   for (const statement of ROW_GUARD_FUNCTIONS) await client.query(statement);
+  const { rows: found } = await client.query<{ has: boolean }>(HAS_TRIGGERS);
+  if (found[0]?.has !== true) return [];
   const { rows } = await client.query<{ schema: string; name: string }>(UNGUARDED, [
     tables.map((table) => table.schema),
     tables.map((table) => table.name),

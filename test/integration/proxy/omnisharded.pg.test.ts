@@ -511,3 +511,24 @@ describe("definitions that make values", () => {
     await owner.query("DROP MATERIALIZED VIEW flags");
   });
 });
+
+test("tables that are made later get their guards, as do all with a first trigger", async () => {
+  const owner = await proxy.client("app");
+  await owner.query("CREATE TABLE later (id serial PRIMARY KEY, name text)");
+  await owner.query("INSERT INTO later (name) VALUES ('x')");
+  await owner.query(
+    `CREATE FUNCTION count_later() RETURNS trigger LANGUAGE plpgsql AS
+       'BEGIN INSERT INTO later (name) VALUES (md5(random()::text)); RETURN NEW; END'`,
+  );
+  await owner.query(
+    "CREATE TRIGGER count_later AFTER INSERT ON version FOR EACH ROW EXECUTE FUNCTION count_later()",
+  );
+  await owner.query("INSERT INTO version VALUES ('late')");
+  const sql = "SELECT t::text FROM later t ORDER BY id";
+  const [first, ...others] = await Promise.all(SHARDS.map((name) => server.sql(name, sql)));
+  expect(first).toHaveLength(2);
+  for (const other of others) expect(other).toEqual(first);
+  await owner.query("DROP TRIGGER count_later ON version");
+  await owner.query("DROP TABLE later");
+  await expectSame();
+});

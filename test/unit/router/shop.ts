@@ -82,6 +82,7 @@ const named = (name: string, more: Partial<FunctionFacts> = {}): FunctionFacts =
 
 export const SHOP_FACTS = schemaFacts({
   isBytewise: true,
+  hasGuardFunctions: false,
   tables: [
     table("tenants", [column("id", "bigint"), column("name", "text")], { hasDeleteActions: true }),
     table("users", [

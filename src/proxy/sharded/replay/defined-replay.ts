@@ -20,20 +20,23 @@ export async function replayDefined(
   const own = new ShardStatement(owner, new HeldAnswer(request, client, owner));
   const end = await own.run(messages);
   if (end.kind === "failed") return end;
+  const { rows } = plan;
+  const failedAfter = await ask(owner, plan.afterSql);
+  if (failedAfter !== null) return { kind: "failed", error: failedAfter };
   for (const replica of await replicas()) {
     const other = await new ShardStatement(replica, new FirstColumns()).run(messages);
     if (other.kind === "failed") return other;
-    const failed = await empty(replica, plan, other);
+    const empties = rows !== null && hasMadeRows(other) ? rows.emptySql : null;
+    const failed = (await ask(replica, empties)) ?? (await ask(replica, plan.afterSql));
     if (failed !== null) return { kind: "failed", error: failed };
   }
-  const tag = end.tags.at(-1) ?? "";
-  if (plan.emptySql === null || hasMadeRows(end)) {
-    const rows = { ...plan, kind: "returned", hasReturning: false } as const;
-    const outcome = await replayReturned(rows, { ...ends, request: quiet(request) });
+  if (rows !== null && (rows.emptySql === null || hasMadeRows(end))) {
+    const replay = { ...rows, kind: "returned", hasReturning: false } as const;
+    const outcome = await replayReturned(replay, { ...ends, request: quiet(request) });
     if (outcome.kind === "failed") return outcome;
   }
   client.show();
-  return { kind: "complete", tag };
+  return { kind: "complete", tag: end.tags.at(-1) ?? "" };
 }
 
 /** CREATE TABLE IF NOT EXISTS .. AS leaves a table as it is; then its tag has no count. */
@@ -41,13 +44,10 @@ function hasMadeRows(end: ShardEnd): boolean {
   return end.kind === "complete" && /^SELECT /.test(end.tags.at(-1) ?? "");
 }
 
-async function empty(
-  replica: ServerConnection,
-  { emptySql }: DefinedReplay,
-  end: ShardEnd,
-): Promise<Buffer | null> {
-  if (emptySql === null || !hasMadeRows(end)) return null;
-  const { error } = await replica.query(emptySql);
+/** @returns the server's ErrorResponse; null: done, or nothing to do */
+async function ask(server: ServerConnection, sql: string | null): Promise<Buffer | null> {
+  if (sql === null) return null;
+  const { error } = await server.query(sql);
   return error && encodeErrorFields("E", error);
 }
 
