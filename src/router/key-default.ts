@@ -23,7 +23,7 @@ export function keyDefault(column: ColumnFacts, catalog: Catalog): KeyDefault | 
 function bindingOf(sql: string, catalog: Catalog): Binding {
   const parsed = parse(`SELECT ${sql}`);
   if (parsed.kind === "malformed") return "counter";
-  let binding: Binding = "nowhere";
+  let binding = "nowhere" as Binding;
   let hasSequence = false;
   const atLeast = (other: Binding) => {
     if (binding !== "counter" && other !== "nowhere") binding = other;
