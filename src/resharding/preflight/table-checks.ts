@@ -168,10 +168,16 @@ function checkTriggers({ tables, scope }: ShardView): readonly Finding[] {
     table.triggers
       .filter(({ enabled, name }) => (enabled === "A" || enabled === "R") && !isOurs(name))
       .map(({ name, enabled }) =>
-        warning(
-          `${scope} ${displayName(table)}`,
-          `trigger ${name} is ENABLE ${enabled === "A" ? "ALWAYS" : "REPLICA"}: it fires for copied and replicated rows too, so its effect happens twice`,
-          `ALTER TABLE ${quoteQualified(table.schema, table.name)} ENABLE TRIGGER ${quoteIdentifier(name)};`,
+        withGist(
+          warning(
+            `${scope} ${displayName(table)}`,
+            `trigger ${name} is ENABLE ${enabled === "A" ? "ALWAYS" : "REPLICA"}: it fires for copied and replicated rows too, so its effect happens twice`,
+            `ALTER TABLE ${quoteQualified(table.schema, table.name)} ENABLE TRIGGER ${quoteIdentifier(name)};`,
+          ),
+          {
+            text: "ENABLE ALWAYS or REPLICA: they fire for copied and replicated rows too, so their effect happens twice",
+            item: `${shortName(table)}.${name}`,
+          },
         ),
       ),
   );
@@ -184,10 +190,16 @@ function isOurs(trigger: string): boolean {
 function checkRules({ tables, scope }: ShardView): readonly Finding[] {
   return tables.flatMap((table) =>
     table.rules.map((rule) =>
-      warning(
-        `${scope} ${displayName(table)}`,
-        `rule ${rule} rewrites statements on this table; the proxy routes what the client wrote`,
-        `DROP RULE ${quoteIdentifier(rule)} ON ${quoteQualified(table.schema, table.name)};`,
+      withGist(
+        warning(
+          `${scope} ${displayName(table)}`,
+          `rule ${rule} rewrites statements on this table; the proxy routes what the client wrote`,
+          `DROP RULE ${quoteIdentifier(rule)} ON ${quoteQualified(table.schema, table.name)};`,
+        ),
+        {
+          text: "they rewrite statements on their tables; the proxy routes what the client wrote",
+          item: `${shortName(table)}.${rule}`,
+        },
       ),
     ),
   );

@@ -154,8 +154,8 @@ test("hundreds of tables with everything to be said of each", async () => {
       CREATE TABLE ${name}_kind (id serial PRIMARY KEY, name text UNIQUE);
       ALTER TABLE ${name} OWNER TO ${role};
       CREATE MATERIALIZED VIEW ${name}_view AS SELECT 1;
-      CREATE TRIGGER audit AFTER INSERT ON ${name} FOR EACH ROW EXECUTE FUNCTION f();
-      ALTER TABLE ${name} ENABLE ALWAYS TRIGGER audit;
+      CREATE TRIGGER audit_${index} AFTER INSERT ON ${name} FOR EACH ROW EXECUTE FUNCTION f();
+      ALTER TABLE ${name} ENABLE ALWAYS TRIGGER audit_${index};
       CREATE RULE quiet_${index} AS ON DELETE TO ${name} DO ALSO NOTHING;`;
   });
   const page = await pageOf({
