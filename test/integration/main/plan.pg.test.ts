@@ -53,7 +53,7 @@ test("the ordinary application", async () => {
         their keys
           tenants.tenants_slug_key (slug), users.users_email_key (email)
       foreign-keys, 8: no sharding key in the reference: after the switch a row may refer to rows of its
-        own shard only, so to those of the same sharding key
+        own shard only, so to those of the same sharding key; all rows do so now
           attachments.task_id, comments.author_id, comments.task_id, project_members.project_id,
           project_members.user_id, projects.owner_id, tasks.assignee_id, tasks.project_id
     good to know:
