@@ -20,7 +20,8 @@ export function insertPlan(analysis: Analysis, insert: InsertStmt): Plan {
     several: (values) => {
       const table = target.ref.table?.name ?? "";
       const { database } = analysis.catalog;
-      if (database.splitInserts === "error") return refused("splitInsert", table);
+      if (database.splitInserts === "error" && !values.isDrawn)
+        return refused("splitInsert", table);
       return hasWith ? refused("splitInsertWith") : split(analysis, target, values);
     },
   });
@@ -53,22 +54,23 @@ function split(analysis: Analysis, target: InsertTarget, values: StatementValues
     return refused("splitInsert", target.ref.table?.name);
   }
   const { sql } = values;
-  const byShard = new Map<ShardId, string[]>();
+  const byShard = new Map<ShardId, number[]>();
   for (const [index, key] of target.keys.entries()) {
     const shard = rowShard(analysis, target, key, values);
-    const row = texts.rows[index];
     // The placement has read every key before: what cannot be read never comes here.
-    if (shard === null || row === undefined) return ANY;
-    byShard.set(shard, [...(byShard.get(shard) ?? []), textOf(sql, row)]);
+    if (shard === null) return ANY;
+    const rows = byShard.get(shard) ?? [];
+    byShard.set(shard, rows);
+    rows.push(index);
   }
+  const spans = texts.rows;
   const parts = [...byShard]
     .sort(([one], [other]) => one - other)
-    .map(([shard, rows]) => ({
-      shard,
-      ...renumberParameters(
-        `${textOf(sql, texts.head)} ${rows.join(", ")}${textOf(sql, texts.tail)}`,
-      ),
-    }));
+    .map(([shard, rows]) => {
+      const written = rows.map((row) => textOf(sql, spans[row] ?? { start: 0, end: 0 })).join(", ");
+      const text = `${textOf(sql, texts.head)} ${written}${textOf(sql, texts.tail)}`;
+      return { shard, ...renumberParameters(text), rows };
+    });
   return { kind: "split", parts };
 }
 

@@ -58,9 +58,22 @@ export const REFUSALS = {
     hint: "A row without its sharding key belongs to no shard; make the column NOT NULL.",
   },
   missingKey: unsupported(
-    (key) => `INSERT does not give the sharding key ${key}`,
+    (key) => `INSERT does not give the sharding key ${key}, which has no default`,
     "Name the key's column and give its value in every row.",
   ),
+  drawnSelect: unsupported(
+    (key) => `INSERT ... SELECT leaves the sharding key ${key} to its default`,
+    "Read the rows first and insert them with VALUES, or select a value of the key.",
+  ),
+  drawnShape: unsupported(
+    (what) => `a drawn sharding key cannot be combined with ${what}`,
+    "Name the key's column and give its value in every row.",
+  ),
+  explicitAlways: {
+    sqlState: SQLSTATE.generatedAlways,
+    reason: (column) => `cannot insert a non-DEFAULT value into column "${column}"`,
+    hint: "Use OVERRIDING SYSTEM VALUE to override.",
+  },
   unknownColumns: unsupported(
     (table) => `the columns of "${table}" are not known`,
     "Write the list of columns, or RELOAD after the table was made by other means.",
@@ -81,10 +94,6 @@ export const REFUSALS = {
   keyUpdate: unsupported(
     (key) => `UPDATE of the sharding key ${key} is forbidden`,
     'Set [rewrite] shard_key = "rewrite" in pgdog.toml to have rows moved.',
-  ),
-  keyUpdateWithoutKey: unsupported(
-    (key) => `UPDATE of the sharding key ${key} needs one value of it in WHERE`,
-    "Add a condition on the key, with one literal or parameter.",
   ),
   keyUpdateShape: unsupported(
     (what) => `UPDATE of the sharding key cannot be combined with ${what}`,
@@ -210,7 +219,7 @@ export const REFUSALS = {
     "Use FORMAT text, or csv without HEADER, or copy from each shard.",
   ),
   copyKey: unsupported(
-    (key) => `COPY does not name the sharding key ${key} among its columns`,
+    (key) => `COPY does not name the sharding key ${key} among its columns, and it has no default`,
     "Add the key's column to the list.",
   ),
   copyServer: unsupported(

@@ -147,8 +147,8 @@ function assignments(
   { withKey }: { readonly withKey: boolean } = { withKey: false },
 ): string | null {
   const assignable = facts.columns.filter(
-    ({ name, isGenerated, isAlwaysIdentity }) =>
-      !isGenerated && !isAlwaysIdentity && (withKey || !facts.keyColumns.includes(name)),
+    ({ name, isGenerated, isAlways }) =>
+      !isGenerated && !isAlways && (withKey || !facts.keyColumns.includes(name)),
   );
   if (assignable.length === 0) return null;
   return assignable

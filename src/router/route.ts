@@ -13,6 +13,8 @@ export interface MergePlan {
   readonly isBytewise: boolean;
   readonly limit: number | null;
   readonly offset: number;
+  /** Leading columns that are there to sort by and that the client has not asked for. */
+  readonly hidden?: number;
 }
 
 export interface OrderKey {
@@ -29,6 +31,8 @@ export interface StatementPart {
   readonly sql: string;
   /** Positions (from 0) of the client's parameters that this part binds, in order. */
   readonly parameters: readonly number[];
+  /** Which of the statement's rows of VALUES it has, from 0, in their order. */
+  readonly rows: readonly number[];
 }
 
 /** Where a statement goes. */
@@ -48,10 +52,15 @@ export type Route =
       readonly merge: MergePlan;
       readonly rows: "merged" | "first";
       readonly count: "sum" | "first";
+      /**
+       * An UPDATE that assigns the sharding key, and so a value that belongs here: rows that it finds on another
+       * shard would have to move. Absent: rows may be anywhere.
+       */
+      readonly home?: ShardId;
       /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
       readonly rewrittenSql: string | null;
     }
-  /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows are concatenated. */
+  /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows come as the statement has them. */
   | { readonly kind: "split"; readonly parts: readonly StatementPart[] }
   /** An UPDATE that assigns the sharding key: read the row, delete it there, insert it where it belongs. */
   | { readonly kind: "moveRow"; readonly plan: RowMove }
@@ -59,6 +68,8 @@ export type Route =
   | { readonly kind: "replayed"; readonly plan: ReplayPlan }
   /** COPY ... FROM STDIN into a sharded table: every row goes where its key says. */
   | { readonly kind: "copyIn"; readonly plan: CopyInPlan }
+  /** An INSERT that leaves the sharding key to a default: drawn first, then `Router.routeDrawn`. */
+  | { readonly kind: "draw"; readonly plan: DrawPlan }
   | {
       readonly kind: "refused";
       readonly sqlState: SqlState;
@@ -77,6 +88,31 @@ export interface RowMove {
   readonly deleteSql: string;
   /** `INSERT ... VALUES ($1, ...)`: the deleted row's columns in text format, types left to the server. */
   readonly insertSql: string;
+}
+
+/** A route with nothing left to draw. */
+export type SettledRoute = Exclude<Route, { kind: "draw" }>;
+
+/** A default as an expression that a server can be asked for by itself. */
+export interface KeyDefault {
+  /** Of the column's own type. */
+  readonly sql: string;
+  /**
+   * Where it must be asked. `nowhere`: any session gives as good a value (a sequence, a random uuid).
+   * `transaction`: in the client's, as it reads the clock, settings or the user. `counter`: in the client's
+   * and always on the first shard, as it may keep a count of its own there.
+   */
+  readonly binding: "nowhere" | "transaction" | "counter";
+}
+
+/** Values that are drawn before the statement is routed. */
+export interface DrawPlan {
+  /** In the order in which the text takes their values. */
+  readonly draws: readonly { readonly key: KeyDefault; readonly count: number }[];
+  /** The statement as it is sent; null: the next value stands here. */
+  readonly text: readonly (string | null)[];
+  /** Rows that RETURNING may give; 0: it has none. */
+  readonly mostRows: number;
 }
 
 export type ReplayPlan = ReturnedReplay | CapturedReplay | DefinedReplay;
@@ -150,4 +186,14 @@ export interface CopyInPlan {
   readonly quote: string;
   readonly escape: string;
   readonly hasHeader: boolean;
+  /** The rows come without the key, which is drawn and put before their first column; null: they have it. */
+  readonly drawn: DrawnCopy | null;
+}
+
+export interface DrawnCopy {
+  readonly key: KeyDefault;
+  /** The key's column, and behind it the client's list. */
+  readonly columns: readonly string[];
+  /** The client's COPY with the key's column before its own. */
+  readonly sql: string;
 }

@@ -6,8 +6,12 @@ export interface ColumnFacts {
   /** GENERATED ALWAYS AS (...) STORED or VIRTUAL: cannot be inserted. */
   readonly isGenerated: boolean;
   readonly isIdentity: boolean;
-  /** GENERATED ALWAYS AS IDENTITY: no UPDATE may give it a value. */
-  readonly isAlwaysIdentity: boolean;
+  /** GENERATED ALWAYS AS IDENTITY: takes a value with OVERRIDING SYSTEM VALUE only; no UPDATE may give it one. */
+  readonly isAlways: boolean;
+  /**
+   * What gives a value where a statement gives none: the column's default, else its domain's; an identity's
+   * nextval. Means the same under any search_path, PostgreSQL's own names apart.
+   */
   readonly defaultSql: string | null;
   /** Text of it sorts by its bytes; true for types without collation. */
   readonly isBytewise: boolean;
@@ -137,8 +141,13 @@ SELECT pg_catalog.json_build_object(
               ELSE pg_catalog.quote_ident(y.typname) END END,
           'isGenerated', a.attgenerated <> '',
           'isIdentity', a.attidentity <> '',
-          'isAlwaysIdentity', a.attidentity = 'a',
-          'defaultSql', pg_catalog.pg_get_expr(d.adbin, d.adrelid),
+          'isAlways', a.attidentity = 'a',
+          'defaultSql', CASE WHEN a.attidentity <> '' THEN
+              (SELECT pg_catalog.format('nextval(%L::regclass)', q)
+                FROM pg_catalog.pg_get_serial_sequence(
+                  pg_catalog.format('%I.%I', n.nspname, c.relname), a.attname) q WHERE q IS NOT NULL)
+            WHEN d.adbin IS NULL THEN pg_catalog.pg_get_expr(y.typdefaultbin, 0)
+            ELSE pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
           'isBytewise', CASE WHEN a.attcollation = 0 THEN true
             WHEN l.collname = 'default' THEN ${DATABASE_IS_BYTEWISE}
             ELSE l.collname IN ${BYTEWISE} END) ORDER BY a.attnum), '[]')
@@ -161,7 +170,9 @@ SELECT pg_catalog.json_build_object(
         pg_catalog.bool_and(n.nspname = 'pg_catalog') AS "isBuiltIn"
       FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
       WHERE p.prorettype <> 'pg_catalog.trigger'::pg_catalog.regtype
-      GROUP BY p.proname) f))::pg_catalog.text AS facts`;
+      GROUP BY p.proname) f))::pg_catalog.text AS facts
+-- Read before the output is made: names in expressions come with their schemas, whoever runs them.
+FROM pg_catalog.set_config('search_path', '', true)`;
 
 /** @param json the answer to SCHEMA_FACTS_SQL */
 export function parseSchemaFacts(json: string): SchemaFacts {

@@ -1,9 +1,10 @@
 import type { DeleteStmt, UpdateStmt } from "libpg-query";
 import { lastName } from "../sql/ast.js";
 import { type Analysis, onShards, type Plan, placed } from "./analysis.js";
-import { moveRowPlan } from "./move-row.js";
+import { assignedKeyPlan, moveRow } from "./move-row.js";
 import { omnishardedDelete, omnishardedUpdate } from "./omnisharded.js";
 import { Refusal, refused } from "./refusal.js";
+import type { Route } from "./route.js";
 import type { Block } from "./scope.js";
 import { addDelete, addUpdate, type WriteTarget } from "./write-scope.js";
 
@@ -13,13 +14,32 @@ export function updatePlan(analysis: Analysis, update: UpdateStmt): Plan {
   const rule = ref.table?.rule;
   if (!ref.isSharded) return omnishardedUpdate(analysis, update, target);
   if (assignedKey === null || !rule) return writePlan(analysis, target);
-  switch (analysis.catalog.database.shardKeyUpdates) {
-    case "error":
-      throw new Refusal("keyUpdate", rule.column);
-    case "ignore":
-      return writePlan(analysis, target);
-    case "rewrite":
-      return moveRowPlan(analysis, update, { ref, block, assignedKey });
+  const { shardKeyUpdates } = analysis.catalog.database;
+  if (shardKeyUpdates === "ignore") return writePlan(analysis, target);
+  const refusal = severalRefusal(analysis, block);
+  return assignedKeyPlan(
+    analysis,
+    { ref, block, assignedKey },
+    {
+      elsewhere:
+        shardKeyUpdates === "error"
+          ? () => refused("keyUpdate", rule.column)
+          : orRefused(() => moveRow(update, target)),
+      several: (shards, home) => refusal ?? { ...onShards(shards, true), home },
+    },
+  );
+}
+
+type Move = ReturnType<typeof moveRow>;
+
+/** Refused only where a row is to be moved indeed. */
+function orRefused(work: () => Move): Move {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    const { route } = error;
+    return () => route;
   }
 }
 
@@ -38,7 +58,7 @@ function writePlan(analysis: Analysis, { block }: WriteTarget): Plan {
   });
 }
 
-function severalRefusal({ scope }: Analysis, block: Block) {
+function severalRefusal({ scope }: Analysis, block: Block): Route | null {
   if (block.preservesOutside) return refused("outerJoin");
   if (scope.writesInWith) return refused("crossShardSubquery");
   const unknown = scope.calls.find(

@@ -9,7 +9,8 @@ import { readFinalTables } from "../support/load/final-tables.js";
 import { judge } from "../support/load/judge.js";
 import { type Load, startLoad } from "../support/load/load.js";
 import { type Child, parentOf } from "../support/node.js";
-import { type Admin, COMPARED, MIGRATION, type Stack, startStack } from "../support/stack.js";
+import { SHOP_TABLES } from "../support/shop/application.js";
+import { type Admin, MIGRATION, type Stack, startStack } from "../support/stack.js";
 import { until } from "../support/until.js";
 
 /** A named step at which the process that reached it stands still until it is killed or let go. */
@@ -86,7 +87,7 @@ export async function startStage(options: { readonly general?: string } = {}): P
       clients: CLIENTS,
       thinkMs: THINK_MS,
       seed: 7,
-      tenants: stack.seeded.tenants,
+      tenants: stack.seeded.tenants ?? 1,
     });
     const admin = adminOfAny(stack);
     const children = (node: number) => stack.nodes[node]?.children() ?? [];
@@ -215,7 +216,7 @@ export async function untilServed(stage: Stage): Promise<void> {
 export async function judgeStage(stage: Stage, wayBack: Task): Promise<void> {
   await stage.load.stop();
   await untilDrained(stage.stack);
-  const comparison = await compareSides(stage.stack.source, stage.stack.shards, COMPARED);
+  const comparison = await compareSides(stage.stack.source, stage.stack.shards, SHOP_TABLES);
   await say(stage, `STOP_TASK ${wayBack.id}`);
   await untilFinished(stage.admin, wayBack.id, 60_000);
   const report = stage.load.report();

@@ -62,7 +62,11 @@ export class Shards implements AsyncDisposable {
   }
 
   /** In a transaction of its own on all shards: committed everywhere, or nowhere. */
-  async run(router: Router, sql: string, options: RunOptions = {}): Promise<StatementResult> {
+  async run(
+    router: Pick<Router, "route">,
+    sql: string,
+    options: RunOptions = {},
+  ): Promise<StatementResult> {
     const request = requestOf(sql, options);
     const route = router.route(sql, {
       values: request.parameters,
@@ -85,6 +89,8 @@ export class Shards implements AsyncDisposable {
     switch (route.kind) {
       case "refused":
         throw new Error(`refused: ${route.reason}`);
+      case "draw":
+        throw new Error("values are drawn by a session");
       case "one":
       case "any":
         return await this.#single(route.kind === "one" ? route.shard : 0, request, ends.sink);

@@ -3,7 +3,8 @@ import type { ServerConnection } from "../../backend/server-connection.js";
 import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
-import type { MergePlan, Route } from "../../router/route.js";
+import type { MergePlan, Route, SettledRoute } from "../../router/route.js";
+import type { Router } from "../../router/router.js";
 import { type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
 import { decodeErrorFields } from "../../wire/error-fields.js";
@@ -26,7 +27,7 @@ export type StatementOutcome =
 
 export interface StatementContext {
   readonly context: ExecutionContext;
-  readonly route: Route;
+  readonly route: SettledRoute;
   readonly effects: StatementEffects;
   /** Nothing of its transaction has run before it. */
   readonly isFresh: boolean;
@@ -49,6 +50,8 @@ export class ShardedStatements {
   readonly relay: Relay;
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
+  /** By the tables that the open transaction has made; null: not asked yet. */
+  #ownRouter: Router | null = null;
 
   constructor(state: SessionState, copyInput: CopyInput, onCopyIn: () => void) {
     this.state = state;
@@ -62,7 +65,26 @@ export class ShardedStatements {
 
   /** What ReadyForQuery says. */
   get status(): TransactionStatus {
+    if (this.state.transaction === "failed") return "E";
     return this.state.transaction === "none" ? "I" : "T";
+  }
+
+  /**
+   * Routes by the tables as this session sees them. Where its transaction has changed some, its own server is asked: any
+   * other would wait for the locks, and that is for ever.
+   * @throws ServerUnreachable, StatementFailed
+   */
+  async router({ served }: ExecutionContext): Promise<Router> {
+    if (!this.transaction.changesSchema) return await served.router();
+    // What a failed transaction has made is gone, and no server answers before it is ended.
+    if (this.state.transaction === "failed") return this.#ownRouter ?? (await served.router());
+    this.#ownRouter ??= await served.routerOf(await this.transaction.tables());
+    return this.#ownRouter;
+  }
+
+  /** The open transaction has made or undone changes to tables. */
+  forgetTables(): void {
+    this.#ownRouter = null;
   }
 
   /** @param implicitBegin where the client has not begun a transaction: what begins one; null: none */
@@ -113,7 +135,10 @@ export class ShardedStatements {
     this.sink.restart();
     const outcome = await this.#execute(route, request);
     if (outcome.kind === "complete") {
-      if (effects.changesSchema) context.served.schemaGeneration++;
+      if (effects.changesSchema) {
+        this.transaction.noteSchemaChange();
+        this.forgetTables();
+      }
       return outcome;
     }
     const retired = this.#retiredUnder(isFresh);
@@ -152,10 +177,17 @@ export class ShardedStatements {
       return "idle";
     }
     if (!this.transaction.used.some((server) => server.transactionStatus === "E")) return "open";
-    // One shard has failed, so has the whole: nothing waits for the client with locks in hand.
-    this.transaction.release();
+    this.fail();
     this.state.transaction = "failed";
     return "open";
+  }
+
+  /**
+   * One shard has failed, so has the whole. Nothing waits for the client with locks in hand, unless it may go back
+   * to a savepoint: as in PostgreSQL, what is before that is kept.
+   */
+  fail(): void {
+    if (!this.transaction.canGoBack) this.transaction.release();
   }
 
   /** Nothing ran: the client's BEGIN, if there was one, is sent again with the statement. */
@@ -166,7 +198,7 @@ export class ShardedStatements {
   }
 
   async #execute(
-    route: Exclude<Route, { kind: "refused" }>,
+    route: Exclude<SettledRoute, { kind: "refused" }>,
     request: StatementRequest,
   ): Promise<ScatterOutcome> {
     if (route.kind !== "replayed") return await this.#scatter(this.#scattered(route), request);
@@ -198,7 +230,7 @@ export class ShardedStatements {
     return isFresh && !this.sink.hasWritten ? this.transaction.metRetired : null;
   }
 
-  #scattered(route: Exclude<Route, { kind: "refused" | "replayed" }>): ScatterRoute {
+  #scattered(route: Exclude<SettledRoute, { kind: "refused" | "replayed" }>): ScatterRoute {
     switch (route.kind) {
       case "one":
       case "any":
@@ -233,7 +265,7 @@ const UNMERGED: MergePlan = {
 };
 
 /** Writes on several shards are done on all or on none. */
-function needsTransaction(route: Route, sql: string): boolean {
+function needsTransaction(route: SettledRoute, sql: string): boolean {
   switch (route.kind) {
     case "split":
     case "moveRow":
