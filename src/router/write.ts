@@ -1,37 +1,56 @@
 import type { DeleteStmt, UpdateStmt } from "libpg-query";
 import { lastName } from "../sql/ast.js";
-import { type Analysis, everywhere, onShards, type Plan, placed } from "./analysis.js";
-import { moveRowPlan } from "./move-row.js";
+import { type Analysis, onShards, type Plan, placed } from "./analysis.js";
+import { assignedKeyPlan, moveRow } from "./move-row.js";
+import { omnishardedDelete, omnishardedUpdate } from "./omnisharded.js";
 import { Refusal, refused } from "./refusal.js";
+import type { Route } from "./route.js";
 import type { Block } from "./scope.js";
-import { refuseUnsteady } from "./steadiness.js";
 import { addDelete, addUpdate, type WriteTarget } from "./write-scope.js";
 
 export function updatePlan(analysis: Analysis, update: UpdateStmt): Plan {
   const target = addUpdate(analysis.scope, update, null);
   const { ref, block, assignedKey } = target;
   const rule = ref.table?.rule;
+  if (!ref.isSharded) return omnishardedUpdate(analysis, update, target);
   if (assignedKey === null || !rule) return writePlan(analysis, target);
-  switch (analysis.catalog.database.shardKeyUpdates) {
-    case "error":
-      throw new Refusal("keyUpdate", rule.column);
-    case "ignore":
-      return writePlan(analysis, target);
-    case "rewrite":
-      return moveRowPlan(analysis, update, { ref, block, assignedKey });
+  const { shardKeyUpdates } = analysis.catalog.database;
+  if (shardKeyUpdates === "ignore") return writePlan(analysis, target);
+  const refusal = severalRefusal(analysis, block);
+  return assignedKeyPlan(
+    analysis,
+    { ref, block, assignedKey },
+    {
+      elsewhere:
+        shardKeyUpdates === "error"
+          ? () => refused("keyUpdate", rule.column)
+          : orRefused(() => moveRow(update, target)),
+      several: (shards, home) => refusal ?? { ...onShards(shards, true), home },
+    },
+  );
+}
+
+type Move = ReturnType<typeof moveRow>;
+
+/** Refused only where a row is to be moved indeed. */
+function orRefused(work: () => Move): Move {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    const { route } = error;
+    return () => route;
   }
 }
 
 export function deletePlan(analysis: Analysis, statement: DeleteStmt): Plan {
-  return writePlan(analysis, addDelete(analysis.scope, statement, null));
+  const target = addDelete(analysis.scope, statement, null);
+  return target.ref.isSharded
+    ? writePlan(analysis, target)
+    : omnishardedDelete(analysis, statement, target);
 }
 
-function writePlan(analysis: Analysis, { ref, block }: WriteTarget): Plan {
-  const { scope } = analysis;
-  if (!ref.isSharded) {
-    refuseUnsteady(scope, ref.table?.name ?? "");
-    return () => everywhere(true);
-  }
+function writePlan(analysis: Analysis, { block }: WriteTarget): Plan {
   const refusal = severalRefusal(analysis, block);
   return placed(analysis, block, {
     isWrite: true,
@@ -39,7 +58,7 @@ function writePlan(analysis: Analysis, { ref, block }: WriteTarget): Plan {
   });
 }
 
-function severalRefusal({ scope }: Analysis, block: Block) {
+function severalRefusal({ scope }: Analysis, block: Block): Route | null {
   if (block.preservesOutside) return refused("outerJoin");
   if (scope.writesInWith) return refused("crossShardSubquery");
   const unknown = scope.calls.find(

@@ -66,7 +66,7 @@ export class ExtendedProtocol {
   }
 
   async handle(request: DecodedPipeline, context: ExecutionContext): Promise<Handled> {
-    const router = await context.served.router();
+    const router = await this.#statements.router(context);
     const { state, transaction } = this.#statements;
     const isFresh = transaction.used.length === 0 && !this.#isUnsynced;
     const wasBegun = state.transaction !== "none";
@@ -78,7 +78,7 @@ export class ExtendedProtocol {
     const isOneTransaction = executes > 1 || request.end !== "sync" || this.#isUnsynced;
     this.#isUnsynced = true;
     for (const part of request.parts) {
-      const step = { context, router, isOneTransaction, isFresh: isFresh && !this.#hasExecuted };
+      const step = { context, isOneTransaction, isFresh: isFresh && !this.#hasExecuted };
       try {
         if ((await this.#part(part, step)) === "done") continue;
       } catch (error) {
@@ -223,7 +223,7 @@ export class ExtendedProtocol {
     const portal = this.#portal(part.portal);
     const { statement } = portal;
     const { effects } = statement;
-    const { context, router, isFresh } = step;
+    const { context, isFresh } = step;
     this.#hasExecuted = true;
     if (isOfSession(effects)) {
       const statements = this.#statements;
@@ -231,6 +231,8 @@ export class ExtendedProtocol {
       return "done";
     }
     this.#sendTag();
+    // What was executed before it in the pipeline may have made the table.
+    const router = await this.#statements.router(context);
     const planned = portal.route(router);
     const needsTransaction = step.isOneTransaction || part.maxRows > 0;
     this.#statements.begin(context, needsTransaction ? "BEGIN" : null);
@@ -352,7 +354,6 @@ export class ExtendedProtocol {
 
 interface Step {
   readonly context: ExecutionContext;
-  readonly router: Router;
   /** Its Executes commit together. */
   readonly isOneTransaction: boolean;
   /** Nothing has run before it in its transaction. */

@@ -37,8 +37,10 @@ export async function runOfSession(
       state.settings.note(effects);
       statements.begin(context, null);
       const { tag } = await transaction.everywhere(sql);
-      if (effects.kind === "rollbackTo" && state.transaction === "failed")
-        state.transaction = "open";
+      if (effects.kind === "rollbackTo") {
+        if (state.transaction === "failed") state.transaction = "open";
+        statements.forgetTables();
+      }
       return tag;
     }
   }

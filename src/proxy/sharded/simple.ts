@@ -1,7 +1,6 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { ParameterValues } from "../../router/key-value.js";
 import type { Route } from "../../router/route.js";
-import type { Router } from "../../router/router.js";
 import { classify } from "../../sql/classify.js";
 import { encodeCommandComplete, READY } from "../../wire/backend.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
@@ -33,11 +32,11 @@ export class SimpleProtocol {
     if (!only || only.kind === "several") return await this.#several(sql, context);
     const { state } = this.#statements;
     const wasBegun = state.transaction !== "none";
-    const router = await context.served.router();
     if (isOfSession(only)) {
       const tag = await runOfSession(sql, only, { statements: this.#statements, context });
       return await this.#end([tag], context);
     }
+    const router = await this.#statements.router(context);
     const planned = router.route(sql, NO_PARAMETERS);
     if (planned.kind === "one" || planned.kind === "any") {
       this.#statements.begin(context, null);
@@ -60,7 +59,6 @@ export class SimpleProtocol {
 
   /** Several statements in one text are one transaction, unless they say otherwise; that is refused. */
   async #several(text: string, context: ExecutionContext): Promise<Handled> {
-    const router = await context.served.router();
     const { state, sink } = this.#statements;
     const statements = classify(text).map(({ start, end }) => {
       const sql = text.slice(start, end);
@@ -77,7 +75,7 @@ export class SimpleProtocol {
     let tag: string | null = null;
     for (const each of statements) {
       if (tag !== null) sink.write(encodeCommandComplete(tag));
-      const outcome = await this.#oneOfSeveral(each, { context, router });
+      const outcome = await this.#oneOfSeveral(each, context);
       tag = outcome.kind === "complete" ? outcome.tag : null;
     }
     return await this.#end(tag === null ? [] : [tag], context);
@@ -85,13 +83,15 @@ export class SimpleProtocol {
 
   async #oneOfSeveral(
     { sql, effects }: { readonly sql: string; readonly effects: StatementEffects },
-    { context, router }: { readonly context: ExecutionContext; readonly router: Router },
+    context: ExecutionContext,
   ): Promise<StatementOutcome> {
     const statements = this.#statements;
     if (isOfSession(effects)) {
       const tag = await runOfSession(sql, effects, { statements, context });
       return { kind: "complete", tag };
     }
+    // The one before it may have made the table.
+    const router = await statements.router(context);
     const planned = router.route(sql, NO_PARAMETERS);
     const { sql: text, route } = await this.#drawn(sql, planned, { context, router });
     return await statements.run(requestOf(text), { context, route, effects, isFresh: false });

@@ -236,6 +236,20 @@ const STATEMENTS: readonly string[] = [
     name text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, kind, name))`,
+  // Tables that got a replica identity from us: what was there, put back when the migration ends. Committed with
+  // the migration's row, before the first one is set. Letters as in pg_class.relreplident.
+  `CREATE TABLE IF NOT EXISTS sluice.replica_identity (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    was "char" NOT NULL,
+    -- null under "i": the index had been dropped.
+    was_index text,
+    ours "char" NOT NULL,
+    ours_index text,
+    -- null until it is set: from then on a renamed table is found by it.
+    table_oid oid,
+    PRIMARY KEY (migration, schema_name, table_name))`,
   // R56: text of rows that an error is about. No reference to a migration: SCHEMA_SYNC works before there is one.
   `CREATE TABLE IF NOT EXISTS sluice.evidence (
     migration text NOT NULL,

@@ -114,8 +114,8 @@ export interface StreamStatus {
   /** Worst shard; null: not known yet. */
   readonly lagBytes: number | null;
   readonly asideKeys: number;
-  /** Why keys stay aside, in words without their values, each with how many; absent in older results. */
-  readonly conflicts?: readonly string[];
+  /** Why some of them could not be settled, by table and key columns; absent: none that a person must see to. */
+  readonly asideConflicts?: readonly string[];
   readonly blocker: Blocker | null;
 }
 
@@ -132,6 +132,8 @@ export interface ReadinessResult {
   readonly waitingFor: readonly Blocker[];
   readonly lagBytes: number | null;
   readonly predictedPauseMs: number | null;
+  /** Unique constraints that each shard sees to alone; absent where there are none, and in older answers. */
+  readonly rollbackDependsOn?: readonly string[];
 }
 
 export interface PrepareInput {

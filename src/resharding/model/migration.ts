@@ -71,6 +71,11 @@ export interface TablePlan {
   readonly otherUnique: boolean;
   /** Leaf partitions are moved as tables of their own name on both sides; this is their root, else null. */
   readonly partitionRoot: string | null;
+  /**
+   * Unique indexes without the sharding key whose values nothing keeps apart: after the switch each shard sees to
+   * its own, and the way back depends on them. "table.index (columns)".
+   */
+  readonly rollbackDependsOn?: readonly string[];
 }
 
 /**
@@ -106,10 +111,13 @@ export interface Check {
   readonly id: string;
   /** What it looked at: a shard, a table, a node. */
   readonly scope: string;
-  readonly severity: "ok" | "warning" | "error";
+  /** note: worth knowing, nothing to do. warning: something is otherwise afterwards, or may stand in the way. */
+  readonly severity: "ok" | "note" | "warning" | "error";
   readonly evidence: string;
   /** What to do, as a statement to type where there is one. Empty when ok. */
   readonly remedy: string;
+  /** For a page on which many findings of one kind are one: what is said once, and what it is said of. */
+  readonly gist?: { readonly text: string; readonly item: string };
 }
 
 export const CONTROL_SCHEMA = "sluice";

@@ -10,6 +10,7 @@ import {
   readAncestorOids,
   readForeignKeys,
   readLeafOids,
+  readNamingPublications,
   readPublication,
   readTables,
   type TableFacts,
@@ -36,6 +37,15 @@ const CHECKS: readonly PreflightCheck[] = [
   ...SEQUENCE_CHECKS,
   ...DESTINATION_CHECKS,
 ];
+
+/** The table of docs/checks.md, lines without their ends. @testonly */
+export function checksTable(): readonly string[] {
+  return [
+    "| check | is fine when |",
+    "|---|---|",
+    ...CHECKS.map(({ id, fine: says }) => `| \`${id}\` | ${says} |`),
+  ];
+}
 
 /** A check that a lock or a big table holds up is a finding, not a task that hangs. */
 const PREFLIGHT: SessionUse = {
@@ -210,6 +220,7 @@ async function openShard(
     client,
     serverVersion: version.rows[0]?.version ?? 0,
     publication,
+    otherPublications: names === null ? await readNamingPublications(client, leaves) : [],
     tables,
     isOurs: await knowsMigration(client, ref),
   };

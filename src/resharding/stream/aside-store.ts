@@ -20,19 +20,19 @@ export interface AsideRow {
   readonly reason: string;
 }
 
-/** At most so many keys of a shard in one settlement: the lanes stand still meanwhile. */
-const KEYS_AT_ONCE = 5_000;
-
-/** @returns keys that are not settled on every shard, as this one knows them */
+/**
+ * Those first that no settlement has found a conflict for.
+ * @returns keys that are not settled on every shard, as this one knows them
+ */
 export async function readUnsettled(
   client: SqlClient,
-  input: StreamInput,
+  input: StreamInput & { readonly limit?: number },
 ): Promise<readonly AsideRow[]> {
   const { rows } = await client.query<AsideRow>(
     `SELECT schema_name, table_name, key, from_shard, reason FROM sluice.aside
       WHERE migration = $1 AND stream = $2 AND settled_at IS NULL
       ORDER BY conflict IS NOT NULL LIMIT $3`,
-    [input.ref.id, input.stream, KEYS_AT_ONCE],
+    [input.ref.id, input.stream, input.limit ?? null],
   );
   return rows;
 }

@@ -54,6 +54,8 @@ export interface SettleWork extends StreamInput, SettleSessions {
 
 /** Lanes of all shards stand still meanwhile. */
 const QUIET_TIMEOUT_MS = 500;
+/** Of each shard, for the same reason. */
+const KEYS_AT_ONCE = 5_000;
 
 /** Its own, so that settled rows carry an origin of ours and do not return (R34). */
 export function settleOriginName(ref: MigrationRef, stream: StreamNumber, toShard: number): string {
@@ -140,9 +142,9 @@ export class Settlement {
     const timeoutMs = msLeft(this.#work, QUIET_TIMEOUT_MS);
     const late = await untilVisible(readers, { timeoutMs, signal: this.#context.signal });
     if (late !== "") return { ...notNow(`waiting for ${late}`), snapshots: null };
-    const aside = await this.#readAside();
+    const { keys: aside, hasMore } = await this.#readAside();
     const snapshots = await Promise.all(readers.map(beginSnapshot));
-    const conflicts: string[] = [];
+    const conflicts: string[] = hasMore ? ["there are more keys than are settled at once"] : [];
     let settledKeys = 0;
     for (const plan of sides.spec.tables) {
       const keys = aside.get(`${plan.schema}.${plan.name}`);
@@ -159,10 +161,15 @@ export class Settlement {
   }
 
   /** What is aside on any shard, by "schema.table". */
-  async #readAside(): Promise<ReadonlyMap<string, Keys>> {
+  async #readAside(): Promise<{
+    readonly keys: ReadonlyMap<string, Keys>;
+    readonly hasMore: boolean;
+  }> {
     const found = new Map<string, Map<string, AsideRow>>();
     const lists = await Promise.all(
-      this.#work.writers.map((writer) => readUnsettled(writer, this.#work)),
+      this.#work.writers.map((writer) =>
+        readUnsettled(writer, { ...this.#work, limit: KEYS_AT_ONCE }),
+      ),
     );
     for (const row of lists.flat()) {
       const table = `${row.schema_name}.${row.table_name}`;
@@ -170,7 +177,7 @@ export class Settlement {
       found.set(table, keys);
       keys.set(asideName({ schema: row.schema_name, name: row.table_name }, row.key), row);
     }
-    return found;
+    return { keys: found, hasMore: lists.some(({ length }) => length === KEYS_AT_ONCE) };
   }
 
   async #settleTable(

@@ -55,15 +55,41 @@ export async function readStreamStatus(sides: Sides, input: StreamInput): Promis
       else lagBytes = Math.max(lagBytes, Number(end - parseLsn(applied)));
     }
   const stopped = rows.find((row) => row.state === "stopped");
+  const asideKeys = rows.reduce((sum, row) => sum + (row.from_shard === 0 ? row.aside_keys : 0), 0);
+  const conflicts = asideKeys === 0 ? [] : await readConflicts(sides, to, input);
   return {
     stream: input.stream,
     lanes,
     lagBytes,
-    asideKeys: rows.reduce((sum, row) => sum + (row.from_shard === 0 ? row.aside_keys : 0), 0),
-    conflicts: await readConflicts(to, input),
+    asideKeys,
+    ...(conflicts.length > 0 ? { asideConflicts: conflicts } : {}),
     blocker: stopped ? stoppedBlocker(stopped) : null,
   };
 }
+
+/** Each once, with the columns of the key and without its values (R56): SHOW EVIDENCE has those. */
+async function readConflicts(
+  sides: Sides,
+  clients: readonly SqlClient[],
+  input: StreamInput,
+): Promise<readonly string[]> {
+  const found = new Set<string>();
+  for (const client of clients) {
+    const { rows } = await client.query<{ schema: string; name: string; conflict: string }>(
+      `SELECT DISTINCT schema_name AS schema, table_name AS name, conflict FROM sluice.aside
+        WHERE migration = $1 AND stream = $2 AND settled_at IS NULL AND conflict IS NOT NULL
+        ORDER BY 1, 2, 3 LIMIT ${SHOWN_CONFLICTS}`,
+      [input.ref.id, input.stream],
+    );
+    for (const { schema, name, conflict } of rows) {
+      const plan = sides.spec.tables.find((one) => one.schema === schema && one.name === name);
+      found.add(`key (${plan?.keyColumns?.join(", ") ?? ""}) of ${schema}.${name}: ${conflict}`);
+    }
+  }
+  return [...found].slice(0, SHOWN_CONFLICTS);
+}
+
+const SHOWN_CONFLICTS = 5;
 
 interface LaneRow {
   readonly from_shard: number;
@@ -86,31 +112,6 @@ async function readLanes(client: SqlClient, input: StreamInput): Promise<readonl
     [input.ref.id, input.stream],
   );
   return rows;
-}
-
-/** Two rows that only two shards could take: as long as both are there, no lane and no settlement goes on. */
-async function readConflicts(
-  clients: readonly SqlClient[],
-  input: StreamInput,
-): Promise<readonly string[]> {
-  const lists = await Promise.all(
-    clients.map((client) =>
-      client.query<{ sentence: string }>(
-        `SELECT format('%I.%I by (%s): %s, %s times; SHOW EVIDENCE names both rows', a.schema_name, a.table_name,
-                  coalesce((SELECT string_agg(c.name, ', ' ORDER BY c.at)
-                     FROM jsonb_array_elements(m.spec -> 'tables') t,
-                          jsonb_array_elements_text(t -> 'keyColumns') WITH ORDINALITY AS c(name, at)
-                    WHERE t ->> 'schema' = a.schema_name AND t ->> 'name' = a.table_name), ''),
-                  to_jsonb(a) ->> 'conflict', count(*)) AS sentence
-           FROM sluice.aside a JOIN sluice.migration m ON m.id = a.migration
-          WHERE a.migration = $1 AND a.stream = $2 AND a.settled_at IS NULL
-            AND to_jsonb(a) ->> 'conflict' IS NOT NULL
-          GROUP BY m.spec, a.schema_name, a.table_name, to_jsonb(a) ->> 'conflict' ORDER BY 1`,
-        [input.ref.id, input.stream],
-      ),
-    ),
-  );
-  return [...new Set(lists.flatMap(({ rows }) => rows.map(({ sentence }) => sentence)))];
 }
 
 async function readWalEnd(client: SqlClient): Promise<Lsn> {

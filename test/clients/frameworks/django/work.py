@@ -4,10 +4,12 @@ import os
 import sys
 
 import django
+from django.test.utils import setup_test_environment
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 django.setup()
+setup_test_environment()
 
 import datetime  # noqa: E402
 import uuid  # noqa: E402
@@ -278,7 +280,7 @@ def expressions():
     tasks = Task.objects.filter(tenant=tenant()).annotate(
         low=Lower("title"),
         size=Case(When(estimate__gt=4, then=Value("big")), default=Value("small")),
-        worth=Coalesce(F("estimate"), 0) * 2,
+        worth=F("estimate") * 2,
     )
     return tasks.order_by("title").values_list("low", "size", "worth")
 
