@@ -64,20 +64,26 @@ function split(analysis: Analysis, target: InsertTarget, values: StatementValues
     return refused("splitInsert", target.ref.table?.name);
   }
   const { sql } = values;
-  const byShard = new Map<ShardId, string[]>();
+  const byShard = new Map<ShardId, number[]>();
   for (const [index, key] of target.keys.entries()) {
     const shard = rowShard(analysis, target, key, values);
-    const row = texts.rows[index];
     // The placement has read every key before: what cannot be read never comes here.
-    if (shard === null || row === undefined) return ANY;
-    byShard.set(shard, [...(byShard.get(shard) ?? []), textOf(sql, row)]);
+    if (shard === null) return ANY;
+    const rows = byShard.get(shard);
+    if (rows === undefined) byShard.set(shard, [index]);
+    else rows.push(index);
   }
+  const rowText = (index: number) => {
+    const row = texts.rows[index];
+    return row === undefined ? "" : textOf(sql, row);
+  };
   const parts = [...byShard]
     .sort(([one], [other]) => one - other)
     .map(([shard, rows]) => ({
       shard,
+      rows,
       ...renumberParameters(
-        `${textOf(sql, texts.head)} ${rows.join(", ")}${textOf(sql, texts.tail)}`,
+        `${textOf(sql, texts.head)} ${rows.map(rowText).join(", ")}${textOf(sql, texts.tail)}`,
       ),
     }));
   return { kind: "split", parts };

@@ -28,6 +28,8 @@ export interface OrderKey {
 /** One piece of a statement that was taken apart. Parameters are re-numbered from 1. */
 export interface StatementPart {
   readonly shard: ShardId;
+  /** Positions of its rows among the statement's, from 0: what RETURNING gives comes in that order. */
+  readonly rows: readonly number[];
   readonly sql: string;
   /** Positions (from 0) of the client's parameters that this part binds, in order. */
   readonly parameters: readonly number[];

@@ -44,6 +44,7 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
         rows: "merged",
         count: "sum",
         isSequential: true,
+        places: route.parts.map(({ rows }) => rows),
       } as const;
       const gather = new Gather(input, plan, route.parts.length);
       return await gather.run(
