@@ -1,7 +1,7 @@
 import type { InsertStmt, Node } from "libpg-query";
 import { quoteIdentifier } from "../core/identifier.js";
 import { parse } from "../sql/parser.js";
-import type { Analysis, Plan } from "./analysis.js";
+import { ANY, type Analysis, type Plan } from "./analysis.js";
 import type { Catalog } from "./catalog.js";
 import { type InsertShape, openText } from "./insert-text.js";
 import { keyDefault } from "./key-default.js";
@@ -20,7 +20,9 @@ interface KeylessInsert extends InsertShape {
  * @throws Refusal for a form in which no value can be put
  */
 export function drawPlan({ catalog }: Analysis, statement: Node): Plan | null {
-  const inserts = insertsOf(statement).flatMap(
+  const all = insertsOf(statement);
+  if (all.some(isUnfit)) return () => ANY;
+  const inserts = all.flatMap(
     (insert, ordinal) => keylessInsert(insert, { ordinal, key: null, catalog }) ?? [],
   );
   if (inserts.length === 0) return null;
@@ -46,7 +48,7 @@ export function orderedDraw({ sql, catalog }: Pick<Analysis, "sql" | "catalog">)
   if (!hasReturning(insert)) return null;
   const { facts, name = "" } = catalog.table(insert.relation ?? {}) ?? {};
   const inserts = (facts?.columns ?? [])
-    .filter(({ isIdentity, defaultSql }) => isIdentity || /\bnextval\(/.test(defaultSql ?? ""))
+    .filter(({ defaultSql }) => /\bnextval\(/.test(defaultSql ?? ""))
     .flatMap((column) => keylessInsert(insert, { ordinal: 0, key: column, catalog }) ?? []);
   const [only, other] = inserts;
   if (only === undefined) return null;
@@ -105,6 +107,7 @@ function keylessInsert(
   const key = at.key ?? table?.facts?.columns.find(({ name }) => name === table.rule?.column);
   if (!table?.facts || key === undefined) return null;
   const rows = rowsOf(insert);
+  if (rows?.some((row) => row.some(isStar))) throw new Refusal("drawnShape", ".* in VALUES");
   const listed = columnsOf(insert, table.facts.columns, rows);
   if (listed === null) return null;
   const isPassedOver = key.isIdentity && insert.override === "OVERRIDING_USER_VALUE";
@@ -149,14 +152,32 @@ function rowsOf({ selectStmt }: InsertStmt): readonly (readonly Node[])[] | null
   return rows?.map((row) => ("List" in row ? (row.List.items ?? []) : [])) ?? null;
 }
 
-/** Of the rows; null: they do not fit, and PostgreSQL says so. */
+/** Rows of different lengths, or of another than the list: no PostgreSQL takes them, so any may say so. */
+function isUnfit(insert: InsertStmt): boolean {
+  const rows = insert.selectStmt === undefined ? null : rowsOf(insert);
+  if (rows === null || rows.some((row) => row.some(isStar))) return false;
+  const width = insert.cols?.length ?? rows[0]?.length;
+  return rows.some((row) => row.length !== width);
+}
+
+/** As many values as the record has columns. */
+function isStar(item: Node): boolean {
+  const parts =
+    "ColumnRef" in item
+      ? item.ColumnRef.fields
+      : "A_Indirection" in item
+        ? item.A_Indirection.indirection
+        : undefined;
+  return parts?.some((part) => "A_Star" in part) === true;
+}
+
+/** Of the rows; null: there are more values than columns that we know. */
 function columnsOf(
   { cols }: InsertStmt,
   columns: readonly ColumnFacts[],
   rows: readonly (readonly Node[])[] | null,
 ): readonly string[] | null {
   const width = rows?.[0]?.length ?? columns.length;
-  if (rows?.some((row) => row.length !== width)) return null;
   if (cols === undefined || cols.length === 0)
     return width > columns.length ? null : columns.slice(0, width).map(({ name }) => name);
   return cols.map((node) => ("ResTarget" in node ? (node.ResTarget.name ?? "") : ""));

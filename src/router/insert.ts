@@ -1,18 +1,18 @@
 import type { InsertStmt } from "libpg-query";
 import { type ShardId, shardId } from "../topology/topology.js";
-import { ANY, type Analysis, everywhere, onShards, type Plan, placed } from "./analysis.js";
+import { ANY, type Analysis, onShards, type Plan, placed } from "./analysis.js";
 import { renumberParameters, textOf, valuesRows } from "./clauses.js";
 import { type KeyTerm, type StatementValues, shardOfValue, UNKNOWN } from "./key-value.js";
 import { mergeShape } from "./merge.js";
+import { omnishardedInsert } from "./omnisharded.js";
 import { Refusal, refused } from "./refusal.js";
 import type { Route } from "./route.js";
-import { refuseUnsteady, refuseUnsteadyDefault } from "./steadiness.js";
 import { addInsert, type InsertTarget } from "./write-scope.js";
 
 export function insertPlan(analysis: Analysis, insert: InsertStmt): Plan {
   const { scope } = analysis;
   const target = addInsert(scope, insert, null);
-  if (!target.ref.isSharded) return omnishardedInsert(analysis, target);
+  if (!target.ref.isSharded) return omnishardedInsert(analysis, insert, target);
   if (target.rowCount === 0) return insertSelect(analysis, insert, target);
   const hasWith = insert.withClause !== undefined;
   return placed(analysis, target.block, {
@@ -25,16 +25,6 @@ export function insertPlan(analysis: Analysis, insert: InsertStmt): Plan {
       return hasWith ? refused("splitInsertWith") : split(analysis, target, values);
     },
   });
-}
-
-function omnishardedInsert({ scope, catalog }: Analysis, target: InsertTarget): Plan {
-  const { table } = target.ref;
-  refuseUnsteady(scope, table?.name ?? "");
-  for (const column of table?.facts?.columns ?? []) {
-    const isGiven = target.columns?.includes(column.name) === true;
-    if (!isGiven && !column.isGenerated) refuseUnsteadyDefault(column, catalog);
-  }
-  return () => everywhere(true);
 }
 
 /** Every shard selects from its own rows and keeps what it has selected. */
@@ -69,23 +59,18 @@ function split(analysis: Analysis, target: InsertTarget, values: StatementValues
     const shard = rowShard(analysis, target, key, values);
     // The placement has read every key before: what cannot be read never comes here.
     if (shard === null) return ANY;
-    const rows = byShard.get(shard);
-    if (rows === undefined) byShard.set(shard, [index]);
-    else rows.push(index);
+    const rows = byShard.get(shard) ?? [];
+    byShard.set(shard, rows);
+    rows.push(index);
   }
-  const rowText = (index: number) => {
-    const row = texts.rows[index];
-    return row === undefined ? "" : textOf(sql, row);
-  };
+  const spans = texts.rows;
   const parts = [...byShard]
     .sort(([one], [other]) => one - other)
-    .map(([shard, rows]) => ({
-      shard,
-      rows,
-      ...renumberParameters(
-        `${textOf(sql, texts.head)} ${rows.map(rowText).join(", ")}${textOf(sql, texts.tail)}`,
-      ),
-    }));
+    .map(([shard, rows]) => {
+      const written = rows.map((row) => textOf(sql, spans[row] ?? { start: 0, end: 0 })).join(", ");
+      const text = `${textOf(sql, texts.head)} ${written}${textOf(sql, texts.tail)}`;
+      return { shard, ...renumberParameters(text), rows };
+    });
   return { kind: "split", parts };
 }
 

@@ -162,15 +162,32 @@ export const REFUSALS = {
   ),
   omnishardedFunction: unsupported(
     (what) => `${what} would give every shard another value in an omnisharded table`,
-    "Compute the value in the application and send it as a literal or a parameter.",
+    "Write the table itself, with its schema, and give it a primary key; else send the value as a parameter.",
   ),
   omnishardedDefault: unsupported(
     (column) => `the default of omnisharded column ${column} would differ on every shard`,
-    "Give the column a value in the statement.",
+    "Write the table itself, with its schema, and give it a primary key; else give the column a value.",
+  ),
+  omnishardedCall: unsupported(
+    (call) =>
+      `${call} in a write to an omnisharded table may itself write, or read a part of a sharded table`,
+    "Call it by itself first and send the value, or mark it IMMUTABLE if it is.",
   ),
   omnishardedFromSharded: unsupported(
     (table) => `a write to omnisharded table "${table}" must not read a sharded table`,
     "Read the rows first, then write them as literals or parameters.",
+  ),
+  omnishardedAddress: unsupported(
+    (table) => `ctid, xmin and the like of omnisharded table "${table}" are others on every shard`,
+    "Name the rows by their key, or compare with a subquery of the same statement.",
+  ),
+  omnishardedKey: unsupported(
+    (table) => `ON CONFLICT must not assign the primary key of omnisharded table "${table}"`,
+    "Leave the key out of DO UPDATE SET, or let the conflict be about the key.",
+  ),
+  omnishardedTrigger: unsupported(
+    (trigger) => `what an omnisharded row is after trigger ${trigger}, may differ on every shard`,
+    "Give the table a primary key, and delete and insert rows instead of changing their keys.",
   ),
   unknownFunction: unsupported(
     (name) => `function ${name} may write, and no shard is known for it`,

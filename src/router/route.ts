@@ -28,11 +28,11 @@ export interface OrderKey {
 /** One piece of a statement that was taken apart. Parameters are re-numbered from 1. */
 export interface StatementPart {
   readonly shard: ShardId;
-  /** Positions of its rows among the statement's, from 0: what RETURNING gives comes in that order. */
-  readonly rows: readonly number[];
   readonly sql: string;
   /** Positions (from 0) of the client's parameters that this part binds, in order. */
   readonly parameters: readonly number[];
+  /** Which of the statement's rows of VALUES it has, from 0, in their order. */
+  readonly rows: readonly number[];
 }
 
 /** Where a statement goes. */
@@ -60,10 +60,12 @@ export type Route =
       /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
       readonly rewrittenSql: string | null;
     }
-  /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows are concatenated. */
+  /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows come as the statement has them. */
   | { readonly kind: "split"; readonly parts: readonly StatementPart[] }
   /** An UPDATE that assigns the sharding key: read the row, delete it there, insert it where it belongs. */
   | { readonly kind: "moveRow"; readonly plan: RowMove }
+  /** A write to an omnisharded table: the first shard runs it, the others are given the rows that came of it. */
+  | { readonly kind: "replayed"; readonly plan: ReplayPlan }
   /** COPY ... FROM STDIN into a sharded table: every row goes where its key says. */
   | { readonly kind: "copyIn"; readonly plan: CopyInPlan }
   /** An INSERT that leaves the sharding key to a default: drawn first, then `Router.routeDrawn`. */
@@ -108,6 +110,25 @@ export interface DrawPlan {
   readonly text: readonly (string | null)[];
   /** Rows that RETURNING may give; 0: it has none. */
   readonly mostRows: number;
+}
+
+export interface ReplayPlan {
+  readonly table: string;
+  /**
+   * The client's statement, which returns two columns more, both text: the row, and why its text is not the
+   * row itself (empty: it is). Binds the client's parameters as they are.
+   */
+  readonly ownerSql: string;
+  /** The client wants to see rows: those without the two columns. */
+  readonly hasReturning: boolean;
+  /** For the other shards; binds one array of rows as text. */
+  readonly replay: {
+    readonly sql: string;
+    /** What must be true: it returns the rows that were bound, it is about as many, or nothing. */
+    readonly checks: "rows" | "count" | "nothing";
+  };
+  /** Triggers are told to leave the rows as they are. */
+  readonly isGuarded: boolean;
 }
 
 export interface CopyInPlan {

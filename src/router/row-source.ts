@@ -195,7 +195,7 @@ function targetTexts(sql: string, names: readonly string[]): readonly Target[] |
     const match = /^\s*([a-z_][\w$]*)\s*((?:::[\w\s.,()[\]"]+)*)$/i.exec(textOf(sql, item));
     const place = names.indexOf((match?.[1] ?? "").toLowerCase());
     if (match === null || place < 0) return null;
-    targets.push({ place, casts: match[2] ?? "" });
+    targets.push({ place, casts: (match[2] ?? "").trimEnd() });
   }
   return targets;
 }

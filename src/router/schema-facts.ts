@@ -6,7 +6,7 @@ export interface ColumnFacts {
   /** GENERATED ALWAYS AS (...) STORED or VIRTUAL: cannot be inserted. */
   readonly isGenerated: boolean;
   readonly isIdentity: boolean;
-  /** GENERATED ALWAYS AS IDENTITY: takes a value with OVERRIDING SYSTEM VALUE only. */
+  /** GENERATED ALWAYS AS IDENTITY: takes a value with OVERRIDING SYSTEM VALUE only; no UPDATE may give it one. */
   readonly isAlways: boolean;
   /**
    * What gives a value where a statement gives none: the column's default, else its domain's; an identity's
@@ -17,9 +17,21 @@ export interface ColumnFacts {
   readonly isBytewise: boolean;
 }
 
+/** A trigger of the application that fires for clients; ours and those of foreign keys are left out. */
+export interface TriggerFacts {
+  readonly name: string;
+  /** PL/pgSQL of a BEFORE ROW trigger, if short; null: another kind, of which nothing is known. */
+  readonly source: string | null;
+}
+
 export interface TableFacts {
   readonly schema: string;
   readonly name: string;
+  /** false: a view, a materialized view or a foreign table. */
+  readonly isTable: boolean;
+  /** Of the primary key, else of a unique index that is as good; none: rows cannot be told apart. */
+  readonly keyColumns: readonly string[];
+  readonly triggers: readonly TriggerFacts[];
   /** In their order in the table. */
   readonly columns: readonly ColumnFacts[];
   /** Foreign keys that point here do something on DELETE: CASCADE, SET NULL or SET DEFAULT. */
@@ -62,6 +74,27 @@ SELECT pg_catalog.json_build_object(
     SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
       'schema', n.nspname,
       'name', c.relname,
+      'isTable', c.relkind IN ('r', 'p'),
+      'keyColumns', (
+        SELECT coalesce((
+          SELECT pg_catalog.json_agg(ka.attname ORDER BY ka.attnum)
+          FROM pg_catalog.pg_index i
+          JOIN pg_catalog.pg_attribute ka ON ka.attrelid = c.oid AND ka.attnum = ANY (i.indkey[0 : i.indnkeyatts - 1])
+          WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
+            AND 0 <> ALL (i.indkey[0 : i.indnkeyatts - 1])
+          GROUP BY i.indexrelid, i.indisprimary HAVING pg_catalog.bool_and(ka.attnotnull)
+          ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1), '[]')),
+      'triggers', (
+        SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+          'name', t.tgname,
+          'source', CASE WHEN t.tgtype & 3 = 3 AND tl.lanname = 'plpgsql'
+            AND pg_catalog.length(tp.prosrc) < 2000 THEN tp.prosrc END) ORDER BY t.tgname), '[]')
+        FROM pg_catalog.pg_trigger t
+        JOIN pg_catalog.pg_proc tp ON tp.oid = t.tgfoid
+        JOIN pg_catalog.pg_language tl ON tl.oid = tp.prolang
+        JOIN pg_catalog.pg_namespace tpn ON tpn.oid = tp.pronamespace
+        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+          AND tpn.nspname <> 'sluice'),
       'hasDeleteActions', EXISTS (
         SELECT FROM pg_catalog.pg_constraint f
         WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')),

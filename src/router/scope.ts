@@ -95,6 +95,8 @@ export class Scope {
   readonly calls: { readonly call: FuncCall; readonly nature: FunctionNature }[] = [];
   /** CURRENT_TIMESTAMP and its like. */
   readsClock = false;
+  /** CURRENT_USER and its like: a shard may be logged in to as somebody else, and has its own database. */
+  readsUser = false;
   locksRows = false;
   writesInWith = false;
   /** LIMIT, OFFSET or FETCH in a subquery: which rows is chance. */
@@ -172,11 +174,10 @@ export class Scope {
         return false;
       }
       if ("FuncCall" in node) this.#addCall(node.FuncCall);
-      if (
-        "SQLValueFunction" in node &&
-        !/ROLE|USER|CATALOG|SCHEMA/.test(node.SQLValueFunction.op ?? "")
-      ) {
-        this.readsClock = true;
+      if ("SQLValueFunction" in node) {
+        const isOfSession = /ROLE|USER|CATALOG|SCHEMA/.test(node.SQLValueFunction.op ?? "");
+        if (isOfSession) this.readsUser = true;
+        else this.readsClock = true;
       }
       return true;
     });

@@ -1,17 +1,18 @@
 import type { DeleteStmt, UpdateStmt } from "libpg-query";
 import { lastName } from "../sql/ast.js";
-import { type Analysis, everywhere, onShards, type Plan, placed } from "./analysis.js";
+import { type Analysis, onShards, type Plan, placed } from "./analysis.js";
 import { assignedKeyPlan, moveRow } from "./move-row.js";
+import { omnishardedDelete, omnishardedUpdate } from "./omnisharded.js";
 import { Refusal, refused } from "./refusal.js";
 import type { Route } from "./route.js";
 import type { Block } from "./scope.js";
-import { refuseUnsteady } from "./steadiness.js";
 import { addDelete, addUpdate, type WriteTarget } from "./write-scope.js";
 
 export function updatePlan(analysis: Analysis, update: UpdateStmt): Plan {
   const target = addUpdate(analysis.scope, update, null);
   const { ref, block, assignedKey } = target;
   const rule = ref.table?.rule;
+  if (!ref.isSharded) return omnishardedUpdate(analysis, update, target);
   if (assignedKey === null || !rule) return writePlan(analysis, target);
   const { shardKeyUpdates } = analysis.catalog.database;
   if (shardKeyUpdates === "ignore") return writePlan(analysis, target);
@@ -43,15 +44,13 @@ function orRefused(work: () => Move): Move {
 }
 
 export function deletePlan(analysis: Analysis, statement: DeleteStmt): Plan {
-  return writePlan(analysis, addDelete(analysis.scope, statement, null));
+  const target = addDelete(analysis.scope, statement, null);
+  return target.ref.isSharded
+    ? writePlan(analysis, target)
+    : omnishardedDelete(analysis, statement, target);
 }
 
-function writePlan(analysis: Analysis, { ref, block }: WriteTarget): Plan {
-  const { scope } = analysis;
-  if (!ref.isSharded) {
-    refuseUnsteady(scope, ref.table?.name ?? "");
-    return () => everywhere(true);
-  }
+function writePlan(analysis: Analysis, { block }: WriteTarget): Plan {
   const refusal = severalRefusal(analysis, block);
   return placed(analysis, block, {
     isWrite: true,

@@ -7,13 +7,16 @@ export interface DemoOptions {
   /** File for the report as JSON. */
   readonly report: string | null;
   readonly keep: boolean;
+  /** Whoever sits there gives the orders. */
+  readonly byHand: boolean;
 }
 
 const USAGE = `npm run demo -- [options]
   --rows N       rows of the application (default about 145000)
   --clients N    connections that read and write all the time (default 16)
   --report FILE  write the report as JSON
-  --keep         leave everything running until Ctrl-C and print how to connect`;
+  --keep         leave everything running until Ctrl-C and print how to connect
+  --by-hand      you give the orders: clients work until Ctrl-C, and then it is judged`;
 
 /** @returns null when help was asked for and printed */
 export function parseOptions(args: readonly string[]): DemoOptions | null {
@@ -24,6 +27,7 @@ export function parseOptions(args: readonly string[]): DemoOptions | null {
       clients: { type: "string", default: "16" },
       report: { type: "string" },
       keep: { type: "boolean", default: false },
+      "by-hand": { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
@@ -36,6 +40,7 @@ export function parseOptions(args: readonly string[]): DemoOptions | null {
     clients: wholeNumber("--clients", values.clients),
     report: values.report ?? null,
     keep: values.keep,
+    byHand: values["by-hand"],
   };
 }
 

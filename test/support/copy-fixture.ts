@@ -73,7 +73,6 @@ export async function copyFixture(
     source: { shardCount: sources.length },
     destination: { shardCount: destinations.length },
     tables,
-    sequences: [],
   };
   for (const [side, names] of [
     ["source", sources],

@@ -15,6 +15,8 @@ export interface NodeFiles {
 }
 
 export interface NodeOptions extends NodeFiles {
+  /** Default: any that is free. */
+  readonly port?: number;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -53,7 +55,7 @@ const START_MS = 90_000;
 /** Resolves when the node accepts clients. */
 export async function startNode(options: NodeOptions): Promise<SluiceNode> {
   const launcher = await builtLauncher();
-  const port = await freePort();
+  const port = options.port ?? (await freePort());
   const folder = mkdtempSync(join(tmpdir(), "sluice-node-"));
   const write = (files: Partial<NodeFiles>) => {
     const general = `[general]\nhost = "127.0.0.1"\nport = ${port}\n`;

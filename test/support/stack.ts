@@ -16,6 +16,8 @@ export type StackOptions = What & Settings;
 interface Settings {
   readonly withUi?: boolean;
   readonly nodes?: number;
+  /** Where nodes listen, in their order; default: any free port. */
+  readonly ports?: readonly number[];
   /** SQLite file of Temporal, for tests that kill it. */
   readonly temporalFile?: string;
   /** More lines for [general] of pgdog.toml. */
@@ -113,6 +115,7 @@ async function build(
   for (let index = 0; index < count; index++) {
     const node = use(
       await startNode({
+        ...portOf(options, index),
         pgdog: pgdogToml(cluster, application, options),
         users: USERS_TOML,
         sluice: sluiceToml(temporal, index, options),
@@ -141,6 +144,11 @@ async function build(
       (server, shard) => async (text: string) => await server.sql(`app_${shard}`, text),
     ),
   };
+}
+
+function portOf({ ports }: StackOptions, node: number): { readonly port?: number } {
+  const port = ports?.[node];
+  return port === undefined ? {} : { port };
 }
 
 /** Our own tools come as the superuser without a password; everybody else proves one. */

@@ -231,7 +231,7 @@ export class ExtendedProtocol {
       return "done";
     }
     this.#sendTag();
-    // Asked again: what ran before it in the pipeline may have made a table.
+    // What was executed before it in the pipeline may have made the table.
     const router = await this.#statements.router(context);
     const planned = portal.route(router);
     const needsTransaction = step.isOneTransaction || part.maxRows > 0;

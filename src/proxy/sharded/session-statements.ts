@@ -38,8 +38,8 @@ export async function runOfSession(
       statements.begin(context, null);
       const { tag } = await transaction.everywhere(sql);
       if (effects.kind === "rollbackTo") {
-        statements.noteRollbackTo();
         if (state.transaction === "failed") state.transaction = "open";
+        statements.forgetTables();
       }
       return tag;
     }
@@ -57,7 +57,7 @@ async function endTransaction(
 ): Promise<string> {
   const { state, transaction } = statements;
   try {
-    if (kind === "commit") await statements.commit(context);
+    if (kind === "commit") await transaction.commit(context.served.database.twoPhaseCommit);
     else for (const server of transaction.used) await server.query("ROLLBACK");
   } catch (error) {
     // Whatever came of it, the client's transaction is over.

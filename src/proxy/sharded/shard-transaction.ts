@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { QueryOutcome, ServerConnection } from "../../backend/server-connection.js";
 import { PoolRetired } from "../../backend/server-errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
 import { type DatabaseUser, FIRST_SHARD, type ShardId } from "../../topology/topology.js";
 import { encodeErrorFields } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
@@ -32,8 +33,8 @@ export class ShardTransaction implements ShardServers {
   /** SET and SAVEPOINT so far, for shards that join later. */
   #joined = new TransactionPast();
 
-  /** Raised when a transaction ends. */
-  number = 0;
+  /** It has changed tables, which nobody else sees before it is committed. */
+  #changesSchema = false;
 
   /** A shard could not be joined because the topology has moved on; kept until `release`. */
   metRetired: PoolRetired | null = null;
@@ -68,6 +69,29 @@ export class ShardTransaction implements ShardServers {
       this.used.length > 0 &&
       this.used.every((server) => !server.isLost && server.isIdleInTransaction)
     );
+  }
+
+  get changesSchema(): boolean {
+    return this.#changesSchema;
+  }
+
+  /** A statement has changed tables. Outside of a transaction everybody sees that at once. */
+  noteSchemaChange(): void {
+    if (this.isBegun) this.#changesSchema = true;
+    else if (this.#served) this.#served.schemaGeneration++;
+  }
+
+  /**
+   * What the tables are within it, as SCHEMA_FACTS_SQL says it.
+   * @throws StatementFailed, SluiceError
+   */
+  async tables(): Promise<string> {
+    // It sets the search path for itself; going back takes that with it.
+    const { rows } = await this.ask(
+      FIRST_SHARD,
+      `SAVEPOINT sluice_tables; ${SCHEMA_FACTS_SQL}; ROLLBACK TO sluice_tables; RELEASE sluice_tables`,
+    );
+    return rows[0]?.[0] ?? "";
   }
 
   get isBegun(): boolean {
@@ -148,9 +172,24 @@ export class ShardTransaction implements ShardServers {
    * @throws StatementRefused 40003 when some had committed by then
    */
   async commit(isTwoPhase: boolean): Promise<void> {
-    const servers = this.used;
-    if (isTwoPhase && servers.length > 1) await this.#commitPrepared(servers);
-    else await this.#commitEach(servers, () => "COMMIT");
+    const servers = this.#firstShardLast();
+    try {
+      if (isTwoPhase && servers.length > 1) await this.#commitPrepared(servers);
+      else await this.#commitEach(servers, () => "COMMIT");
+    } finally {
+      // Whatever came of it: who reads the tables anew reads the truth.
+      if (this.#changesSchema && this.#served) this.#served.schemaGeneration++;
+    }
+  }
+
+  /**
+   * The first shard decides about rows that all shards have (see `executeReplay`): who sees there what this
+   * transaction has done must find it done on the others.
+   */
+  #firstShardLast(): readonly ServerConnection[] {
+    const first = this.#loans.get(FIRST_SHARD)?.server;
+    if (!first) return this.used;
+    return [...this.used.filter((server) => server !== first), first];
   }
 
   async #commitPrepared(servers: readonly ServerConnection[]): Promise<void> {
@@ -209,8 +248,8 @@ export class ShardTransaction implements ShardServers {
   release(): void {
     for (const loan of this.#loans.values()) loan.giveBack();
     this.#loans.clear();
-    this.number++;
     this.metRetired = null;
+    this.#changesSchema = false;
     this.#beginSql = null;
     this.#joined = new TransactionPast();
   }

@@ -90,6 +90,7 @@ export class SimpleProtocol {
       const tag = await runOfSession(sql, effects, { statements, context });
       return { kind: "complete", tag };
     }
+    // The one before it may have made the table.
     const router = await statements.router(context);
     const planned = router.route(sql, NO_PARAMETERS);
     const { sql: text, route } = await this.#drawn(sql, planned, { context, router });

@@ -5,11 +5,9 @@ import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { MergePlan, Route } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
-import { SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
-import { FIRST_SHARD, type ShardId, shardId } from "../../topology/topology.js";
+import { type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
 import { decodeErrorFields } from "../../wire/error-fields.js";
-import type { ServedDatabase } from "../databases/served-database.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { movedError, Relay, type RelayOutcome } from "../execution/relay.js";
 import type { SessionState } from "../execution/session-state.js";
@@ -17,6 +15,7 @@ import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
 import type { SettledRoute } from "./drawn-values.js";
+import { executeReplay } from "./replay/execute.js";
 import type { ScatterOutcome, ScatterRoute, StatementRequest } from "./scatter/contract.js";
 import { executeScatter } from "./scatter/execute.js";
 import { ShardTransaction } from "./shard-transaction.js";
@@ -50,11 +49,10 @@ export class ShardedStatements {
   readonly transaction: ShardTransaction;
   readonly sink: ShardedSink;
   readonly relay: Relay;
-  /** The transaction that has changed tables, by its number. */
-  #schemaChange: number | null = null;
-  #ownRouter: Router | null = null;
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
+  /** By the tables that the open transaction has made; null: not asked yet. */
+  #ownRouter: Router | null = null;
 
   constructor(state: SessionState, copyInput: CopyInput, onCopyIn: () => void) {
     this.state = state;
@@ -66,54 +64,28 @@ export class ShardedStatements {
     this.#onCopyIn = onCopyIn;
   }
 
-  /**
-   * Routes with the tables as the session sees them: where its open transaction has changed some, nobody else
-   * knows them yet.
-   */
-  async router({ served }: ExecutionContext): Promise<Router> {
-    // One that has failed cannot be asked, and runs nothing that is routed.
-    if (!this.#sees(this.#schemaChange) || this.state.transaction === "failed")
-      return await served.router();
-    this.#ownRouter ??= await this.#makeOwnRouter(served);
-    return this.#ownRouter;
-  }
-
-  async #makeOwnRouter(served: ServedDatabase): Promise<Router> {
-    // The question sets a search_path for its transaction: taken back, and the answer is kept.
-    const { rows } = await this.transaction.ask(
-      FIRST_SHARD,
-      `SAVEPOINT sluice_facts; ${SCHEMA_FACTS_SQL}; ROLLBACK TO SAVEPOINT sluice_facts; RELEASE SAVEPOINT sluice_facts`,
-    );
-    return served.routerOver(rows.at(-1)?.[0] ?? "");
-  }
-
-  /** A statement has changed tables, or taken back a change of them. */
-  noteSchemaChange(served: ServedDatabase): void {
-    served.schemaGeneration++;
-    this.#ownRouter = null;
-    this.#schemaChange = this.transaction.isBegun ? this.transaction.number : null;
-  }
-
-  /** As `noteSchemaChange`, where only a part of the transaction is taken back. */
-  noteRollbackTo(): void {
-    this.#ownRouter = null;
-  }
-
-  #sees(change: number | null): boolean {
-    return change === this.transaction.number;
-  }
-
-  /** Commits on all shards; then what it has changed of the tables is there for everybody. */
-  async commit({ served }: ExecutionContext): Promise<void> {
-    const hasChanged = this.#sees(this.#schemaChange);
-    await this.transaction.commit(served.database.twoPhaseCommit);
-    if (hasChanged) served.schemaGeneration++;
-  }
-
   /** What ReadyForQuery says. */
   get status(): TransactionStatus {
     if (this.state.transaction === "failed") return "E";
     return this.state.transaction === "none" ? "I" : "T";
+  }
+
+  /**
+   * Routes by the tables as this session sees them. Where its transaction has changed some, its own server is asked: any
+   * other would wait for the locks, and that is for ever.
+   * @throws ServerUnreachable, StatementFailed
+   */
+  async router({ served }: ExecutionContext): Promise<Router> {
+    if (!this.transaction.changesSchema) return await served.router();
+    // What a failed transaction has made is gone, and no server answers before it is ended.
+    if (this.state.transaction === "failed") return this.#ownRouter ?? (await served.router());
+    this.#ownRouter ??= await served.routerOf(await this.transaction.tables());
+    return this.#ownRouter;
+  }
+
+  /** The open transaction has made or undone changes to tables. */
+  forgetTables(): void {
+    this.#ownRouter = null;
   }
 
   /** @param implicitBegin where the client has not begun a transaction: what begins one; null: none */
@@ -127,9 +99,9 @@ export class ShardedStatements {
   }
 
   /** After a statement outside of the client's transactions: commits, and gives the servers back. */
-  async commitImplicit(context: ExecutionContext): Promise<void> {
+  async commitImplicit({ served }: ExecutionContext): Promise<void> {
     if (this.state.transaction !== "none") return;
-    if (this.transaction.isBegun) await this.commit(context);
+    if (this.transaction.isBegun) await this.transaction.commit(served.database.twoPhaseCommit);
     await this.settleSettings();
     this.transaction.release();
   }
@@ -162,9 +134,12 @@ export class ShardedStatements {
     const wasBegun = this.state.transaction !== "none";
     this.begin(context, needsTransaction(route, request.sql) ? "BEGIN" : null);
     this.sink.restart();
-    const outcome = await this.#scatter(this.#scattered(route), request);
+    const outcome = await this.#execute(route, request);
     if (outcome.kind === "complete") {
-      if (effects.changesSchema) this.noteSchemaChange(context.served);
+      if (effects.changesSchema) {
+        this.transaction.noteSchemaChange();
+        this.forgetTables();
+      }
       return outcome;
     }
     const retired = this.#retiredUnder(isFresh);
@@ -223,6 +198,15 @@ export class ShardedStatements {
     return "refusedByGate";
   }
 
+  async #execute(
+    route: Exclude<SettledRoute, { kind: "refused" }>,
+    request: StatementRequest,
+  ): Promise<ScatterOutcome> {
+    if (route.kind !== "replayed") return await this.#scatter(this.#scattered(route), request);
+    const { transaction: servers, sink } = this;
+    return await executeReplay({ plan: route.plan, request, servers, sink });
+  }
+
   async #scatter(route: ScatterRoute, request: StatementRequest): Promise<ScatterOutcome> {
     if (route.kind === "copyIn") {
       this.#copyInput.open(() => this.state.client.socket.resume());
@@ -247,7 +231,7 @@ export class ShardedStatements {
     return isFresh && !this.sink.hasWritten ? this.transaction.metRetired : null;
   }
 
-  #scattered(route: Exclude<SettledRoute, { kind: "refused" }>): ScatterRoute {
+  #scattered(route: Exclude<SettledRoute, { kind: "refused" | "replayed" }>): ScatterRoute {
     switch (route.kind) {
       case "one":
       case "any":
@@ -283,7 +267,16 @@ const UNMERGED: MergePlan = {
 
 /** Writes on several shards are done on all or on none. */
 function needsTransaction(route: SettledRoute, sql: string): boolean {
-  if (route.kind === "split" || route.kind === "moveRow" || route.kind === "copyIn") return true;
-  // CREATE INDEX CONCURRENTLY refuses to be in one.
-  return route.kind === "many" && route.isWrite && !/\bconcurrently\b/i.test(sql);
+  switch (route.kind) {
+    case "split":
+    case "moveRow":
+    case "copyIn":
+    case "replayed":
+      return true;
+    case "many":
+      // CREATE INDEX CONCURRENTLY refuses to be in one.
+      return route.isWrite && !/\bconcurrently\b/i.test(sql);
+    default:
+      return false;
+  }
 }

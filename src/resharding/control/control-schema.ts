@@ -14,7 +14,8 @@ export function isMissingControlSchema(error: unknown): boolean {
 export async function upgradeControlSchema(client: SqlClient): Promise<void> {
   const { rows } = await client.query<{ has: boolean }>(
     `SELECT to_regclass('sluice.evidence') IS NOT NULL
-        AND to_regclass('sluice.hold_wait') IS NOT NULL AND (
+        AND to_regclass('sluice.hold_wait') IS NOT NULL
+        AND to_regclass('sluice.sequence') IS NOT NULL AND (
               SELECT count(*) FROM pg_attribute
                WHERE (attrelid, attname) IN (
                  (to_regclass('sluice.lane'), 'evidence'), (to_regclass('sluice.aside'), 'conflict'))
@@ -214,6 +215,15 @@ const STATEMENTS: readonly string[] = [
     table_name text NOT NULL,
     digest text NOT NULL,
     PRIMARY KEY (migration, stream, schema_name, table_name))`,
+  // R49: what a sequence counted in before it had to leave ids to other shards; true while it counts in "increment".
+  // No reference to a migration: the next one, from these shards to more, begins with it.
+  `CREATE TABLE IF NOT EXISTS sluice.sequence (
+    relation oid PRIMARY KEY,
+    schema_name text NOT NULL,
+    sequence_name text NOT NULL,
+    own_increment bigint NOT NULL,
+    increment bigint NOT NULL,
+    set_at timestamptz NOT NULL DEFAULT clock_timestamp())`,
   // For people: what of a migration is on this server. Written before the thing is made, struck off when it is
   // removed; the code itself finds things by their names.
   `CREATE TABLE IF NOT EXISTS sluice.resource (

@@ -94,22 +94,15 @@ export interface ClusterSpec {
   readonly shardCount: number;
 }
 
-/** What is moved, fixed at preflight and stored on every shard of both sides (`sluice.migration.spec`). */
+/**
+ * What is moved, fixed at preflight and stored on every shard of both sides (`sluice.migration.spec`). Sequences
+ * are not in it: they are asked of the servers at arm and in the pause (R48).
+ */
 export interface MigrationSpec {
   readonly version: 1;
   readonly source: ClusterSpec;
   readonly destination: ClusterSpec;
   readonly tables: readonly TablePlan[];
-  /** Sequences that feed a column of a moving table, by qualified name. */
-  readonly sequences: readonly SequencePlan[];
-}
-
-export interface SequencePlan {
-  readonly schema: string;
-  readonly name: string;
-  readonly tableSchema: string;
-  readonly tableName: string;
-  readonly column: string;
 }
 
 /** One finding of preflight. */

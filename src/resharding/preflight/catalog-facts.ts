@@ -109,14 +109,6 @@ export interface TypeFacts {
   readonly elementOid: number;
 }
 
-export interface SequenceFacts {
-  readonly schema: string;
-  readonly name: string;
-  readonly tableSchema: string;
-  readonly tableName: string;
-  readonly column: string;
-}
-
 /** @returns null when there is no such publication */
 export async function readPublication(
   client: SqlClient,
@@ -340,36 +332,4 @@ export async function readUnhashableTypes(
   } finally {
     await client.query("ROLLBACK");
   }
-}
-
-/**
- * Sequences that feed columns of the given tables: owned, of identity columns, or read by a default.
- * A column of a partition is named by its root, where inserts go and `max()` sees all leaves.
- */
-export async function readSequences(
-  client: SqlClient,
-  oids: readonly number[],
-): Promise<readonly SequenceFacts[]> {
-  const result = await client.query<SequenceFacts>(
-    `WITH feeds AS (
-       SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS attnum
-       FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-         AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
-       UNION
-       SELECT d.refobjid, f.adrelid, f.adnum FROM pg_attrdef f
-       JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
-       WHERE d.refclassid = 'pg_class'::regclass AND d.deptype = 'n')
-     SELECT DISTINCT sn.nspname AS schema, s.relname AS name,
-       rn.nspname AS "tableSchema", r.relname AS "tableName", a.attname AS "column"
-     FROM feeds
-     JOIN pg_class s ON s.oid = feeds.sequence AND s.relkind = 'S'
-     JOIN pg_namespace sn ON sn.oid = s.relnamespace
-     JOIN pg_class c ON c.oid = feeds.relation
-     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = feeds.attnum
-     JOIN pg_class r ON r.oid = CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid ELSE c.oid END
-     JOIN pg_namespace rn ON rn.oid = r.relnamespace
-     WHERE c.oid = ANY ($1::oid[]) ORDER BY 1, 2, 3, 4, 5`,
-    [oids],
-  );
-  return result.rows;
 }

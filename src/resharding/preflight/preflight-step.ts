@@ -19,6 +19,7 @@ import { DESTINATION_CHECKS } from "./destination-checks.js";
 import { IDENTITY_CHECKS } from "./identity-checks.js";
 import { PUBLICATION_CHECKS } from "./publication-checks.js";
 import { RIGHTS_CHECKS } from "./rights-checks.js";
+import { SEQUENCE_CHECKS } from "./sequence-checks.js";
 import { COLLATION_CHECK, SERVER_CHECKS } from "./server-checks.js";
 import { buildSpec } from "./spec.js";
 import { TABLE_CHECKS } from "./table-checks.js";
@@ -33,6 +34,7 @@ const CHECKS: readonly PreflightCheck[] = [
   ...PUBLICATION_CHECKS,
   ...IDENTITY_CHECKS,
   ...TABLE_CHECKS,
+  ...SEQUENCE_CHECKS,
   ...DESTINATION_CHECKS,
 ];
 

@@ -1,5 +1,5 @@
 import type { MigrationSpec, TablePlan } from "../model/migration.js";
-import { readSequences, readTypes, readUnhashableTypes, type TableFacts } from "./catalog-facts.js";
+import { readTypes, readUnhashableTypes, type TableFacts } from "./catalog-facts.js";
 import { rollbackDependsOn } from "./disjoint-values.js";
 import { planIdentity } from "./planned-identity.js";
 import { planTable } from "./table-plan.js";
@@ -33,10 +33,6 @@ export async function buildSpec(world: World): Promise<MigrationSpec | null> {
       }),
       ...dependencies(world, table),
     })),
-    sequences: await readSequences(
-      source.client,
-      source.tables.map((table) => table.oid),
-    ),
   };
 }
 

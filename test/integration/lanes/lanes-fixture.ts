@@ -69,7 +69,6 @@ export async function lanesFixture(
     source: { shardCount: databases.source.length },
     destination: { shardCount: databases.destination.length },
     tables,
-    sequences: [],
   };
   for (const side of ["source", "destination"] as const)
     for (const [shard, database] of databases[side].entries()) {

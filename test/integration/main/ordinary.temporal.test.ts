@@ -7,15 +7,11 @@ import { LOAD_FILE, ordinary } from "../../demo/ordinary/application.js";
 import { type Task, untilFinished, untilReverseTask, untilSwitched } from "../../demo/tasks.js";
 import { compareSides } from "../../support/load/compare.js";
 import type { Load } from "../../support/load/load.js";
-import { startOrdinaryLoad } from "../../support/load/ordinary/client.js";
 import { judgeOrdinary } from "../../support/load/ordinary/judge.js";
-import type { Ledger } from "../../support/load/ordinary/ledger.js";
+import type { Known } from "../../support/load/ordinary/ledger.js";
+import { startOrdinaryLoad } from "../../support/load/ordinary/load.js";
 import { readScript } from "../../support/load/ordinary/script.js";
-import {
-  busyTenants,
-  type OrdinaryState,
-  readOrdinary,
-} from "../../support/load/ordinary/state.js";
+import { type OrdinaryState, readOrdinary } from "../../support/load/ordinary/state.js";
 import { runSluice } from "../../support/node.js";
 import { type Pgbench, startPgbench } from "../../support/pgbench.js";
 import { type Admin, type Stack, startStack } from "../../support/stack.js";
@@ -34,7 +30,7 @@ let stack: Stack;
 let admin: Admin;
 let before: OrdinaryState;
 let identities: readonly unknown[];
-const load: { ledgered: Load<Ledger> | null; pgbench: Pgbench | null } = {
+const load: { ledgered: Load<Known> | null; pgbench: Pgbench | null } = {
   ledgered: null,
   pgbench: null,
 };
@@ -103,11 +99,10 @@ describe("the application that people have", () => {
   it("is resharded under its load, and rolled back: no error, nothing lost, nothing doubled", async () => {
     const ledgered = await startOrdinaryLoad({
       addresses: stack.addresses,
-      clients: 6,
-      seed: 1,
+      clients: 8,
       round: 0,
       script: readScript(LOAD_FILE),
-      busyTenants: busyTenants(before),
+      before,
     });
     load.ledgered = ledgered;
     await untilWorked();
@@ -121,7 +116,7 @@ describe("the application that people have", () => {
     expect(report.unknown).toBe(0);
     expect((await comparison()).findings).toEqual([]);
     const after = await readOrdinary([stack.source]);
-    expect(judgeOrdinary({ ledgers: report.histories, before, after })).toEqual({
+    expect(judgeOrdinary({ known: report.histories, before, after })).toEqual({
       ...{ lost: 0, doubled: 0, findings: [] },
     });
   }, 240_000);

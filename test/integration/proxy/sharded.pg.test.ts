@@ -312,6 +312,35 @@ describe("several shards", () => {
     expect((await client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
   });
 
+  test("a transaction sees the tables that it has made, and does not wait for its own locks", async () => {
+    const client = await proxy.client("app");
+    await client.query("BEGIN");
+    await client.query("SET LOCAL search_path = public");
+    await client.query("ALTER TABLE tenant ADD COLUMN at int");
+    await client.query("INSERT INTO tenant VALUES (3, 'c', 1)");
+    await client.query("SAVEPOINT s");
+    await client.query("CREATE TABLE fresh (x int, tenant_id bigint)");
+    await client.query("INSERT INTO fresh VALUES (1, 4), (2, 1)");
+    expect((await client.query("SELECT count(*)::int AS n FROM fresh")).rows).toEqual([{ n: 2 }]);
+    await failure(client.query("INSERT INTO fresh VALUES ('x', 1)"));
+    await client.query("ROLLBACK TO s");
+    expect((await failure(client.query("SELECT x FROM fresh"))).code).toBe("42P01");
+    await client.query("ROLLBACK TO s");
+    const { rows } = await client.query(
+      "SELECT current_setting('search_path') AS path, at FROM tenant WHERE tenant_id = 3",
+    );
+    expect(rows).toEqual([{ path: "public", at: 1 }]);
+    await client.query("COMMIT");
+    const other = await proxy.client("app");
+    await other.query("INSERT INTO tenant VALUES (1, 'a', 2)");
+    expect(await onShards()).toEqual([[1], [3]]);
+    await client.query(
+      "CREATE TABLE made (tenant_id bigint); INSERT INTO made VALUES (1), (3); DROP TABLE made",
+    );
+    await client.query("ALTER TABLE tenant DROP COLUMN at");
+    await other.query("INSERT INTO tenant VALUES (2, 'b')");
+  });
+
   test("several statements in one text", async () => {
     const client = await proxy.client("app");
     const several = (await client.query(

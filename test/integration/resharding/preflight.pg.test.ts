@@ -144,16 +144,6 @@ describe("a database that is fit to move", () => {
       ["kind", "regclass", false, false, false],
     ]);
   });
-
-  test("sequences of serial and identity columns and of defaults are found", () => {
-    expect(
-      result.spec?.sequences.map(({ name, tableName, column }) => [name, tableName, column]),
-    ).toEqual([
-      ["countries_id_seq", "countries", "id"],
-      ["orders_serial_seq", "orders", "serial"],
-      ["tickets", "log", "ticket"],
-    ]);
-  });
 });
 
 test("the schema as SCHEMA_SYNC leaves it on the destination is no obstacle", async () => {

@@ -1,5 +1,5 @@
 import { type ClientHistory, History, type RowState } from "./history.js";
-import { createRandom, type Random } from "./random.js";
+import { chooseWeighted, createRandom, type Random } from "./random.js";
 import {
   expectOne,
   type Intent,
@@ -50,7 +50,7 @@ export class LoadClient {
 
   /** One operation and the pause after it. */
   async once(): Promise<void> {
-    const [, name, run] = this.#choose();
+    const [, name, run] = chooseWeighted(this.#random, this.#operations);
     await this.session.attempt(name, run);
     await new Promise((resolve) =>
       setTimeout(resolve, this.#options.thinkMs * (0.5 + this.#random.next())),
@@ -59,16 +59,6 @@ export class LoadClient {
 
   snapshot(): ClientHistory {
     return this.history.snapshot();
-  }
-
-  #choose() {
-    const total = this.#operations.reduce((sum, [weight]) => sum + weight, 0);
-    let at = this.#random.below(total);
-    for (const operation of this.#operations) {
-      at -= operation[0];
-      if (at < 0) return operation;
-    }
-    throw new Error("weights do not add up");
   }
 
   async #query(name: string, text: string, values: readonly unknown[]): Promise<Rows> {

@@ -1,20 +1,14 @@
-/**
- * What one client knows about its own writes, and nothing else: the oracle judges by this and by the final
- * tables. A client owns its rows, so the order of its writes is the order that the database must show.
- */
-export type Owned = "events" | "orders";
-
 /** A row as the client would describe it; null: it is not there. */
 export interface RowState {
   readonly tenant: number;
   /** Raised by each change: one too few is a lost write, one too many a doubled one. */
   readonly revision: number;
-  /** Lines of an order; 0 for an event. */
+  /** Rows of other tables that belong to it, as the lines of an order. */
   readonly lines: number;
 }
 
 export interface OwnedRow {
-  readonly table: Owned;
+  readonly table: string;
   readonly id: string;
   /** By the last acknowledged write. */
   readonly acknowledged: RowState | null;
@@ -37,6 +31,10 @@ export interface ClientHistory {
   readonly increments: ReadonlyMap<number, Increments>;
 }
 
+/**
+ * What one client knows about its own writes, and nothing else: the oracle judges by this and by the final
+ * tables. A client owns its rows, so the order of its writes is the order that the database must show.
+ */
 export class History {
   readonly #client: number;
   readonly #rows = new Map<string, OwnedRow>();
@@ -47,17 +45,17 @@ export class History {
   }
 
   /** Rows that are surely there and may be written. */
-  present(table: Owned): readonly OwnedRow[] {
+  present(table: string): readonly OwnedRow[] {
     return [...this.#rows.values()].filter(
       (row) => row.table === table && row.maybe === null && row.acknowledged !== null,
     );
   }
 
-  wrote(table: Owned, id: string, state: RowState | null): void {
+  wrote(table: string, id: string, state: RowState | null): void {
     this.#rows.set(`${table}/${id}`, { table, id, acknowledged: state, maybe: null });
   }
 
-  mayHaveWritten(table: Owned, id: string, state: RowState | null): void {
+  mayHaveWritten(table: string, id: string, state: RowState | null): void {
     const key = `${table}/${id}`;
     const acknowledged = this.#rows.get(key)?.acknowledged ?? null;
     this.#rows.set(key, { table, id, acknowledged, maybe: { state } });

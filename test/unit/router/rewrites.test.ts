@@ -117,14 +117,14 @@ test("an INSERT is taken apart with its own parameters in each part", () => {
       {
         shard: 0,
         sql: "INSERT INTO orders (tenant_id, id, total) -- VALUES (9)\n    VALUES ($1, 1, $2), ($1, 3, $3) RETURNING id, $4::text",
-        rows: [0, 2],
         parameters: [0, 2, 3, 4],
+        rows: [0, 2],
       },
       {
         shard: 1,
         sql: "INSERT INTO orders (tenant_id, id, total) -- VALUES (9)\n    VALUES ($1, (2), ')') RETURNING id, $2::text",
-        rows: [1],
         parameters: [1, 4],
+        rows: [1],
       },
     ],
   });

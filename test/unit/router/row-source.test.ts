@@ -20,8 +20,8 @@ describe("rows that stand in the text of a bulk insert", () => {
       ),
     ).toEqual({
       sql:
-        `INSERT INTO "orders" ("tenant_id", "note") VALUES (('1'::"pg_catalog"."int2")::"pg_catalog"."int8", 'a,"\\b'::"pg_catalog"."varchar"(80)), ` +
-        `(('2'::"pg_catalog"."int2")::"pg_catalog"."int8", NULL::"pg_catalog"."varchar"(80)) ON CONFLICT DO NOTHING RETURNING "orders"."id"`,
+        `INSERT INTO "orders" ("tenant_id", "note") VALUES (('1'::"int2")::"pg_catalog"."int8", 'a,"\\b'::"pg_catalog"."varchar"(80)), ` +
+        `(('2'::"int2")::"pg_catalog"."int8", NULL::"pg_catalog"."varchar"(80)) ON CONFLICT DO NOTHING RETURNING "orders"."id"`,
       isOrdered: false,
     });
   });

@@ -62,6 +62,9 @@ const table = (
   schema: "public",
   name,
   columns,
+  isTable: true,
+  keyColumns: [],
+  triggers: [],
   hasDeleteActions: false,
   sources: [],
   ...more,
@@ -80,7 +83,7 @@ export const SHOP_FACTS = schemaFacts({
   tables: [
     table("tenants", [column("id", "bigint"), column("name", "text")], { hasDeleteActions: true }),
     table("users", [
-      column("id", "bigint", { isIdentity: true }),
+      column("id", "bigint", { isIdentity: true, defaultSql: "nextval('users_id_seq'::regclass)" }),
       column("tenant_id", "bigint"),
       column("name", "text"),
       column("nick", "text", { isBytewise: false }),
@@ -98,16 +101,35 @@ export const SHOP_FACTS = schemaFacts({
     ]),
     table("sessions", [column("id", "uuid"), column("data", "text")]),
     table("codes", [column("code", "text"), column("data", "text")]),
-    table("plans", [column("id", "bigint"), column("name", "text"), column("tenant_id", "bigint")]),
+    table(
+      "plans",
+      [column("id", "bigint"), column("name", "text"), column("tenant_id", "bigint")],
+      { keyColumns: ["id"] },
+    ),
+    table("journal", [
+      column("what", "text"),
+      column("at", "timestamp with time zone", { defaultSql: "now()" }),
+    ]),
+    table("touched", [column("id", "bigint"), column("at", "date")], {
+      keyColumns: ["id"],
+      triggers: [{ name: "touch", source: "BEGIN NEW.at := now(); RETURN NEW; END" }],
+    }),
     table("totals", [column("total", "numeric")], { sources: [["public", "orders"]] }),
     table("grand_totals", [column("total", "numeric")], { sources: [["public", "totals"]] }),
     table("order_view", [column("tenant_id", "bigint")], { sources: [["public", "orders"]] }),
-    table("plan_view", [column("id", "bigint")], { sources: [["public", "plans"]] }),
-    table("settings", [
-      column("id", "bigint", { defaultSql: "nextval('settings_id_seq'::regclass)" }),
-      column("name", "text", { defaultSql: "'x'::text" }),
-      column("at", "timestamp with time zone", { defaultSql: "now()" }),
-    ]),
+    table("plan_view", [column("id", "bigint")], {
+      sources: [["public", "plans"]],
+      isTable: false,
+    }),
+    table(
+      "settings",
+      [
+        column("id", "bigint", { defaultSql: "nextval('settings_id_seq'::regclass)" }),
+        column("name", "text", { defaultSql: "'x'::text" }),
+        column("at", "timestamp with time zone", { defaultSql: "now()" }),
+      ],
+      { keyColumns: ["id"] },
+    ),
   ],
   functions: [
     ...["count", "sum", "avg", "max", "min", "array_agg"].map((name) =>

@@ -33,7 +33,7 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
       const messages = statementMessages({ ...request, resultFormats }, sql, null);
       const gather = new Gather(
         input,
-        { merge, rows, count, home, isSequential: isWrite },
+        { merge, rows, count, places: null, home, isSequential: isWrite },
         shards.length,
       );
       return await gather.run(shards.map((shard) => ({ shard, messages })));
@@ -43,8 +43,8 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
         merge: AS_THEY_COME,
         rows: "merged",
         count: "sum",
-        isSequential: true,
         places: route.parts.map(({ rows }) => rows),
+        isSequential: true,
       } as const;
       const gather = new Gather(input, plan, route.parts.length);
       return await gather.run(

@@ -5,11 +5,12 @@ import { BACKEND, type ColumnDescription, decodeRowDescription } from "../../../
 import { encodeThrown } from "../../../wire/error-fields.js";
 import type { ScatterInput, ScatterOutcome } from "./contract.js";
 import { descriptionWithout } from "./hidden-columns.js";
-import { AggregateMerge, type Merger, OrderedMerge, PassThrough, PlacedRows } from "./mergers.js";
+import { AggregateMerge, type Merger, OrderedMerge, PassThrough } from "./mergers.js";
 import { Outlet } from "./outlet.js";
 import { RowsElsewhere, ScatterLimitExceeded, UnmergeableResult } from "./scatter-errors.js";
 import { type AnswerHandler, type ShardEnd, ShardStatement } from "./shard-statement.js";
 import { addTags, countOf } from "./tags.js";
+import { WrittenOrder } from "./written-order.js";
 
 /** What one shard is sent. */
 export interface ShardWork {
@@ -21,10 +22,10 @@ export interface GatherPlan {
   readonly merge: MergePlan;
   readonly rows: "merged" | "first";
   readonly count: "sum" | "first";
+  /** Of an INSERT that was taken apart: which of the statement's rows each shard has; null: another statement. */
+  readonly places: readonly (readonly number[])[] | null;
   /** Rows that an UPDATE finds elsewhere are an error. */
   readonly home?: ShardId | undefined;
-  /** Where each shard's rows stand in the answer; else they come as `merge` says. */
-  readonly places?: readonly (readonly number[])[];
   /**
    * One shard after the other. For writes: statements that touch the same rows on several shards then meet
    * on the first one, where PostgreSQL queues them; in parallel they could wait for each other for ever,
@@ -56,9 +57,10 @@ export class Gather {
     this.#plan = plan;
     this.#statements = Array.from({ length: inlets }, () => null);
     this.#outlet = new Outlet(input.sink, () => this.#regulate());
-    this.#merger = plan.places
-      ? new PlacedRows(this.#outlet, plan.places)
-      : mergerFor(plan.merge, this.#outlet, inlets);
+    this.#merger =
+      plan.places === null
+        ? mergerFor(plan.merge, this.#outlet, inlets)
+        : new WrittenOrder(this.#outlet, plan.places);
   }
 
   async run(works: readonly ShardWork[]): Promise<ScatterOutcome> {

@@ -220,60 +220,6 @@ export class OrderedMerge implements Merger {
   }
 }
 
-/**
- * RETURNING of an INSERT that was taken apart: clients take the rows for those that they gave, in that order. Where
- * some were left out (ON CONFLICT DO NOTHING, a trigger) nobody can say which, and each shard's come behind another.
- */
-export class PlacedRows implements Merger {
-  readonly rowCount = null;
-  readonly #outlet: Outlet;
-  readonly #places: readonly (readonly number[])[];
-  readonly #frames: Buffer[][];
-
-  constructor(outlet: Outlet, places: readonly (readonly number[])[]) {
-    this.#outlet = outlet;
-    this.#places = places;
-    this.#frames = places.map(() => []);
-  }
-
-  begin(): void {}
-
-  rows(inlet: number, buffer: Buffer, start: number, end: number): void {
-    for (let at = start; at < end; ) {
-      const next = frameEnd(buffer, at);
-      this.#frames[inlet]?.push(Buffer.from(buffer.subarray(at, next)));
-      at = next;
-    }
-  }
-
-  ended(): void {}
-  pump(): void {}
-
-  waitingBytes(): number {
-    return 0;
-  }
-
-  async finish(): Promise<void> {
-    for (const frame of this.#inOrder()) {
-      this.#outlet.write(frame);
-      await this.#outlet.free();
-    }
-    this.#outlet.flush();
-  }
-
-  #inOrder(): readonly Buffer[] {
-    const isWhole = this.#frames.every(
-      (frames, inlet) => frames.length === this.#places[inlet]?.length,
-    );
-    if (!isWhole) return this.#frames.flat();
-    const placed: Buffer[] = [];
-    for (const [inlet, frames] of this.#frames.entries())
-      for (const [index, frame] of frames.entries())
-        placed[this.#places[inlet]?.[index] ?? 0] = frame;
-    return placed;
-  }
-}
-
 /** Aggregates, with or without groups: all rows are held until the last shard has ended. */
 export class AggregateMerge implements Merger {
   readonly #outlet: Outlet;

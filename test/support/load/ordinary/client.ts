@@ -1,7 +1,6 @@
-import { type Load, startWorkers } from "../load.js";
 import { createRandom, type Random } from "../random.js";
 import { type LoadAddress, LoadSession, type Rows, Stale } from "../session.js";
-import { type Ledger, LedgerBook } from "./ledger.js";
+import { type Known, LedgerBook } from "./ledger.js";
 import {
   PROTOCOLS,
   type Protocol,
@@ -11,9 +10,9 @@ import {
   toQuery,
 } from "./script.js";
 
-export interface OrdinaryLoadOptions {
-  /** Clients take them in turn. */
+export interface ScriptClientOptions {
   readonly addresses: readonly LoadAddress[];
+  /** How many there are: numbers that they draw do not meet. */
   readonly clients: number;
   readonly seed: number;
   /** Which load this is on the same tables, from 0: their rows do not meet. */
@@ -21,8 +20,8 @@ export interface OrdinaryLoadOptions {
   readonly script: Script;
   /** Who has tasks: few, and every other turn is theirs. With others most statements meet no row. */
   readonly busyTenants: readonly number[];
-  /** Pause between two steps of a client, ms; default 15. */
-  readonly thinkMs?: number;
+  /** Pause between two steps, ms. */
+  readonly thinkMs: number;
 }
 
 /** Remainders of `n` that load.sql looks at divide this. */
@@ -30,23 +29,17 @@ const REMAINDERS = 2_000;
 /** So many turns of so many clients stay within an integer, which `n % 10` is, and more than an hour has. */
 const TURNS_A_ROUND = 10_000;
 
-/** Clients that do what load.sql does, in all protocols, and remember every answer, until `stop`. */
-export async function startOrdinaryLoad(options: OrdinaryLoadOptions): Promise<Load<Ledger>> {
-  return await startWorkers(
-    Array.from({ length: options.clients }, (_, client) => new OrdinaryClient(client, options)),
-  );
-}
-
-class OrdinaryClient {
+/** Does what load.sql does, in one of the protocols, and remembers every answer. */
+export class ScriptClient {
   readonly session: LoadSession;
   readonly #client: number;
-  readonly #options: OrdinaryLoadOptions;
+  readonly #options: ScriptClientOptions;
   readonly #protocol: Protocol;
   readonly #random: Random;
   readonly #book = new LedgerBook();
   #turns: number;
 
-  constructor(client: number, options: OrdinaryLoadOptions) {
+  constructor(client: number, options: ScriptClientOptions) {
     this.session = new LoadSession({ client, addresses: options.addresses });
     this.#client = client;
     this.#options = options;
@@ -55,8 +48,8 @@ class OrdinaryClient {
     this.#random = createRandom(options.seed * 1_000 + client);
   }
 
-  snapshot(): Ledger {
-    return this.#book.snapshot();
+  snapshot(): Known {
+    return { kind: "script", ledger: this.#book.snapshot() };
   }
 
   /** One turn of load.sql, to its end. */
@@ -65,7 +58,7 @@ class OrdinaryClient {
     for (const step of this.#options.script.steps) {
       await this.#step(step, turn);
       await new Promise((resolve) =>
-        setTimeout(resolve, (this.#options.thinkMs ?? 15) * (0.5 + this.#random.next())),
+        setTimeout(resolve, this.#options.thinkMs * (0.5 + this.#random.next())),
       );
     }
   }

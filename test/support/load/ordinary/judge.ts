@@ -1,10 +1,11 @@
+import { judgeOwned } from "../judge.js";
 import { type Judgement, Verdict } from "../verdict.js";
-import { type Counted, type Ledger, type Span, together } from "./ledger.js";
+import { type Counted, type Known, type Ledger, type Span, together } from "./ledger.js";
 import { busyTenants, type EverywhereState, type OrdinaryState, type StampState } from "./state.js";
 
 /** What is judged: what clients were told, and a side before the first and after the last of their writes. */
 export interface Story {
-  readonly ledgers: readonly Ledger[];
+  readonly known: readonly Known[];
   readonly before: OrdinaryState;
   readonly after: OrdinaryState;
 }
@@ -13,9 +14,11 @@ export interface Story {
  * Judges by what clients were told and what the tables say, and by nothing else. What nobody has written is to
  * be as it was.
  */
-export function judgeOrdinary({ ledgers, before, after }: Story): Judgement {
+export function judgeOrdinary({ known, before, after }: Story): Judgement {
   const verdict = new Verdict();
-  const told = together(ledgers);
+  const told = together(known.flatMap((one) => (one.kind === "script" ? [one.ledger] : [])));
+  const teams = known.flatMap((one) => (one.kind === "team" ? [one.history] : []));
+  judgeOwned(verdict, teams, after.owned);
   judgeRows(verdict, told, before, after);
   judgeLog(verdict, told, after);
   judgeClasses(verdict, told, before, after);
@@ -149,7 +152,8 @@ function judgeStamps(verdict: Verdict, told: Ledger, { before, after, place }: S
     else if (was.fromMs !== state.fromMs || was.toMs !== state.toMs)
       verdict.doubled(`${key}${place} has changed, and nobody has written`);
   }
-  for (const key of before.keys()) if (!after.has(key)) verdict.lost(`${key}${place} is not there`);
+  for (const key of before.keys())
+    if (!after.has(key) && !told.ended.has(key)) verdict.lost(`${key}${place} is not there`);
 }
 
 /**
@@ -183,15 +187,13 @@ function judgeEverywhere(
 ): void {
   const { before, after, place } = sides;
   judgeStamps(verdict, told, { before: before.stamps, after: after.stamps, place });
-  for (const key of told.stamps.keys())
-    if (
-      /^(?:sessions|feature_flags) /u.test(key) &&
-      !after.stamps.has(key) &&
-      !before.stamps.has(key)
-    ) {
-      const isAcknowledged = told.stamps.get(key)?.some((span) => span.isAcknowledged) ?? false;
+  for (const [key, spans] of told.stamps) {
+    const isHere = after.stamps.has(key) || before.stamps.has(key) || told.ended.has(key);
+    if (!isHere && /^(?:sessions|feature_flags) /u.test(key)) {
+      const isAcknowledged = spans.some((span) => span.isAcknowledged);
       if (isAcknowledged) verdict.lost(`${key}${place} is not there`);
     }
+  }
   for (const [key, { isEnabled }] of after.flags) {
     const count = told.counts.get(key);
     if (count === undefined) {

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { ClientHistory } from "../history.js";
 import type { Outcome } from "../session.js";
 import type { Kind, Turn } from "./script.js";
 
@@ -37,7 +38,14 @@ export interface Ledger {
   readonly rows: ReadonlyMap<string, Outcome | "absent">;
   readonly counts: ReadonlyMap<string, Counted>;
   readonly stamps: ReadonlyMap<string, readonly Span[]>;
+  /** Sessions that this client has ended, perhaps, and not begun again. */
+  readonly ended: ReadonlySet<string>;
 }
+
+/** What a client of this load knows: one that does what load.sql does, or one that has a team. */
+export type Known =
+  | { readonly kind: "script"; readonly ledger: Ledger }
+  | { readonly kind: "team"; readonly history: ClientHistory };
 
 /** Rows of a tenant that a statement of load.sql meets together: those whose id has this remainder. */
 export const CLASSES = { users: 10, tasks: 50, attachments: 100 } as const;
@@ -48,11 +56,11 @@ export class LedgerBook {
   readonly #rows = new Map<string, Outcome | "absent">();
   readonly #counts = new Map<string, Counted>();
   readonly #stamps = new Map<string, Span[]>();
+  readonly #ended = new Set<string>();
 
   /** Whether the statement writes anything that has to be remembered. */
   static remembers(kind: Kind): boolean {
-    // A session that has ended begins again at once, and is judged by that.
-    return kind !== "list tasks" && kind !== "end session";
+    return kind !== "list tasks";
   }
 
   note(kind: Kind, turn: Turn, told: Told): void {
@@ -87,9 +95,12 @@ export class LedgerBook {
         break;
       case "begin session":
         this.#stamp(sessionKey(n), told);
+        if (told.outcome === "acknowledged") this.#ended.delete(sessionKey(n));
+        break;
+      case "end session":
+        this.#ended.add(sessionKey(n));
         break;
       case "list tasks":
-      case "end session":
         break;
     }
   }
@@ -105,6 +116,7 @@ export class LedgerBook {
       rows: new Map(this.#rows),
       counts: new Map(this.#counts),
       stamps: new Map([...this.#stamps].map(([key, spans]) => [key, [...spans]])),
+      ended: new Set(this.#ended),
     };
   }
 
@@ -165,7 +177,8 @@ export function together(ledgers: readonly Ledger[]): Ledger {
       });
     }
   }
-  return { rows, counts, stamps };
+  const ended = new Set(ledgers.flatMap((ledger) => [...ledger.ended]));
+  return { rows, counts, stamps, ended };
 }
 
 function sessionKey(n: number): string {
