@@ -96,7 +96,7 @@ export const SHOP_FACTS = schemaFacts({
       column("no", "integer", { isIdentity: true, isAlways: true, defaultSql: "nextval('no')" }),
     ]),
     table("users", [
-      column("id", "bigint", { isIdentity: true }),
+      column("id", "bigint", { isIdentity: true, defaultSql: "nextval('users_id_seq'::regclass)" }),
       column("tenant_id", "bigint"),
       column("name", "text"),
       column("nick", "text", { isBytewise: false }),
