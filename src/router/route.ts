@@ -115,7 +115,11 @@ export interface DrawPlan {
   readonly mostRows: number;
 }
 
-export interface ReplayPlan {
+export type ReplayPlan = ReturnedReplay | CapturedReplay | DefinedReplay;
+
+/** The statement itself returns the rows. */
+export interface ReturnedReplay {
+  readonly kind: "returned";
   readonly table: string;
   /**
    * The client's statement, which returns two columns more, both text: the row, and why its text is not the
@@ -125,13 +129,51 @@ export interface ReplayPlan {
   /** The client wants to see rows: those without the two columns. */
   readonly hasReturning: boolean;
   /** For the other shards; binds one array of rows as text. */
-  readonly replay: {
-    readonly sql: string;
-    /** What must be true: it returns the rows that were bound, it is about as many, or nothing. */
-    readonly checks: "rows" | "count" | "nothing";
-  };
+  readonly replay: RowReplay;
   /** Triggers are told to leave the rows as they are. */
   readonly isGuarded: boolean;
+}
+
+export interface RowReplay {
+  readonly sql: string;
+  /** What must be true: it returns the rows that were bound, it is about as many, or nothing. */
+  readonly checks: "rows" | "count" | "nothing";
+}
+
+/** What triggers and foreign keys write as well: `ROW_GUARDS` note every row in the order of the writes. */
+export interface CapturedReplay {
+  readonly kind: "captured";
+  readonly table: string;
+  /** For the other shards; null: of this table nothing is known. */
+  readonly replayOf: (table: CapturedTable) => CapturedRowReplay | null;
+  /** As the second column of `ownerSql`, asked before the statement. */
+  readonly obstacleSql: string;
+}
+
+/** The client's statement runs on every shard, one after the other. */
+export interface DefinedReplay {
+  readonly kind: "defined";
+  /** Runs behind it on each; null: nothing. */
+  readonly afterSql: string | null;
+  /** Then rows of the first take the place of the others'; null: there are none. */
+  readonly rows: DefinedRows | null;
+}
+
+export interface DefinedRows extends Omit<ReturnedReplay, "kind" | "hasReturning"> {
+  /** Takes the rows away that the statement has made on another shard, if it has made any; null: they stay. */
+  readonly emptySql: string | null;
+}
+
+export interface CapturedTable {
+  readonly schema: string;
+  readonly name: string;
+}
+
+/** Each binds arrays of one row as text: the old one, the new one, or both in this order. */
+export interface CapturedRowReplay {
+  readonly INSERT: string;
+  readonly UPDATE: string;
+  readonly DELETE: string;
 }
 
 export interface CopyInPlan {

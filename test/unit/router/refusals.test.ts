@@ -147,6 +147,10 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
     "INSERT INTO plans (id) VALUES (1) ON CONFLICT (name) DO UPDATE SET id = excluded.id",
   ],
   ["omnishardedKey", "INSERT INTO plans (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2"],
+  ["omnishardedCopy", "COPY settings (name) FROM STDIN"],
+  ["omnishardedCopy", "COPY touched FROM STDIN"],
+  ["omnishardedCopy", "COPY plans FROM STDIN WHERE random() < 0.5"],
+  ["omnishardedUnguarded", "INSERT INTO watched VALUES (1)"],
   ["omnishardedTrigger", "UPDATE touched SET id = 2"],
   [
     "omnishardedFromSharded",

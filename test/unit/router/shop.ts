@@ -66,6 +66,8 @@ const table = (
   isTable: true,
   keyColumns: [],
   triggers: [],
+  isGuarded: false,
+  actsOn: [],
   hasDeleteActions: false,
   sources: [],
   ...more,
@@ -81,6 +83,7 @@ const named = (name: string, more: Partial<FunctionFacts> = {}): FunctionFacts =
 
 export const SHOP_FACTS = schemaFacts({
   isBytewise: true,
+  hasGuardFunctions: false,
   tables: [
     table("tenants", [column("id", "bigint"), column("name", "text")], { hasDeleteActions: true }),
     table("members", [
@@ -123,6 +126,12 @@ export const SHOP_FACTS = schemaFacts({
     table("touched", [column("id", "bigint"), column("at", "date")], {
       keyColumns: ["id"],
       triggers: [{ name: "touch", source: "BEGIN NEW.at := now(); RETURN NEW; END" }],
+      isGuarded: true,
+    }),
+    table("watched", [column("id", "bigint")], {
+      keyColumns: ["id"],
+      triggers: [{ name: "watch", source: "BEGIN DELETE FROM journal; RETURN NEW; END" }],
+      isGuarded: true,
     }),
     table("totals", [column("total", "numeric")], { sources: [["public", "orders"]] }),
     table("grand_totals", [column("total", "numeric")], { sources: [["public", "totals"]] }),
