@@ -1,15 +1,16 @@
 import type { DeleteStmt, UpdateStmt } from "libpg-query";
 import { lastName } from "../sql/ast.js";
 import { type Analysis, everywhere, onShards, type Plan, placed } from "./analysis.js";
+import type { Block } from "./block.js";
 import { moveRowPlan } from "./move-row.js";
+import type { WriteTarget } from "./query.js";
 import { Refusal, refused } from "./refusal.js";
-import type { Block } from "./scope.js";
 import { refuseUnsteady } from "./steadiness.js";
-import { addDelete, addUpdate, type WriteTarget } from "./write-scope.js";
+import { addDelete, addUpdate } from "./write-scope.js";
 
 export function updatePlan(analysis: Analysis, update: UpdateStmt): Plan {
   const target = addUpdate(analysis.scope, update, null);
-  const { ref, block, assignedKey } = target;
+  const { ref, name, assignedKey } = target;
   const rule = ref.table?.rule;
   if (assignedKey === null || !rule) return writePlan(analysis, target);
   switch (analysis.catalog.database.shardKeyUpdates) {
@@ -18,7 +19,8 @@ export function updatePlan(analysis: Analysis, update: UpdateStmt): Plan {
     case "ignore":
       return writePlan(analysis, target);
     case "rewrite":
-      return moveRowPlan(analysis, update, { ref, block, assignedKey });
+      if (name !== ref) throw new Refusal("keyUpdateShape", "a view");
+      return moveRowPlan(analysis, update, { ...target, assignedKey });
   }
 }
 
