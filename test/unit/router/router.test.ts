@@ -266,6 +266,7 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ],
     ["SELECT count(*) FROM (SELECT DISTINCT tenant_id, id FROM orders) s", () => "all"],
     ["SELECT DISTINCT id FROM orders ORDER BY id LIMIT 3", () => "all"],
+    ["SELECT DISTINCT count(*) FROM orders GROUP BY tenant_id", () => "all"],
     [
       "SELECT * FROM orders o WHERE tenant_id = 7 AND EXISTS (SELECT 1 FROM items i WHERE i.tenant_id = o.tenant_id)",
       () => one(7),

@@ -158,7 +158,7 @@ export const SHOP_FACTS = schemaFacts({
       isStored: true,
     }),
     view("ruled", "SELECT orders.id, orders.tenant_id FROM public.orders", { hasOwnWrites: true }),
-    view("both", "SELECT 1 AS id FROM public.orders, public.items"),
+    view("pairs", "SELECT 1 AS id FROM public.orders, public.items"),
     view("plan_view", "SELECT plans.id FROM public.plans"),
     table(
       "projects",
