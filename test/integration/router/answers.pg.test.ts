@@ -23,9 +23,7 @@ beforeAll(async () => {
     await server.createDatabase(name);
     await server.sql(name, TASKS_SCHEMA);
   }
-  for (const insert of rows()) {
-    for (const [database, sql] of insert) await server.sql(database, sql);
-  }
+  for (const [database, sql] of rows().flat()) await server.sql(database, sql);
   for (const name of DATABASES) await server.sql(name, "REFRESH MATERIALIZED VIEW stored_tasks");
   await loadParser();
   const [facts] = await server.sql("s0", SCHEMA_FACTS_SQL);
@@ -42,65 +40,74 @@ afterAll(async () => {
 
 type Placed = readonly (readonly [database: string, sql: string])[];
 
-/**
- * Rows refer to rows of their own shard, as foreign keys see to it, and now and then to another tenant's
- * there. Every id is on one shard only.
- */
-function rows(): readonly Placed[] {
-  const ids = Array.from({ length: IDS }, (_, id) => id);
-  const shard = (tenant: number) => shardOfText(String(tenant), "bigint", 2);
-  const tenants = ids.slice(1, 7);
-  const tenantOf = (id: number) => tenants[(id * 5 + 2) % tenants.length] ?? 1;
-  const beside = (tenant: number, id: number, spread: number) => {
-    const near = ids.slice(1).filter((other) => shard(tenantOf(other)) === shard(tenant));
-    return near[(id * spread) % near.length] ?? null;
-  };
-  const into = (table: string, tenant: number, values: readonly (number | null)[]): Placed => {
-    const sql = `INSERT INTO ${table} VALUES (${values.map((value) => value ?? "NULL").join(", ")})`;
-    return [
-      ["whole", sql],
-      [`s${shard(tenant)}`, sql],
-    ];
-  };
-  const plans = ids.slice(0, 4).map((id) => `INSERT INTO plans VALUES (${id}, ${id % 3})`);
-  return [
-    ...plans.map((sql) => DATABASES.map((name) => [name, sql] as const)),
-    ...tenants.map((id) => into("tenants", id, [id, id % 4])),
-    ...ids.slice(1).map((id) => into("users", tenantOf(id), [id, tenantOf(id), id % 4])),
-    ...ids.slice(1).map((id) => {
-      const owner = id % 3 === 0 ? null : beside(tenantOf(id), id, 3);
-      return into("projects", tenantOf(id), [id, tenantOf(id), owner]);
-    }),
-    ...[...ids.slice(1), ...ids.slice(1).map((id) => id + IDS)].map((id) => {
-      const tenant = tenantOf(id);
-      const assignee = id % 4 === 0 ? null : beside(tenant, id, 5);
-      return into("tasks", tenant, [id, tenant, beside(tenant, id, 2), assignee, id % 3]);
-    }),
-    ...ids.slice(1).map((id) => {
-      const tenant = tenantOf(id + 1);
-      return into("comments", tenant, [
-        id % 5,
-        tenant,
-        beside(tenant, id, 3),
-        beside(tenant, id, 7),
-      ]);
-    }),
-    ...ids.slice(1, 9).map((id) => {
-      const tenant = tenantOf(id);
-      return into("members", tenant, [tenant, beside(tenant, id, 1), beside(tenant, id, 4)]);
-    }),
-  ].filter((placed) => !placed.some(([, sql]) => seen(sql)));
+/** Rows of each table but tenants and plans; ids begin at 1. */
+const COUNTS = { users: IDS, projects: IDS, tasks: 2 * IDS, comments: IDS, members: IDS } as const;
+type Table = keyof typeof COUNTS;
+const TENANTS = [1, 2, 3, 4, 5, 6] as const;
+
+/** Another for each table, so that rows of one id are on one shard by chance only. */
+function tenantOf(table: Table, id: number): number {
+  const step = { users: 1, projects: 5, tasks: 7, comments: 11, members: 13 }[table];
+  return TENANTS[(id * step + (id >> 2) + step) % TENANTS.length] ?? 1;
 }
 
-const inserted = new Set<string>();
+const shardOf = (tenant: number) => shardOfText(String(tenant), "bigint", 2);
 
-/** A pair twice is none of what the unique key allows. */
-function seen(sql: string): boolean {
-  if (!sql.includes("members") || !inserted.has(sql)) {
-    inserted.add(sql);
-    return false;
-  }
-  return true;
+/** An id of the shard of a tenant, often another tenant's there, as a foreign key allows it. */
+function beside(table: Table, tenant: number, chance: number): number {
+  const ids = numbers(COUNTS[table]).filter(
+    (id) => shardOf(tenantOf(table, id)) === shardOf(tenant),
+  );
+  return ids[chance % ids.length] ?? 0;
+}
+
+function numbers(count: number): readonly number[] {
+  return Array.from({ length: count }, (_, index) => index + 1);
+}
+
+function rows(): readonly Placed[] {
+  const of = (table: Table, values: (id: number, tenant: number) => readonly (number | null)[]) =>
+    numbers(COUNTS[table]).map((id) =>
+      into(table, tenantOf(table, id), values(id, tenantOf(table, id))),
+    );
+  const plans = [0, 1, 2, 3].map((id) => `INSERT INTO plans VALUES (${id}, ${id % 3})`);
+  return [
+    ...plans.map((sql) => DATABASES.map((name) => [name, sql] as const)),
+    ...TENANTS.map((id) => into("tenants", id, [id, id % 4])),
+    ...of("users", (id, tenant) => [id, tenant, id % 4]),
+    ...of("projects", (id, tenant) => [
+      id,
+      tenant,
+      id % 3 === 0 ? null : beside("users", tenant, id * 3),
+    ]),
+    ...of("tasks", (id, tenant) => [
+      id,
+      tenant,
+      beside("projects", tenant, id * 2),
+      id % 4 === 0 ? null : beside("users", tenant, id * 5),
+      id % 3,
+    ]),
+    ...of("comments", (id, tenant) => [
+      id % 5,
+      tenant,
+      beside("tasks", tenant, id * 3),
+      beside("users", tenant, id * 7),
+    ]),
+    ...of("members", (id, tenant) => [
+      tenant,
+      beside("projects", tenant, id),
+      beside("users", tenant, id * 4),
+    ]),
+  ];
+}
+
+function into(table: string, tenant: number, values: readonly (number | null)[]): Placed {
+  const list = values.map((value) => value ?? "NULL").join(", ");
+  const sql = `INSERT INTO ${table} VALUES (${list}) ON CONFLICT DO NOTHING`;
+  return [
+    ["whole", sql],
+    [`s${shardOf(tenant)}`, sql],
+  ];
 }
 
 const UNSHARDED: Router = { route: () => ({ kind: "any" }) };
@@ -109,7 +116,10 @@ const bag = ({ rows: found }: StatementResult) => found.map((row) => JSON.string
 /** Runs a query on one database and over the shards; null: refused, or no answer to compare with. */
 async function compared(sql: string, isOrdered: boolean): Promise<boolean> {
   const route = router.route(sql, { values: [], formats: [], typeOids: [] });
-  (await import("node:fs")).appendFileSync("/tmp/wt/router-scratch/kinds", route.kind + " " + sql + "\n");
+  (await import("node:fs")).appendFileSync(
+    "/tmp/wt/router-scratch/kinds",
+    route.kind + " " + sql + "\n",
+  );
   if (route.kind === "refused") return false;
   const expected = await whole.run(UNSHARDED, sql);
   if (expected.error !== null) return false;

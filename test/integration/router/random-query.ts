@@ -132,9 +132,11 @@ class Writer {
 
   #fromClause(depth: number, outer: readonly Name[]): readonly [string, readonly Name[]] {
     const [first, names] = this.#item(depth, outer);
-    if (this.#pick(4) > 0) return [`FROM ${first}`, names];
+    if (this.#pick(5) > 0) return [`FROM ${first}`, names];
     const [second, others] = this.#item(depth, outer);
-    return [`FROM ${first}, ${second}`, [...names, ...others]];
+    const join = this.#pick(4) === 0 ? "," : " JOIN";
+    const on = join === "," ? "" : ` ON ${this.#equality(names, others)}`;
+    return [`FROM ${first}${join} ${second}${on}`, [...names, ...others]];
   }
 
   #item(depth: number, outer: readonly Name[]): readonly [string, readonly Name[]] {
@@ -144,7 +146,9 @@ class Writer {
   }
 
   #relation(): readonly [string, readonly Name[]] {
-    const name = this.#one(Object.keys(RELATIONS));
+    const names = Object.keys(RELATIONS);
+    // Of the one that is nearly always refused, fewer.
+    const name = this.#one(names.filter((one) => one !== "first_tasks" || this.#pick(3) === 0));
     const alias = this.#alias();
     return [`${name} ${alias}`, [{ alias, columns: RELATIONS[name] ?? {} }]];
   }
@@ -237,7 +241,7 @@ class Writer {
   }
 
   #membership(names: readonly Name[], depth: number): string {
-    const { sql, columns } = this.#select(depth - 1, this.#pick(2) === 0 ? names : []);
+    const { sql, columns } = this.#select(depth - 1, this.#pick(3) === 0 ? names : []);
     const [first] = Object.entries(columns);
     const alike = columnsOf(names).filter(({ kind }) => kind === first?.[1]);
     const { text } = alike.length > 0 ? this.#one(alike) : this.#column(names);
