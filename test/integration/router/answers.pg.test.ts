@@ -116,10 +116,6 @@ const bag = ({ rows: found }: StatementResult) => found.map((row) => JSON.string
 /** Runs a query on one database and over the shards; null: refused, or no answer to compare with. */
 async function compared(sql: string, isOrdered: boolean): Promise<boolean> {
   const route = router.route(sql, { values: [], formats: [], typeOids: [] });
-  (await import("node:fs")).appendFileSync(
-    "/tmp/wt/router-scratch/kinds",
-    route.kind + " " + sql + "\n",
-  );
   if (route.kind === "refused") return false;
   const expected = await whole.run(UNSHARDED, sql);
   if (expected.error !== null) return false;
