@@ -107,8 +107,10 @@ export interface SluiceConfig {
   readonly verifyMaxAgeMs: number;
   /** Target size of a copied key range, in rows. */
   readonly copyRangeRows: number;
-  /** Unique constraints without the sharding key are accepted, at the price of a rollback that is not guaranteed. */
-  readonly acceptUniqueWithoutShardingKey: boolean;
+  /** Tables without a usable replica identity get one for the time of the migration, or are refused. */
+  readonly replicaIdentity: "auto" | "refuse";
+  /** Unique constraints that hold on each shard alone after the switch are told, or refused. */
+  readonly uniqueWithoutShardingKey: "warn" | "refuse";
   /** Tables with rows that the publication leaves out, "schema.table", accepted as left behind. */
   readonly leftBehind: readonly string[];
   readonly adminApiTimeoutMs: number;

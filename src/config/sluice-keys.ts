@@ -106,12 +106,24 @@ export const SLUICE_KEYS = {
     initial: 50_000,
     effect: "rows of one copied key range, about",
   },
-  acceptUniqueWithoutShardingKey: {
+  replicaIdentity: {
     section: "copy",
-    key: "accept_unique_without_sharding_key",
-    type: "boolean",
-    initial: false,
-    effect: "accept unique constraints without the sharding key: rollback is then not guaranteed",
+    key: "replica_identity",
+    type: ["auto", "refuse"],
+    initial: "auto",
+    effect:
+      "tables without a usable replica identity: give them one (a unique index over NOT NULL columns, else FULL) " +
+      "and put back what was there when the migration ends, or do not begin",
+  },
+  uniqueWithoutShardingKey: {
+    section: "copy",
+    key: "unique_without_sharding_key",
+    type: ["warn", "refuse"],
+    initial: "warn",
+    effect:
+      "unique constraints that each shard sees to alone, so that a value may be taken on two shards and stand in " +
+      "the way back: say so, or do not begin. The older `accept_unique_without_sharding_key` is still read: " +
+      "`true` is `warn`, `false` is `refuse`",
   },
   leftBehind: {
     section: "copy",
@@ -144,7 +156,7 @@ export function readSluice(file: TomlFile, port: number): SluiceConfig {
     of(row).integer(row.key, { min: row.min ?? 0, max: MAX_INTEGER }) ?? row.initial;
   const string = (row: SluiceKey & { readonly initial: string }): string =>
     of(row).string(row.key) ?? row.initial;
-  const { openTransactions, silentNode, leftBehind, acceptUniqueWithoutShardingKey } = SLUICE_KEYS;
+  const { openTransactions, silentNode, leftBehind, replicaIdentity } = SLUICE_KEYS;
   const config: SluiceConfig = {
     nodeId: string(SLUICE_KEYS.nodeId) || `${hostname()}:${port}`,
     movers: integer(SLUICE_KEYS.movers),
@@ -162,13 +174,25 @@ export function readSluice(file: TomlFile, port: number): SluiceConfig {
     holdMaxBytes: integer(SLUICE_KEYS.holdMaxBytes),
     verifyMaxAgeMs: integer(SLUICE_KEYS.verifyMaxAgeMs),
     copyRangeRows: integer(SLUICE_KEYS.copyRangeRows),
-    acceptUniqueWithoutShardingKey:
-      of(acceptUniqueWithoutShardingKey).boolean(acceptUniqueWithoutShardingKey.key) ?? false,
+    replicaIdentity:
+      of(replicaIdentity).oneOf(replicaIdentity.key, replicaIdentity.type) ??
+      replicaIdentity.initial,
+    uniqueWithoutShardingKey: readUniquePolicy(of(SLUICE_KEYS.uniqueWithoutShardingKey)),
     leftBehind: of(leftBehind).strings(leftBehind.key) ?? [],
     adminApiTimeoutMs: integer(SLUICE_KEYS.adminApiTimeoutMs),
   };
   for (const table of tables.values()) table.finish();
   return config;
+}
+
+/** Until the key had this name it was a consent, asked for before a migration could begin. */
+const FORMER_CONSENT = "accept_unique_without_sharding_key";
+
+function readUniquePolicy(table: TableReader): SluiceConfig["uniqueWithoutShardingKey"] {
+  const { key, type, initial } = SLUICE_KEYS.uniqueWithoutShardingKey;
+  const consent = table.boolean(FORMER_CONSENT);
+  const former = consent === null ? initial : consent ? "warn" : "refuse";
+  return table.oneOf(key, type) ?? former;
 }
 
 export const SLUICE_SECTIONS: readonly string[] = SECTIONS;

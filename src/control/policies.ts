@@ -28,7 +28,8 @@ export function enginePolicyOf(config: Config): EnginePolicy {
     trafficStopThresholdBytes: general.cutoverTrafficStopThresholdBytes,
     openTransactions: sluice.openTransactions,
     verifyMaxAgeMs: sluice.verifyMaxAgeMs,
-    acceptUniqueWithoutShardingKey: sluice.acceptUniqueWithoutShardingKey,
+    replicaIdentity: sluice.replicaIdentity,
+    uniqueWithoutShardingKey: sluice.uniqueWithoutShardingKey,
     leftBehind: sluice.leftBehind,
     pgDumpPath: config.pgDumpPath,
   };

@@ -48,6 +48,7 @@ export const SQLSTATE = {
   insufficientPrivilege: state("42501"),
   undefinedObject: state("42704"),
   undefinedTable: state("42P01"),
+  generatedAlways: state("428C9"),
   duplicateColumn: state("42701"),
   duplicateFunction: state("42723"),
   duplicateObject: state("42710"),

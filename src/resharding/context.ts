@@ -25,7 +25,8 @@ export interface EnginePolicy {
   readonly trafficStopThresholdBytes: number;
   readonly openTransactions: "wait" | "end";
   readonly verifyMaxAgeMs: number;
-  readonly acceptUniqueWithoutShardingKey: boolean;
+  readonly replicaIdentity: "auto" | "refuse";
+  readonly uniqueWithoutShardingKey: "warn" | "refuse";
   readonly leftBehind: readonly string[];
   readonly pgDumpPath: string;
 }

@@ -86,7 +86,8 @@ export function valuesRows(sql: string): ValuesRows | null {
   }
 }
 
-function closeOf(sql: string, scanner: Scanner): number | null {
+/** Behind the parenthesis that closes the one the scanner has just read; null: there is none. */
+export function closeOf(sql: string, scanner: Scanner): number | null {
   let depth = 1;
   while (depth > 0) {
     const kind = scanner.next();

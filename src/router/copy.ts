@@ -1,6 +1,11 @@
 import type { CopyStmt, Node } from "libpg-query";
+import { quoteIdentifier } from "../core/identifier.js";
+import type { ShardedTable } from "../topology/topology.js";
 import { type Analysis, onShards, type Plan } from "./analysis.js";
-import { Refusal } from "./refusal.js";
+import type { RoutedTable } from "./catalog.js";
+import { withFirstColumn } from "./insert-text.js";
+import { keyDefault } from "./key-default.js";
+import { Refusal, refused } from "./refusal.js";
 import type { CopyInPlan, Route } from "./route.js";
 import { selectPlan } from "./select.js";
 
@@ -21,7 +26,7 @@ function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Pla
   const table = analysis.catalog.table(copy.relation ?? {});
   if (table === null) throw new Refusal("ambiguousTable", copy.relation?.relname);
   const { rule, facts, name } = table;
-  const plan = { ...formatOf(options), keyColumn: -1, keyType: "bigint" as const };
+  const plan = { ...formatOf(options), keyColumn: -1, keyType: "bigint" as const, drawn: null };
   if (rule === null) {
     const route: Route = { kind: "copyIn", plan };
     return () => route;
@@ -36,10 +41,29 @@ function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Pla
       : facts?.columns.filter((column) => !column.isGenerated).map((column) => column.name);
   if (columns === undefined) throw new Refusal("unknownColumns", name);
   const keyColumn = columns.indexOf(rule.column);
-  if (keyColumn < 0) throw new Refusal("copyKey", rule.column);
   if (options.texts.has("encoding")) throw new Refusal("copyFormat", "with ENCODING");
+  // A value in the place of the key could mean: its default.
+  if (options.texts.has("default")) throw new Refusal("copyFormat", "with DEFAULT");
+  if (keyColumn < 0)
+    return keylessCopy(analysis, { rule, facts }, { ...plan, keyType: rule.dataType });
   const route: Route = { kind: "copyIn", plan: { ...plan, keyColumn, keyType: rule.dataType } };
   return () => route;
+}
+
+/** The key's column is left to its default: its values are drawn, a batch of rows at a time. */
+function keylessCopy(
+  { catalog }: Analysis,
+  { rule, facts }: Pick<RoutedTable, "facts"> & { readonly rule: ShardedTable },
+  plan: CopyInPlan,
+): Plan {
+  const column = facts?.columns.find(({ name }) => name === rule.column);
+  const key = column === undefined ? null : keyDefault(column, catalog);
+  if (column === undefined || key === null) throw new Refusal("copyKey", rule.column);
+  return ({ sql: text }) => {
+    const sql = withFirstColumn(text, quoteIdentifier(column.name));
+    if (sql === null) return refused("copyKey", rule.column);
+    return { kind: "copyIn", plan: { ...plan, drawn: { key, column: column.name, sql } } };
+  };
 }
 
 function copyTo(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Plan {
@@ -103,7 +127,10 @@ function isOn(text: string | undefined): boolean {
   return text !== undefined && !/^(false|off|0|no|f|n)$/i.test(text);
 }
 
-function formatOf({ format, texts }: CopyOptions): Omit<CopyInPlan, "keyColumn" | "keyType"> {
+function formatOf({
+  format,
+  texts,
+}: CopyOptions): Omit<CopyInPlan, "keyColumn" | "keyType" | "drawn"> {
   const isCsv = format === "csv";
   const quote = texts.get("quote") ?? '"';
   return {

@@ -1,18 +1,18 @@
 import type { InsertStmt } from "libpg-query";
 import { type ShardId, shardId } from "../topology/topology.js";
-import { ANY, type Analysis, everywhere, onShards, type Plan, placed } from "./analysis.js";
+import { ANY, type Analysis, onShards, type Plan, placed } from "./analysis.js";
 import { renumberParameters, textOf, valuesRows } from "./clauses.js";
 import { type KeyTerm, type StatementValues, shardOfValue, UNKNOWN } from "./key-value.js";
 import { mergeShape } from "./merge.js";
+import { omnishardedInsert } from "./omnisharded.js";
 import { Refusal, refused } from "./refusal.js";
 import type { Route } from "./route.js";
-import { refuseUnsteady, refuseUnsteadyDefault } from "./steadiness.js";
 import { addInsert, type InsertTarget } from "./write-scope.js";
 
 export function insertPlan(analysis: Analysis, insert: InsertStmt): Plan {
   const { scope } = analysis;
   const target = addInsert(scope, insert, null);
-  if (!target.ref.isSharded) return omnishardedInsert(analysis, target);
+  if (!target.ref.isSharded) return omnishardedInsert(analysis, insert, target);
   if (target.rowCount === 0) return insertSelect(analysis, insert, target);
   const hasWith = insert.withClause !== undefined;
   return placed(analysis, target.block, {
@@ -20,20 +20,11 @@ export function insertPlan(analysis: Analysis, insert: InsertStmt): Plan {
     several: (values) => {
       const table = target.ref.table?.name ?? "";
       const { database } = analysis.catalog;
-      if (database.splitInserts === "error") return refused("splitInsert", table);
+      if (database.splitInserts === "error" && !values.isDrawn)
+        return refused("splitInsert", table);
       return hasWith ? refused("splitInsertWith") : split(analysis, target, values);
     },
   });
-}
-
-function omnishardedInsert({ scope, catalog }: Analysis, target: InsertTarget): Plan {
-  const { table } = target.ref;
-  refuseUnsteady(scope, table?.name ?? "");
-  for (const column of table?.facts?.columns ?? []) {
-    const isGiven = target.columns?.includes(column.name) === true;
-    if (!isGiven && !column.isGenerated) refuseUnsteadyDefault(column, catalog);
-  }
-  return () => everywhere(true);
 }
 
 /** Every shard selects from its own rows and keeps what it has selected. */
@@ -63,22 +54,23 @@ function split(analysis: Analysis, target: InsertTarget, values: StatementValues
     return refused("splitInsert", target.ref.table?.name);
   }
   const { sql } = values;
-  const byShard = new Map<ShardId, string[]>();
+  const byShard = new Map<ShardId, number[]>();
   for (const [index, key] of target.keys.entries()) {
     const shard = rowShard(analysis, target, key, values);
-    const row = texts.rows[index];
     // The placement has read every key before: what cannot be read never comes here.
-    if (shard === null || row === undefined) return ANY;
-    byShard.set(shard, [...(byShard.get(shard) ?? []), textOf(sql, row)]);
+    if (shard === null) return ANY;
+    const rows = byShard.get(shard) ?? [];
+    byShard.set(shard, rows);
+    rows.push(index);
   }
+  const spans = texts.rows;
   const parts = [...byShard]
     .sort(([one], [other]) => one - other)
-    .map(([shard, rows]) => ({
-      shard,
-      ...renumberParameters(
-        `${textOf(sql, texts.head)} ${rows.join(", ")}${textOf(sql, texts.tail)}`,
-      ),
-    }));
+    .map(([shard, rows]) => {
+      const written = rows.map((row) => textOf(sql, spans[row] ?? { start: 0, end: 0 })).join(", ");
+      const text = `${textOf(sql, texts.head)} ${written}${textOf(sql, texts.tail)}`;
+      return { shard, ...renumberParameters(text), rows };
+    });
   return { kind: "split", parts };
 }
 

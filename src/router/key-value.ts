@@ -19,6 +19,8 @@ export interface StatementValues {
   readonly lifted: LiftedText;
   /** null: not known yet (Describe before Bind). */
   readonly parameters: ParameterValues | null;
+  /** Keys were put in by us. */
+  readonly isDrawn: boolean;
 }
 
 /** Where a statement says the value of a key. */

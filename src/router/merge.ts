@@ -10,7 +10,7 @@ import {
   windowsAreByShard,
 } from "./grouping.js";
 import type { ValueRef } from "./key-value.js";
-import { outputPosition, outputsOf } from "./outputs.js";
+import { isBytewise, outputPosition, outputsOf } from "./outputs.js";
 import { Refusal } from "./refusal.js";
 import type { MergePlan, OrderKey } from "./route.js";
 import type { Scope } from "./scope.js";
@@ -25,6 +25,8 @@ export interface MergeShape {
   readonly offset: ValueRef | null;
   /** LIMIT cuts rows that the shards have only parts of: it must not reach them. */
   readonly keepsLimitFromShards: boolean;
+  /** What ORDER BY sorts by and the output does not have, as positions in ORDER BY. */
+  readonly hidden: readonly number[];
 }
 
 /**
@@ -42,7 +44,7 @@ export function mergeShape(select: SelectStmt, block: Block, scope: Scope): Merg
   const isFolded = foldsDistinct(query, isPartial);
   const groupColumns = isFolded ? allColumns(query) : isPartial ? leadingGroups(query) : 0;
   return {
-    orderBy: (select.sortClause ?? []).map((node) => orderKey(node, query)),
+    ...sortKeys(query, isPartial || (select.distinctClause ?? []).length > 0),
     aggregates: isPartial || isFolded ? aggregatesAfter(groupColumns, query) : null,
     groupColumns,
     isBytewise: query.outputs?.every((output) => output.isBytewise) === true,
@@ -56,7 +58,6 @@ function refuseUnmergeable(query: Query): void {
   const { select, block, scope } = query;
   if (select.op !== "SETOP_NONE") throw new Refusal("crossShardSetOperation");
   if (block.preservesOutside) throw new Refusal("outerJoin");
-  if (scope.locksRows) throw new Refusal("crossShardLock");
   if (scope.writesInWith) throw new Refusal("crossShardSubquery");
   if (select.limitOption === "LIMIT_OPTION_WITH_TIES")
     throw new Refusal("crossShardLimit", "WITH TIES");
@@ -155,24 +156,64 @@ function describe(node: Node | null): string {
   return node.FuncCall.agg_distinct === true ? `${name}(DISTINCT ...)` : `${name}()`;
 }
 
-function orderKey(node: Node, query: Query): OrderKey {
+/** @param isClosed the output is all that can be sorted by */
+function sortKeys(query: Query, isClosed: boolean): Pick<MergeShape, "orderBy" | "hidden"> {
+  const { select, scope } = query;
+  const keys = (select.sortClause ?? []).map((node) => sortKey(node, query));
+  const hidden = [...keys.keys()].filter((index) => keys[index]?.column === null);
+  if (hidden.length > 0) {
+    const counted = [...(select.sortClause ?? []).map(sortedNode), ...(select.groupClause ?? [])];
+    const isByPosition = counted.some((node) => scope.reader.pinnedInteger(node) !== null);
+    // A column that is put before the output moves what is named by its position.
+    if (isClosed || isByPosition) throw new Refusal("crossShardOrder");
+  }
+  const orderBy = keys.map((key, index) => ({
+    ...key,
+    column: key.column === null ? hidden.indexOf(index) : key.column + hidden.length,
+  }));
+  return { orderBy, hidden };
+}
+
+function sortedNode(node: Node): Node | undefined {
+  return "SortBy" in node ? node.SortBy.node : undefined;
+}
+
+/** `column` null: not in the output. */
+function sortKey(
+  node: Node,
+  query: Query,
+): Omit<OrderKey, "column"> & { readonly column: number | null } {
   if (!("SortBy" in node) || node.SortBy.node === undefined) throw new Refusal("crossShardOrder");
   const sort: SortBy = node.SortBy;
   const { scope, block, outputs } = query;
   const collated = "CollateClause" in node.SortBy.node ? node.SortBy.node.CollateClause : null;
   const inner = collated?.arg ?? node.SortBy.node;
   const column = outputPosition(inner, outputs, { scope, block, prefersInput: false });
-  const isKnown = sort.sortby_dir !== "SORTBY_USING";
-  if (column === null || !isKnown) throw new Refusal("crossShardOrder");
+  if (sort.sortby_dir === "SORTBY_USING") throw new Refusal("crossShardOrder");
+  if (column === null && mayBeNamed(inner, query)) throw new Refusal("crossShardOrder");
   const isDescending = sort.sortby_dir === "SORTBY_DESC";
-  const isBytewise =
-    collated === null
-      ? outputs?.[column]?.isBytewise === true
-      : /^(C|POSIX|ucs_basic|pg_c_utf8)$/.test(namesOf(collated.collname).at(-1) ?? "");
+  const sortsByBytes =
+    collated !== null
+      ? /^(C|POSIX|ucs_basic|pg_c_utf8)$/.test(namesOf(collated.collname).at(-1) ?? "")
+      : column === null
+        ? isBytewise(inner, block, scope)
+        : outputs?.[column]?.isBytewise === true;
   const nulls = sort.sortby_nulls;
   const nullsFirst =
     nulls === "SORTBY_NULLS_FIRST" || (nulls !== "SORTBY_NULLS_LAST" && isDescending);
-  return { column, isDescending, nullsFirst, isBytewise };
+  return { column, isDescending, nullsFirst, isBytewise: sortsByBytes };
+}
+
+/** Beside `*` that we cannot write out: a name may be that of another output. */
+function mayBeNamed(node: Node, { select, outputs }: Query): boolean {
+  if (outputs !== null || !("ColumnRef" in node)) return false;
+  const names = namesOf(node.ColumnRef.fields);
+  return (
+    names.length === 1 &&
+    (select.targetList ?? []).some(
+      (target) => "ResTarget" in target && target.ResTarget.name === names[0],
+    )
+  );
 }
 
 function limitValue(clause: string, node: Node | undefined, scope: Scope): ValueRef | null {

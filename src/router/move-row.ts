@@ -1,13 +1,13 @@
 import type { Node, UpdateStmt } from "libpg-query";
 import { quoteIdentifier, quoteQualified } from "../core/identifier.js";
-import { shardId } from "../topology/topology.js";
+import { type ShardId, shardId } from "../topology/topology.js";
 import { ANY, type Analysis, type Plan } from "./analysis.js";
 import { outerWords, type Span, splitByComma, textOf } from "./clauses.js";
 import { NULL_KEY, type StatementValues, shardOfValue, UNKNOWN } from "./key-value.js";
 import { Placement } from "./placement.js";
 import type { WriteTarget } from "./query.js";
 import { Refusal, refused } from "./refusal.js";
-import type { RowMove } from "./route.js";
+import type { Route, RowMove } from "./route.js";
 import type { ColumnFacts, TableFacts } from "./schema-facts.js";
 import { hasReturning } from "./write-scope.js";
 
@@ -15,29 +15,54 @@ export interface KeyUpdate extends WriteTarget {
   readonly assignedKey: Node;
 }
 
-/** UPDATE that assigns the sharding key: the row leaves its shard and enters another. */
-export function moveRowPlan(analysis: Analysis, update: UpdateStmt, target: KeyUpdate): Plan {
+/**
+ * UPDATE that assigns the sharding key. Most of them write the value that is there already, as frameworks do that
+ * save all columns of a row: it stays where it is, on whatever shard the value belongs to, and `elsewhere` decides
+ * about a row that the condition names on another shard.
+ */
+export function assignedKeyPlan(
+  analysis: Analysis,
+  { ref, block, assignedKey }: KeyUpdate,
+  options: {
+    readonly elsewhere: (values: StatementValues, shards: Pick<RowMove, "from" | "to">) => Route;
+    readonly several: (shards: readonly ShardId[] | "all", home: ShardId) => Route;
+  },
+): Plan {
   const { scope, catalog, reader } = analysis;
-  const { ref, assignedKey } = target;
-  const { rule, facts, name } = ref.table ?? {};
+  const { rule } = ref.table ?? {};
   if (!rule) throw new Refusal("keyUpdate");
-  refuseShape(update);
-  if (!facts) throw new Refusal("unknownColumns", name);
-  if (facts.hasDeleteActions) throw new Refusal("keyUpdateReferenced", name);
   const key = reader.key(assignedKey, rule.dataType);
   if (key === null) throw new Refusal("computedKey", rule.column);
-  const placement = new Placement(scope, target.block);
+  const placement = new Placement(scope, block);
   const space = { type: rule.dataType, shardCount: catalog.database.shardCount };
   return (values) => {
     const where = placement.resolve(values);
     if (where.kind === "refused") return where.route;
-    if (where.kind === "several") return refused("keyUpdateWithoutKey", rule.column);
     const to = shardOfValue(key, values, space);
     if (where.kind === "unknown" || to === UNKNOWN) return ANY;
     if (to === NULL_KEY) return refused("nullKey", rule.column);
     if (to < 0) return refused("unreadableKey", rule.column);
-    if (to === where.shard) return { kind: "one", shard: where.shard, isWrite: true };
-    const plan = rowMove(values, facts, { from: where.shard, to: shardId(to) });
+    const home = shardId(to);
+    if (where.kind === "several") return options.several(where.shards, home);
+    if (home === where.shard) return { kind: "one", shard: home, isWrite: true };
+    return options.elsewhere(values, { from: where.shard, to: home });
+  };
+}
+
+/**
+ * The row leaves its shard and enters another.
+ * @throws Refusal where that cannot be done
+ */
+export function moveRow(
+  update: UpdateStmt,
+  { ref }: WriteTarget,
+): (values: StatementValues, shards: Pick<RowMove, "from" | "to">) => Route {
+  const { facts, name } = ref.table ?? {};
+  refuseShape(update);
+  if (!facts) throw new Refusal("unknownColumns", name);
+  if (facts.hasDeleteActions) throw new Refusal("keyUpdateReferenced", name);
+  return (values, shards) => {
+    const plan = rowMove(values, facts, shards);
     return plan === null
       ? refused("keyUpdateShape", "this form of SET")
       : { kind: "moveRow", plan };

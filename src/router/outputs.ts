@@ -83,7 +83,8 @@ function columnName(node: Node | undefined): string | null {
 
 const BYTEWISE = new Set(["C", "POSIX", "ucs_basic", "pg_c_utf8"]);
 
-function isBytewise(node: Node | undefined, block: Block, scope: Scope): boolean {
+/** Text of this expression sorts by its bytes. */
+export function isBytewise(node: Node | undefined, block: Block, scope: Scope): boolean {
   const byDefault = scope.catalog.facts?.isBytewise ?? false;
   if (node === undefined) return byDefault;
   if ("CollateClause" in node) {

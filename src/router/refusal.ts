@@ -63,9 +63,22 @@ export const REFUSALS = {
     hint: "A row without its sharding key belongs to no shard; make the column NOT NULL.",
   },
   missingKey: unsupported(
-    (key) => `INSERT does not give the sharding key ${key}`,
+    (key) => `INSERT does not give the sharding key ${key}, which has no default`,
     "Name the key's column and give its value in every row.",
   ),
+  drawnSelect: unsupported(
+    (key) => `INSERT ... SELECT leaves the sharding key ${key} to its default`,
+    "Read the rows first and insert them with VALUES, or select a value of the key.",
+  ),
+  drawnShape: unsupported(
+    (what) => `a drawn sharding key cannot be combined with ${what}`,
+    "Name the key's column and give its value in every row.",
+  ),
+  explicitAlways: {
+    sqlState: SQLSTATE.generatedAlways,
+    reason: (column) => `cannot insert a non-DEFAULT value into column "${column}"`,
+    hint: "Use OVERRIDING SYSTEM VALUE to override.",
+  },
   unknownColumns: unsupported(
     (table) => `the columns of "${table}" are not known`,
     "Write the list of columns, or RELOAD after the table was made by other means.",
@@ -86,10 +99,6 @@ export const REFUSALS = {
   keyUpdate: unsupported(
     (key) => `UPDATE of the sharding key ${key} is forbidden`,
     'Set [rewrite] shard_key = "rewrite" in pgdog.toml to have rows moved.',
-  ),
-  keyUpdateWithoutKey: unsupported(
-    (key) => `UPDATE of the sharding key ${key} needs one value of it in WHERE`,
-    "Add a condition on the key, with one literal or parameter.",
   ),
   keyUpdateShape: unsupported(
     (what) => `UPDATE of the sharding key cannot be combined with ${what}`,
@@ -158,15 +167,32 @@ export const REFUSALS = {
   ),
   omnishardedFunction: unsupported(
     (what) => `${what} would give every shard another value in an omnisharded table`,
-    "Compute the value in the application and send it as a literal or a parameter.",
+    "Write the table itself, with its schema, and give it a primary key; else send the value as a parameter.",
   ),
   omnishardedDefault: unsupported(
     (column) => `the default of omnisharded column ${column} would differ on every shard`,
-    "Give the column a value in the statement.",
+    "Write the table itself, with its schema, and give it a primary key; else give the column a value.",
+  ),
+  omnishardedCall: unsupported(
+    (call) =>
+      `${call} in a write to an omnisharded table may itself write, or read a part of a sharded table`,
+    "Call it by itself first and send the value, or mark it IMMUTABLE if it is.",
   ),
   omnishardedFromSharded: unsupported(
     (table) => `a write to omnisharded table "${table}" must not read a sharded table`,
     "Read the rows first, then write them as literals or parameters.",
+  ),
+  omnishardedAddress: unsupported(
+    (table) => `ctid, xmin and the like of omnisharded table "${table}" are others on every shard`,
+    "Name the rows by their key, or compare with a subquery of the same statement.",
+  ),
+  omnishardedKey: unsupported(
+    (table) => `ON CONFLICT must not assign the primary key of omnisharded table "${table}"`,
+    "Leave the key out of DO UPDATE SET, or let the conflict be about the key.",
+  ),
+  omnishardedTrigger: unsupported(
+    (trigger) => `what an omnisharded row is after trigger ${trigger}, may differ on every shard`,
+    "Give the table a primary key, and delete and insert rows instead of changing their keys.",
   ),
   unknownFunction: unsupported(
     (name) => `function ${name} may write, and no shard is known for it`,
@@ -190,7 +216,7 @@ export const REFUSALS = {
     "Use FORMAT text, or csv without HEADER, or copy from each shard.",
   ),
   copyKey: unsupported(
-    (key) => `COPY does not name the sharding key ${key} among its columns`,
+    (key) => `COPY does not name the sharding key ${key} among its columns, and it has no default`,
     "Add the key's column to the list.",
   ),
   copyServer: unsupported(

@@ -13,6 +13,8 @@ export interface MergePlan {
   readonly isBytewise: boolean;
   readonly limit: number | null;
   readonly offset: number;
+  /** Leading columns that are there to sort by and that the client has not asked for. */
+  readonly hidden?: number;
 }
 
 export interface OrderKey {
@@ -29,6 +31,8 @@ export interface StatementPart {
   readonly sql: string;
   /** Positions (from 0) of the client's parameters that this part binds, in order. */
   readonly parameters: readonly number[];
+  /** Which of the statement's rows of VALUES it has, from 0, in their order. */
+  readonly rows: readonly number[];
 }
 
 /** Where a statement goes. */
@@ -48,15 +52,24 @@ export type Route =
       readonly merge: MergePlan;
       readonly rows: "merged" | "first";
       readonly count: "sum" | "first";
+      /**
+       * An UPDATE that assigns the sharding key, and so a value that belongs here: rows that it finds on another
+       * shard would have to move. Absent: rows may be anywhere.
+       */
+      readonly home?: ShardId;
       /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
       readonly rewrittenSql: string | null;
     }
-  /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows are concatenated. */
+  /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows come as the statement has them. */
   | { readonly kind: "split"; readonly parts: readonly StatementPart[] }
   /** An UPDATE that assigns the sharding key: read the row, delete it there, insert it where it belongs. */
   | { readonly kind: "moveRow"; readonly plan: RowMove }
+  /** A write to an omnisharded table: the first shard runs it, the others are given the rows that came of it. */
+  | { readonly kind: "replayed"; readonly plan: ReplayPlan }
   /** COPY ... FROM STDIN into a sharded table: every row goes where its key says. */
   | { readonly kind: "copyIn"; readonly plan: CopyInPlan }
+  /** An INSERT that leaves the sharding key to a default: drawn first, then `Router.routeDrawn`. */
+  | { readonly kind: "draw"; readonly plan: DrawPlan }
   | {
       readonly kind: "refused";
       readonly sqlState: SqlState;
@@ -77,6 +90,47 @@ export interface RowMove {
   readonly insertSql: string;
 }
 
+/** A default as an expression that a server can be asked for by itself. */
+export interface KeyDefault {
+  /** Of the column's own type. */
+  readonly sql: string;
+  /**
+   * Where it must be asked. `nowhere`: any session gives as good a value (a sequence, a random uuid).
+   * `transaction`: in the client's, as it reads the clock, settings or the user. `counter`: in the client's
+   * and always on the first shard, as it may keep a count of its own there.
+   */
+  readonly binding: "nowhere" | "transaction" | "counter";
+}
+
+/** Values that are drawn before the statement is routed. */
+export interface DrawPlan {
+  /** In the order in which the text takes their values. */
+  readonly draws: readonly { readonly key: KeyDefault; readonly count: number }[];
+  /** The statement as it is sent; null: the next value stands here. */
+  readonly text: readonly (string | null)[];
+  /** Rows that RETURNING may give; 0: it has none. */
+  readonly mostRows: number;
+}
+
+export interface ReplayPlan {
+  readonly table: string;
+  /**
+   * The client's statement, which returns two columns more, both text: the row, and why its text is not the
+   * row itself (empty: it is). Binds the client's parameters as they are.
+   */
+  readonly ownerSql: string;
+  /** The client wants to see rows: those without the two columns. */
+  readonly hasReturning: boolean;
+  /** For the other shards; binds one array of rows as text. */
+  readonly replay: {
+    readonly sql: string;
+    /** What must be true: it returns the rows that were bound, it is about as many, or nothing. */
+    readonly checks: "rows" | "count" | "nothing";
+  };
+  /** Triggers are told to leave the rows as they are. */
+  readonly isGuarded: boolean;
+}
+
 export interface CopyInPlan {
   readonly format: "text" | "csv" | "binary";
   /** Position of the sharding key among the statement's columns, or -1: all rows to all shards. */
@@ -87,4 +141,14 @@ export interface CopyInPlan {
   readonly quote: string;
   readonly escape: string;
   readonly hasHeader: boolean;
+  /** The rows come without the key, which is drawn and put before their first column; null: they have it. */
+  readonly drawn: DrawnCopy | null;
+}
+
+export interface DrawnCopy {
+  readonly key: KeyDefault;
+  /** The key's column as a header names it. */
+  readonly column: string;
+  /** The client's COPY with the key's column before its own. */
+  readonly sql: string;
 }

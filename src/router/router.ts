@@ -4,9 +4,10 @@ import { type Analyzed, StatementCache } from "../sql/statement-cache.js";
 import type { Database } from "../topology/topology.js";
 import { ANY, beginAnalysis, type Plan } from "./analysis.js";
 import { Catalog } from "./catalog.js";
+import { drawnText, drawPlan } from "./draw.js";
 import type { ParameterValues } from "./key-value.js";
 import { Refusal, refused } from "./refusal.js";
-import type { Route } from "./route.js";
+import type { DrawPlan, Route } from "./route.js";
 import type { SchemaFacts } from "./schema-facts.js";
 import { planOf } from "./utility.js";
 
@@ -19,6 +20,22 @@ export interface Router {
    * decide, the answer is then `any`, as every shard parses and describes alike
    */
   route(sql: string, parameters: ParameterValues | null): Route;
+  /**
+   * Where a statement goes whose route was `draw`, with the values drawn. Its rows are dealt out to shards whatever
+   * `split_inserts` says: which value a row gets is nothing that a client could mind.
+   * @param drawn as many as `plan.draws` ask for, in their order
+   */
+  routeDrawn(
+    plan: DrawPlan,
+    drawn: readonly (string | null)[],
+    parameters: ParameterValues | null,
+  ): DrawnStatement;
+}
+
+/** A statement as it is sent, and where. */
+export interface DrawnStatement {
+  readonly sql: string;
+  readonly route: Route;
 }
 
 export interface RouterOptions {
@@ -41,10 +58,15 @@ export function createRouter(
     (sql, lifted) => analyze(sql, lifted, catalog),
     options.cacheEntries,
   );
+  const route = (sql: string, parameters: ParameterValues | null, isDrawn: boolean): Route => {
+    const { value: plan, lifted } = cache.get(sql);
+    return plan({ sql, lifted, parameters, isDrawn });
+  };
   return {
-    route(sql, parameters) {
-      const { value: plan, lifted } = cache.get(sql);
-      return plan({ sql, lifted, parameters });
+    route: (sql, parameters) => route(sql, parameters, false),
+    routeDrawn(plan, drawn, parameters) {
+      const sql = drawnText(plan, drawn);
+      return { sql, route: route(sql, parameters, true) };
     },
   };
 }
@@ -58,7 +80,7 @@ function analyze(sql: string, lifted: LiftedText, catalog: Catalog): Analyzed<Pl
   if (others.length > 0) return always(refused("multipleStatements"), lifted);
   const analysis = beginAnalysis(sql, lifted, catalog);
   try {
-    const plan = planOf(analysis, statement);
+    const plan = drawPlan(analysis, statement) ?? planOf(analysis, statement);
     return { value: plan, pinned: [...analysis.reader.pinned] };
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;

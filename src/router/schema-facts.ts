@@ -6,6 +6,12 @@ export interface ColumnFacts {
   /** GENERATED ALWAYS AS (...) STORED or VIRTUAL: cannot be inserted. */
   readonly isGenerated: boolean;
   readonly isIdentity: boolean;
+  /** GENERATED ALWAYS AS IDENTITY: takes a value with OVERRIDING SYSTEM VALUE only; no UPDATE may give it one. */
+  readonly isAlways: boolean;
+  /**
+   * What gives a value where a statement gives none: the column's default, else its domain's; an identity's
+   * nextval. Means the same under any search_path, PostgreSQL's own names apart.
+   */
   readonly defaultSql: string | null;
   readonly isNotNull: boolean;
   /** Text of it sorts by its bytes; true for types without collation. */
@@ -33,9 +39,21 @@ export interface ForeignKeyFacts {
   readonly isFull: boolean;
 }
 
+/** A trigger of the application that fires for clients; ours and those of foreign keys are left out. */
+export interface TriggerFacts {
+  readonly name: string;
+  /** PL/pgSQL of a BEFORE ROW trigger, if short; null: another kind, of which nothing is known. */
+  readonly source: string | null;
+}
+
 export interface TableFacts {
   readonly schema: string;
   readonly name: string;
+  /** false: a view, a materialized view or a foreign table. */
+  readonly isTable: boolean;
+  /** Of the primary key, else of a unique index that is as good; none: rows cannot be told apart. */
+  readonly keyColumns: readonly string[];
+  readonly triggers: readonly TriggerFacts[];
   /** In their order in the table. */
   readonly columns: readonly ColumnFacts[];
   /** Foreign keys that point here do something on DELETE: CASCADE, SET NULL or SET DEFAULT. */
@@ -112,16 +130,36 @@ const FOREIGN_KEYS = `(
 
 /**
  * One row, one column `facts`: JSON text for `parseSchemaFacts`. Takes some 10 ms. Read it at start, on
- * RELOAD and after DDL. Empties the search path for its transaction, so that what the server writes out
- * (queries of views, defaults) names its schemas; CASE sees to it that this is done first.
+ * RELOAD and after DDL.
  */
 export const SCHEMA_FACTS_SQL = `
-SELECT CASE WHEN pg_catalog.set_config('search_path', '', true) IS NOT NULL THEN pg_catalog.json_build_object(
+SELECT pg_catalog.json_build_object(
   'isBytewise', ${DATABASE_IS_BYTEWISE},
   'tables', (
     SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
       'schema', n.nspname,
       'name', c.relname,
+      'isTable', c.relkind IN ('r', 'p'),
+      'keyColumns', (
+        SELECT coalesce((
+          SELECT pg_catalog.json_agg(ka.attname ORDER BY ka.attnum)
+          FROM pg_catalog.pg_index i
+          JOIN pg_catalog.pg_attribute ka ON ka.attrelid = c.oid AND ka.attnum = ANY (i.indkey[0 : i.indnkeyatts - 1])
+          WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
+            AND 0 <> ALL (i.indkey[0 : i.indnkeyatts - 1])
+          GROUP BY i.indexrelid, i.indisprimary HAVING pg_catalog.bool_and(ka.attnotnull)
+          ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1), '[]')),
+      'triggers', (
+        SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+          'name', t.tgname,
+          'source', CASE WHEN t.tgtype & 3 = 3 AND tl.lanname = 'plpgsql'
+            AND pg_catalog.length(tp.prosrc) < 2000 THEN tp.prosrc END) ORDER BY t.tgname), '[]')
+        FROM pg_catalog.pg_trigger t
+        JOIN pg_catalog.pg_proc tp ON tp.oid = t.tgfoid
+        JOIN pg_catalog.pg_language tl ON tl.oid = tp.prolang
+        JOIN pg_catalog.pg_namespace tpn ON tpn.oid = tp.pronamespace
+        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+          AND tpn.nspname <> 'sluice'),
       'hasDeleteActions', EXISTS (
         SELECT FROM pg_catalog.pg_constraint f
         WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')),
@@ -149,7 +187,13 @@ SELECT CASE WHEN pg_catalog.set_config('search_path', '', true) IS NOT NULL THEN
           'isGenerated', a.attgenerated <> '',
           'isIdentity', a.attidentity <> '',
           'isNotNull', a.attnotnull,
-          'defaultSql', pg_catalog.pg_get_expr(d.adbin, d.adrelid),
+          'isAlways', a.attidentity = 'a',
+          'defaultSql', CASE WHEN a.attidentity <> '' THEN
+              (SELECT pg_catalog.format('nextval(%L::regclass)', q)
+                FROM pg_catalog.pg_get_serial_sequence(
+                  pg_catalog.format('%I.%I', n.nspname, c.relname), a.attname) q WHERE q IS NOT NULL)
+            WHEN d.adbin IS NULL THEN pg_catalog.pg_get_expr(y.typdefaultbin, 0)
+            ELSE pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
           'isBytewise', CASE WHEN a.attcollation = 0 THEN true
             WHEN l.collname = 'default' THEN ${DATABASE_IS_BYTEWISE}
             ELSE l.collname IN ${BYTEWISE} END) ORDER BY a.attnum), '[]')
@@ -172,7 +216,9 @@ SELECT CASE WHEN pg_catalog.set_config('search_path', '', true) IS NOT NULL THEN
         pg_catalog.bool_and(n.nspname = 'pg_catalog') AS "isBuiltIn"
       FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
       WHERE p.prorettype <> 'pg_catalog.trigger'::pg_catalog.regtype
-      GROUP BY p.proname) f))::pg_catalog.text END AS facts`;
+      GROUP BY p.proname) f))::pg_catalog.text AS facts
+-- Read before the output is made: names in expressions come with their schemas, whoever runs them.
+FROM pg_catalog.set_config('search_path', '', true)`;
 
 /** @param json the answer to SCHEMA_FACTS_SQL */
 export function parseSchemaFacts(json: string): SchemaFacts {

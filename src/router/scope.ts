@@ -23,6 +23,8 @@ export class Scope {
   readonly loose: { readonly rows: Together; readonly view: string | null }[] = [];
   /** CURRENT_TIMESTAMP and its like. */
   readsClock = false;
+  /** CURRENT_USER and its like: a shard may be logged in to as somebody else, and has its own database. */
+  readsUser = false;
   locksRows = false;
   writesInWith = false;
   /** LIMIT, OFFSET or FETCH in a subquery: which rows is chance. */
@@ -93,11 +95,10 @@ export class Scope {
     walk(root, (node) => {
       if (addSubLink(node)) return false;
       if ("FuncCall" in node) this.#addCall(node.FuncCall);
-      if (
-        "SQLValueFunction" in node &&
-        !/ROLE|USER|CATALOG|SCHEMA/.test(node.SQLValueFunction.op ?? "")
-      ) {
-        this.readsClock = true;
+      if ("SQLValueFunction" in node) {
+        const isOfSession = /ROLE|USER|CATALOG|SCHEMA/.test(node.SQLValueFunction.op ?? "");
+        if (isOfSession) this.readsUser = true;
+        else this.readsClock = true;
       }
       return true;
     });

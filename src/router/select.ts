@@ -5,6 +5,7 @@ import { ANY, type Analysis, everywhere, type Plan, placed } from "./analysis.js
 import { constantOf, isBinary, type StatementValues, type ValueRef } from "./key-value.js";
 import { rewriteLimit } from "./limit-rewrite.js";
 import { type MergeShape, mergeShape } from "./merge.js";
+import { showSortKeys } from "./order-rewrite.js";
 import { addSelect } from "./query.js";
 import { REFUSALS, Refusal, refused } from "./refusal.js";
 import type { Route } from "./route.js";
@@ -30,7 +31,8 @@ export function selectPlan(analysis: Analysis, select: SelectStmt): Plan {
     isWrite,
     several: (values, shards) => {
       if ("kind" in merge) return merge;
-      return manyRoute(values, shards, merge);
+      if (scope.locksRows && merge.aggregates !== null) return refused("crossShardLock");
+      return manyRoute(values, { shards, locksRows: scope.locksRows }, merge);
     },
   });
   if (select.op === "SETOP_NONE") return plan;
@@ -74,7 +76,10 @@ function withoutKeys({ scope }: Analysis): Plan {
 
 function manyRoute(
   values: StatementValues,
-  shards: Extract<Route, { kind: "many" }>["shards"],
+  to: {
+    readonly shards: Extract<Route, { kind: "many" }>["shards"];
+    readonly locksRows: boolean;
+  },
   shape: MergeShape,
 ): Route {
   const limit = count(shape.limit, values);
@@ -83,14 +88,18 @@ function manyRoute(
     return values.parameters === null ? ANY : refused("crossShardLimit", "LIMIT or OFFSET");
   }
   const mustRewrite = shape.offset !== null || (shape.keepsLimitFromShards && shape.limit !== null);
-  const rewrittenSql = mustRewrite ? rewriteLimit(values.sql, shape.keepsLimitFromShards) : null;
-  if (mustRewrite && rewrittenSql === null) return refused("crossShardLimit", "FETCH or OFFSET");
+  const limitedSql = mustRewrite ? rewriteLimit(values.sql, shape.keepsLimitFromShards) : null;
+  if (mustRewrite && limitedSql === null) return refused("crossShardLimit", "FETCH or OFFSET");
+  const hidden = shape.hidden.length;
+  const rewrittenSql =
+    hidden > 0 ? showSortKeys(limitedSql ?? values.sql, shape.hidden) : limitedSql;
+  if (hidden > 0 && rewrittenSql === null) return refused("crossShardOrder");
   const { orderBy, aggregates, groupColumns, isBytewise } = shape;
   return {
     kind: "many",
-    shards,
-    isWrite: false,
-    merge: { orderBy, aggregates, groupColumns, isBytewise, limit, offset: offset ?? 0 },
+    shards: to.shards,
+    isWrite: to.locksRows,
+    merge: { orderBy, aggregates, groupColumns, isBytewise, limit, offset: offset ?? 0, hidden },
     rows: "merged",
     count: "sum",
     rewrittenSql,

@@ -12,6 +12,7 @@ import type { Scope } from "./scope.js";
  */
 export function refuseUnsteady(scope: Scope, table: string): void {
   if (scope.sharded.length > 0) throw new Refusal("omnishardedFromSharded", table);
+  if (scope.readsUser) throw new Refusal("omnishardedFunction", "CURRENT_USER");
   if (scope.readsClock) throw new Refusal("omnishardedFunction", "CURRENT_TIMESTAMP");
   if (scope.hasInnerLimit) throw new Refusal("omnishardedFunction", "LIMIT in a subquery");
   for (const { call, nature } of scope.calls) {
@@ -23,8 +24,13 @@ export function refuseUnsteady(scope: Scope, table: string): void {
 
 /** The same for the defaults of columns that an INSERT leaves out. */
 export function refuseUnsteadyDefault(column: ColumnFacts, catalog: Catalog): void {
-  const isUnsteady = column.isIdentity || hasUnsteadyCall(column.defaultSql, catalog);
-  if (isUnsteady) throw new Refusal("omnishardedDefault", `"${column.name}"`);
+  if (hasUnsteadyDefault(column, catalog)) {
+    throw new Refusal("omnishardedDefault", `"${column.name}"`);
+  }
+}
+
+export function hasUnsteadyDefault(column: ColumnFacts, catalog: Catalog): boolean {
+  return column.isIdentity || hasUnsteadyCall(column.defaultSql, catalog);
 }
 
 function hasUnsteadyCall(defaultSql: string | null, catalog: Catalog): boolean {
@@ -34,7 +40,7 @@ function hasUnsteadyCall(defaultSql: string | null, catalog: Catalog): boolean {
   let isUnsteady = false;
   walk(parsed.statements, (node) => {
     if ("SQLValueFunction" in node) {
-      isUnsteady ||= !/ROLE|USER|CATALOG|SCHEMA/.test(node.SQLValueFunction.op ?? "");
+      isUnsteady = true;
     }
     if ("FuncCall" in node) {
       const names = namesOf(node.FuncCall.funcname);

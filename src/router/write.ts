@@ -1,39 +1,58 @@
 import type { DeleteStmt, UpdateStmt } from "libpg-query";
 import { lastName } from "../sql/ast.js";
-import { type Analysis, everywhere, onShards, type Plan, placed } from "./analysis.js";
+import { type Analysis, onShards, type Plan, placed } from "./analysis.js";
 import type { Block } from "./block.js";
-import { moveRowPlan } from "./move-row.js";
+import { assignedKeyPlan, moveRow } from "./move-row.js";
+import { omnishardedDelete, omnishardedUpdate } from "./omnisharded.js";
 import type { WriteTarget } from "./query.js";
 import { Refusal, refused } from "./refusal.js";
-import { refuseUnsteady } from "./steadiness.js";
+import type { Route } from "./route.js";
 import { addDelete, addUpdate } from "./write-scope.js";
 
 export function updatePlan(analysis: Analysis, update: UpdateStmt): Plan {
   const target = addUpdate(analysis.scope, update, null);
   const { ref, name, assignedKey } = target;
   const rule = ref.table?.rule;
+  if (!ref.isSharded) return omnishardedUpdate(analysis, update, target);
   if (assignedKey === null || !rule) return writePlan(analysis, target);
-  switch (analysis.catalog.database.shardKeyUpdates) {
-    case "error":
-      throw new Refusal("keyUpdate", rule.column);
-    case "ignore":
-      return writePlan(analysis, target);
-    case "rewrite":
-      if (name !== ref) throw new Refusal("keyUpdateShape", "a view");
-      return moveRowPlan(analysis, update, { ...target, assignedKey });
+  const { shardKeyUpdates } = analysis.catalog.database;
+  if (shardKeyUpdates === "ignore") return writePlan(analysis, target);
+  if (name !== ref) throw new Refusal("keyUpdateShape", "a view");
+  const refusal = severalRefusal(analysis, target.block);
+  return assignedKeyPlan(
+    analysis,
+    { ...target, assignedKey },
+    {
+      elsewhere:
+        shardKeyUpdates === "error"
+          ? () => refused("keyUpdate", rule.column)
+          : orRefused(() => moveRow(update, target)),
+      several: (shards, home) => refusal ?? { ...onShards(shards, true), home },
+    },
+  );
+}
+
+type Move = ReturnType<typeof moveRow>;
+
+/** Refused only where a row is to be moved indeed. */
+function orRefused(work: () => Move): Move {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    const { route } = error;
+    return () => route;
   }
 }
 
 export function deletePlan(analysis: Analysis, statement: DeleteStmt): Plan {
-  return writePlan(analysis, addDelete(analysis.scope, statement, null));
+  const target = addDelete(analysis.scope, statement, null);
+  return target.ref.isSharded
+    ? writePlan(analysis, target)
+    : omnishardedDelete(analysis, statement, target);
 }
 
-function writePlan(analysis: Analysis, { ref, block }: WriteTarget): Plan {
-  const { scope } = analysis;
-  if (!ref.isSharded) {
-    refuseUnsteady(scope, ref.table?.name ?? "");
-    return () => everywhere(true);
-  }
+function writePlan(analysis: Analysis, { block }: WriteTarget): Plan {
   const refusal = severalRefusal(analysis, block);
   return placed(analysis, block, {
     isWrite: true,
@@ -41,7 +60,7 @@ function writePlan(analysis: Analysis, { ref, block }: WriteTarget): Plan {
   });
 }
 
-function severalRefusal({ scope }: Analysis, block: Block) {
+function severalRefusal({ scope }: Analysis, block: Block): Route | null {
   if (block.preservesOutside) return refused("outerJoin");
   if (scope.writesInWith) return refused("crossShardSubquery");
   const unknown = scope.calls.find(

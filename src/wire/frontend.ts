@@ -227,6 +227,14 @@ export function encodeExecute(message: ExecuteMessage): Buffer {
     .finish();
 }
 
+/** One CopyData of these bytes, one behind the other. */
+export function encodeCopyData(pieces: readonly Buffer[]): Buffer {
+  const header = Buffer.from([FRONTEND.copyData, 0, 0, 0, 0]);
+  const message = Buffer.concat([header, ...pieces]);
+  message.writeInt32BE(message.length - 1, 1);
+  return message;
+}
+
 export function encodeCopyFail(reason: string): Buffer {
   return new MessageWriter().begin("f").cstring(reason).end().finish();
 }

@@ -8,8 +8,9 @@ import { compareSides } from "../support/load/compare.js";
 import { readFinalTables } from "../support/load/final-tables.js";
 import { judge } from "../support/load/judge.js";
 import { type Load, startLoad } from "../support/load/load.js";
-import type { Child } from "../support/node.js";
-import { type Admin, COMPARED, MIGRATION, type Stack, startStack } from "../support/stack.js";
+import { type Child, parentOf } from "../support/node.js";
+import { SHOP_TABLES } from "../support/shop/application.js";
+import { type Admin, MIGRATION, type Stack, startStack } from "../support/stack.js";
 import { until } from "../support/until.js";
 
 /** A named step at which the process that reached it stands still until it is killed or let go. */
@@ -53,7 +54,7 @@ export interface Stage extends AsyncDisposable {
   readonly points: PausePoints;
   /** Asks whichever node is alive, on a connection of its own each time. */
   readonly admin: Admin;
-  /** Index of the node that a process belongs to. */
+  /** Index of the node that a process belongs to. Throws for a process that has ended, or is nobody's. */
   nodeOf(pid: number): number;
   /** SIGKILL of one of our nodes' processes, by pid; never of anything else. */
   kill(pid: number): void;
@@ -86,7 +87,7 @@ export async function startStage(options: { readonly general?: string } = {}): P
       clients: CLIENTS,
       thinkMs: THINK_MS,
       seed: 7,
-      tenants: stack.seeded.tenants,
+      tenants: stack.seeded.tenants ?? 1,
     });
     const admin = adminOfAny(stack);
     const children = (node: number) => stack.nodes[node]?.children() ?? [];
@@ -97,8 +98,15 @@ export async function startStage(options: { readonly general?: string } = {}): P
       load,
       points,
       admin,
-      nodeOf: (pid) =>
-        stack.nodes.findIndex((_, node) => children(node).some((one) => one.pid === pid)),
+      nodeOf: (pid) => {
+        const parent = parentOf(pid);
+        const index = stack.nodes.findIndex((node) => node.pid === parent);
+        if (index >= 0) return index;
+        const nodes = stack.nodes.map((node) => node.pid).join(", ");
+        const parentage = parent === null ? "is gone" : `is a child of ${parent}`;
+        const logs = stack.nodes.map((node) => node.log().split("\n").slice(-20).join("\n"));
+        throw new Error(`${pid} ${parentage}, the nodes are ${nodes}\n${logs.join("\n---\n")}`);
+      },
       kill: (pid) => {
         expect(own(), "only our own processes are killed").toContain(pid);
         process.kill(pid, "SIGKILL");
@@ -208,7 +216,7 @@ export async function untilServed(stage: Stage): Promise<void> {
 export async function judgeStage(stage: Stage, wayBack: Task): Promise<void> {
   await stage.load.stop();
   await untilDrained(stage.stack);
-  const comparison = await compareSides(stage.stack.source, stage.stack.shards, COMPARED);
+  const comparison = await compareSides(stage.stack.source, stage.stack.shards, SHOP_TABLES);
   await say(stage, `STOP_TASK ${wayBack.id}`);
   await untilFinished(stage.admin, wayBack.id, 60_000);
   const report = stage.load.report();

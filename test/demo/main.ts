@@ -2,13 +2,16 @@
 import { writeFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { compareSides } from "../support/load/compare.js";
-import { readFinalTables } from "../support/load/final-tables.js";
-import { judge } from "../support/load/judge.js";
-import { type Load, startLoad } from "../support/load/load.js";
-import { type Admin, COMPARED, MIGRATION, type Stack, startStack } from "../support/stack.js";
+import type { Load } from "../support/load/load.js";
+import type { Known } from "../support/load/ordinary/ledger.js";
+import { runSluice } from "../support/node.js";
+import { type Admin, type Stack, startStack } from "../support/stack.js";
+import { byHand } from "./by-hand.js";
+import { clientsOf } from "./clients.js";
 import { showCopy } from "./copy-progress.js";
 import { untilDrained } from "./drained.js";
 import { type DemoOptions, parseOptions } from "./options.js";
+import { ordinary } from "./ordinary/application.js";
 import { describe, inWords, isSuccess, type ObservedSwitch, toReport } from "./report.js";
 import { type Task, untilFinished, untilReverseTask, untilSwitched } from "./tasks.js";
 
@@ -17,6 +20,8 @@ const SWITCH_TIMEOUT_MS = 120_000;
 const AROUND_SWITCH_MS = 500;
 /** Clients work on undisturbed for this long between two acts. */
 const BETWEEN_ACTS_MS = 3_000;
+/** Of the nodes, for a person who types. */
+const PORTS = [6432, 6433];
 const startedAtMs = performance.now();
 
 function say(line: string): void {
@@ -26,45 +31,70 @@ function say(line: string): void {
 
 async function demo(options: DemoOptions, stack: Stack): Promise<boolean> {
   if (stack.temporal.uiUrl !== null) say(`Temporal UI: ${stack.temporal.uiUrl}`);
+  await plan(stack);
+  const clients = await clientsOf(stack, options.clients);
   say(`${options.clients} clients begin to work through ${stack.nodes.length} nodes`);
-  const load = await startLoad({
-    addresses: stack.addresses,
-    clients: options.clients,
-    seed: 1,
-    tenants: stack.seeded.tenants,
-  });
+  const load = await clients.start();
   try {
     await pass(BETWEEN_ACTS_MS);
     await using admin = await stack.admin();
     const switches = await allSwitches(stack, admin, load);
-    const last = switches.at(-1);
-    if (!last) throw new Error("no switch was made");
     say("stopping the clients, to compare both sides at rest");
-    await load.stop();
+    await clients.rest();
     await untilDrained(stack);
     say("comparing both sides row by row");
-    const comparison = await compareSides(stack.source, stack.shards, COMPARED);
-    say(`STOP_TASK ${last.wayBack.id}: finalizing, the way back is given up`);
-    await admin.run(`STOP_TASK ${last.wayBack.id}`);
-    await untilFinished(admin, last.wayBack.id, SWITCH_TIMEOUT_MS);
-    const report = load.report();
-    const judgement = judge(report.histories, await readFinalTables(stack.shards));
-    const findings = { switches, load: report, judgement, comparison };
+    const comparison = await compareSides(stack.source, stack.shards, stack.application.tables);
+    await clients.start();
+    await finalize(admin, switches.at(-1)?.wayBack.id ?? 0);
+    await clients.rest();
+    say("judging by what each client was told");
+    const judgement = await clients.judge("shards");
+    const findings = { switches, load: clients.report(), judgement, comparison };
     for (const line of describe(findings)) process.stdout.write(`${line}\n`);
-    const json = toReport(findings);
     if (options.report !== null)
-      writeFileSync(options.report, `${JSON.stringify(json, null, 2)}\n`);
-    return isSuccess(json);
+      writeFileSync(options.report, `${JSON.stringify(toReport(findings), null, 2)}\n`);
+    return isSuccess(findings);
   } finally {
-    await load.stop();
+    await clients.rest();
   }
+}
+
+/** Until Ctrl-C, and one more that does not wait. */
+async function ordered(
+  options: DemoOptions,
+  stack: Stack,
+  interrupted: Promise<unknown>,
+): Promise<boolean> {
+  const clients = await clientsOf(stack, options.clients);
+  say(`${options.clients} clients work through ${stack.nodes.length} nodes`);
+  howToConnect(stack);
+  return await byHand(stack, clients, interrupted);
+}
+
+/** What a person would look at first. It changes nothing, and stops nothing: RESHARD checks for itself. */
+async function plan(stack: Stack): Promise<void> {
+  const [from = "", to = "", publication = ""] = stack.migration.split(" ");
+  const args = ["migrate", "plan", "--from", from, "--to", to, "--publication", publication];
+  say(`sluice ${args.join(" ")}`);
+  const { stdout, stderr } = await runSluice(args, { cwd: stack.nodes[0]?.folder ?? "" });
+  for (const line of `${stdout}${stderr}`.trimEnd().split("\n"))
+    process.stdout.write(`  ${line}\n`);
+}
+
+/** Under load: clients are told nothing of it. */
+async function finalize(admin: Admin, wayBack: number): Promise<void> {
+  await pass(BETWEEN_ACTS_MS / 2);
+  say(`STOP_TASK ${wayBack}: finalizing, the way back is given up`);
+  await admin.run(`STOP_TASK ${wayBack}`);
+  await untilFinished(admin, wayBack, SWITCH_TIMEOUT_MS);
+  await pass(BETWEEN_ACTS_MS / 2);
 }
 
 type Act = ObservedSwitch & { readonly wayBack: Task };
 
-async function allSwitches(stack: Stack, admin: Admin, load: Load): Promise<readonly Act[]> {
-  say(`RESHARD ${MIGRATION}`);
-  const [started] = await admin.run(`RESHARD ${MIGRATION}`);
+async function allSwitches(stack: Stack, admin: Admin, load: Load<Known>): Promise<readonly Act[]> {
+  say(`RESHARD ${stack.migration}`);
+  const [started] = await admin.run(`RESHARD ${stack.migration}`);
   const reshard = Number(started?.task_id);
   const totalRows = Object.values(stack.seeded).reduce((sum, rows) => sum + rows, 0);
   await showCopy(admin, reshard, totalRows);
@@ -94,7 +124,7 @@ async function allSwitches(stack: Stack, admin: Admin, load: Load): Promise<read
 
 async function observe(what: {
   readonly admin: Admin;
-  readonly load: Load;
+  readonly load: Load<Known>;
   readonly direction: ObservedSwitch["direction"];
   readonly taskId: number;
   readonly epoch: number;
@@ -133,6 +163,7 @@ function howToConnect(stack: Stack): void {
   say(
     `Temporal: ${stack.temporal.uiUrl ?? ""}, temporal workflow list --address ${stack.temporal.address}`,
   );
+  say(`files of node 1: ${stack.nodes[0]?.folder ?? ""}`);
   say("Ctrl-C ends everything");
 }
 
@@ -143,7 +174,12 @@ async function main(): Promise<void> {
     for (const signal of ["SIGINT", "SIGTERM"] as const)
       process.once(signal, () => resolve("interrupted"));
   });
-  const starting = startStack({ rows: options.rows, withUi: true, say });
+  const starting = startStack({
+    application: ordinary(options.rows),
+    withUi: true,
+    ...(options.byHand ? { ports: PORTS } : {}),
+    say,
+  });
   const stack = await Promise.race([starting, interrupted]);
   if (stack === "interrupted") {
     say("cleaning up");
@@ -153,16 +189,16 @@ async function main(): Promise<void> {
     process.exit(130);
   }
   try {
-    const running = demo(options, stack);
+    const running = options.byHand ? ordered(options, stack, interrupted) : demo(options, stack);
     running.catch(() => {});
-    const outcome = await Promise.race([running, interrupted]);
+    const outcome = await (options.byHand ? running : Promise.race([running, interrupted]));
     if (outcome === "interrupted") {
       process.exitCode = 130;
       return;
     }
     process.exitCode = outcome ? 0 : 1;
     say(outcome ? "all as promised" : "NOT as promised, see above");
-    if (options.keep) {
+    if (options.keep && !options.byHand) {
       howToConnect(stack);
       await interrupted;
     }

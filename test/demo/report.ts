@@ -1,8 +1,8 @@
-import type { ClientError } from "../support/load/client.js";
 import type { Comparison } from "../support/load/compare.js";
-import type { Judgement } from "../support/load/judge.js";
 import type { LatencySummary } from "../support/load/latency.js";
 import type { LoadReport } from "../support/load/load.js";
+import type { ClientError } from "../support/load/session.js";
+import type { Judgement } from "../support/load/verdict.js";
 import type { SwitchSteps } from "./tasks.js";
 
 const SHOWN_ERRORS = 10;
@@ -32,7 +32,7 @@ export interface Report {
 
 export interface Findings {
   readonly switches: readonly ObservedSwitch[];
-  readonly load: LoadReport;
+  readonly load: LoadReport<unknown>;
   readonly judgement: Judgement;
   readonly comparison: Comparison;
 }
@@ -54,8 +54,13 @@ export function toReport({ switches, load, judgement, comparison }: Findings): R
   };
 }
 
-export function isSuccess(report: Report): boolean {
-  return report.clientErrors === 0 && report.lost === 0 && report.doubled === 0 && report.equal;
+export function isSuccess({ load, judgement, comparison }: Findings): boolean {
+  return isJudgedWell(load, judgement) && comparison.isEqual;
+}
+
+/** No client saw an error, and each finds what it was told. */
+export function isJudgedWell(load: LoadReport<unknown>, judgement: Judgement): boolean {
+  return load.errors.length === 0 && judgement.lost === 0 && judgement.doubled === 0;
 }
 
 /** The report for people. */
@@ -73,12 +78,7 @@ export function describe(findings: Findings): readonly string[] {
       return `${direction.padEnd(9)} ${waited}    ${parts}`;
     }),
     "",
-    `operations            ${load.operationCount}`,
-    `acknowledged writes   ${load.acknowledged}`,
-    `unknown outcomes      ${load.unknown}`,
-    `client errors         ${load.errors.length}`,
-    `lost                  ${judgement.lost}`,
-    `doubled               ${judgement.doubled}`,
+    ...tally(load, judgement),
     `both sides equal      ${comparison.isEqual ? "yes, row by row" : "NO"}`,
     "",
     ...rowsTable(comparison),
@@ -89,6 +89,26 @@ export function describe(findings: Findings): readonly string[] {
     ...mostCommon(load.errors.map(inWords)),
   ];
   return shown.length === 0 ? lines : [...lines, "", ...shown];
+}
+
+/** The same of the clients alone, where nobody has looked at the switches. */
+export function describeLoad(load: LoadReport<unknown>, judgement: Judgement): readonly string[] {
+  return [
+    ...tally(load, judgement),
+    ...judgement.findings,
+    ...mostCommon(load.errors.map(inWords)),
+  ];
+}
+
+function tally(load: LoadReport<unknown>, judgement: Judgement): readonly string[] {
+  return [
+    `operations            ${load.operationCount}`,
+    `acknowledged writes   ${load.acknowledged}`,
+    `unknown outcomes      ${load.unknown}`,
+    `client errors         ${load.errors.length}`,
+    `lost                  ${judgement.lost}`,
+    `doubled               ${judgement.doubled}`,
+  ];
 }
 
 /** @returns a line for an error of a client; no text for none */

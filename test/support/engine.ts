@@ -17,7 +17,8 @@ const DEFAULT_POLICY: EnginePolicy = {
   trafficStopThresholdBytes: 1_000_000,
   openTransactions: "wait",
   verifyMaxAgeMs: 60_000,
-  acceptUniqueWithoutShardingKey: false,
+  replicaIdentity: "auto",
+  uniqueWithoutShardingKey: "warn",
   leftBehind: [],
   pgDumpPath: "pg_dump",
 };

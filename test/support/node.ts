@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { builtLauncher } from "./built.js";
@@ -15,6 +15,8 @@ export interface NodeFiles {
 }
 
 export interface NodeOptions extends NodeFiles {
+  /** Default: any that is free. */
+  readonly port?: number;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -53,7 +55,7 @@ const START_MS = 90_000;
 /** Resolves when the node accepts clients. */
 export async function startNode(options: NodeOptions): Promise<SluiceNode> {
   const launcher = await builtLauncher();
-  const port = await freePort();
+  const port = options.port ?? (await freePort());
   const folder = mkdtempSync(join(tmpdir(), "sluice-node-"));
   const write = (files: Partial<NodeFiles>) => {
     const general = `[general]\nhost = "127.0.0.1"\nport = ${port}\n`;
@@ -168,13 +170,22 @@ function endOf(child: ChildProcess): Promise<Ended> {
   return new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
 }
 
+/** By parent, process by process: the kernel's own list of children leaves some out while one of them ends. */
 function childrenOf(pid: number): readonly Child[] {
-  const list = readProc(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean).map(Number);
-  return list.map((child) => {
-    const command = readProc(`/proc/${child}/cmdline`);
-    const role = /(data-plane|control|mover)-process/u.exec(command)?.[1];
-    return { pid: child, role: (role ?? "other") as Child["role"] };
-  });
+  const all = readdirSync("/proc").filter((name) => /^\d+$/u.test(name));
+  return all
+    .filter((name) => parentOf(Number(name)) === pid)
+    .map((name) => {
+      const command = readProc(`/proc/${name}/cmdline`);
+      const role = /(data-plane|control|mover)-process/u.exec(command)?.[1];
+      return { pid: Number(name), role: (role ?? "other") as Child["role"] };
+    });
+}
+
+/** @returns null when there is no such process any more */
+export function parentOf(pid: number): number | null {
+  const parent = /\)\s\S\s(\d+)/u.exec(readProc(`/proc/${pid}/stat`))?.[1];
+  return parent === undefined ? null : Number(parent);
 }
 
 function readProc(path: string): string {

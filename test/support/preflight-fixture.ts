@@ -99,15 +99,22 @@ export function found(result: PreflightResult, id: string): readonly Check[] {
 export function expectFinding(
   result: PreflightResult,
   id: string,
-  expected: { severity: "warning" | "error"; evidence: RegExp; remedy?: RegExp; scope?: RegExp },
+  expected: {
+    severity: "note" | "warning" | "error";
+    evidence: RegExp;
+    remedy?: RegExp;
+    scope?: RegExp;
+  },
 ): void {
-  expect(found(result, id)).toContainEqual({
-    id,
-    severity: expected.severity,
-    scope: expect.stringMatching(expected.scope ?? /./),
-    evidence: expect.stringMatching(expected.evidence),
-    remedy: expect.stringMatching(expected.remedy ?? /^/),
-  });
+  expect(found(result, id)).toContainEqual(
+    expect.objectContaining({
+      id,
+      severity: expected.severity,
+      scope: expect.stringMatching(expected.scope ?? /./),
+      evidence: expect.stringMatching(expected.evidence),
+      remedy: expect.stringMatching(expected.remedy ?? /^/),
+    }),
+  );
   if (expected.severity === "error") expect(result.ok).toBe(false);
 }
 

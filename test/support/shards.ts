@@ -1,9 +1,11 @@
 import { serialize } from "pg-protocol";
 import { ServerConnection } from "../../src/backend/server-connection.js";
+import { executeReplay } from "../../src/proxy/sharded/replay/execute.js";
 import type {
   ClientSink,
   CopySource,
   ScatterOutcome,
+  ShardServers,
   StatementRequest,
 } from "../../src/proxy/sharded/scatter/contract.js";
 import { executeScatter } from "../../src/proxy/sharded/scatter/execute.js";
@@ -60,7 +62,11 @@ export class Shards implements AsyncDisposable {
   }
 
   /** In a transaction of its own on all shards: committed everywhere, or nowhere. */
-  async run(router: Router, sql: string, options: RunOptions = {}): Promise<StatementResult> {
+  async run(
+    router: Pick<Router, "route">,
+    sql: string,
+    options: RunOptions = {},
+  ): Promise<StatementResult> {
     const request = requestOf(sql, options);
     const route = router.route(sql, {
       values: request.parameters,
@@ -79,28 +85,31 @@ export class Shards implements AsyncDisposable {
     request: StatementRequest,
     ends: { readonly sink: RecordingSink; readonly copySource: CopySource },
   ): Promise<ScatterOutcome> {
-    const shards = this.connections.map((_, index) => shardId(index));
+    const servers = this.#servers();
     switch (route.kind) {
       case "refused":
         throw new Error(`refused: ${route.reason}`);
+      case "draw":
+        throw new Error("values are drawn by a session");
       case "one":
       case "any":
         return await this.#single(route.kind === "one" ? route.shard : 0, request, ends.sink);
+      case "replayed":
+        return await executeReplay({ plan: route.plan, request, sink: ends.sink, servers });
       default:
-        return await executeScatter({
-          route,
-          request,
-          ...ends,
-          servers: {
-            shards,
-            acquire: async (shard) => {
-              const connection = this.connections[shard];
-              if (connection === undefined) throw new Error(`no shard ${shard}`);
-              return connection;
-            },
-          },
-        });
+        return await executeScatter({ route, request, ...ends, servers });
     }
+  }
+
+  #servers(): ShardServers {
+    return {
+      shards: this.connections.map((_, index) => shardId(index)),
+      acquire: async (shard) => {
+        const connection = this.connections[shard];
+        if (connection === undefined) throw new Error(`no shard ${shard}`);
+        return connection;
+      },
+    };
   }
 
   async #single(

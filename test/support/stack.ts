@@ -1,17 +1,23 @@
 import { join } from "node:path";
 import pg from "pg";
-import { OMNISHARDED, PUBLICATION, seed, TABLES, type TableName } from "../demo/seed.js";
+import type { Application } from "./application.js";
 import { startCluster, type TestCluster } from "./cluster.js";
-import type { LoadAddress } from "./load/client.js";
-import type { ComparedTable } from "./load/compare.js";
 import type { Query } from "./load/final-tables.js";
+import type { LoadAddress } from "./load/session.js";
 import { type SluiceNode, startNode } from "./node.js";
+import { SHOP_PUBLICATION, shop } from "./shop/application.js";
 import { startTemporal, type TemporalServer } from "./temporal.js";
 
-export interface StackOptions {
-  readonly rows: number;
+/** Rows of the shop, or another application. */
+type What = { readonly rows: number } | { readonly application: Application };
+
+export type StackOptions = What & Settings;
+
+interface Settings {
   readonly withUi?: boolean;
   readonly nodes?: number;
+  /** Where nodes listen, in their order; default: any free port. */
+  readonly ports?: readonly number[];
   /** SQLite file of Temporal, for tests that kill it. */
   readonly temporalFile?: string;
   /** More lines for [general] of pgdog.toml. */
@@ -24,12 +30,15 @@ export interface StackOptions {
   readonly say?: (line: string) => void;
 }
 
-/** Source, two shards, Temporal, nodes, and the demo's schema with rows. */
+/** Source, two shards, Temporal, nodes, and an application's schema with rows. */
 export interface Stack extends AsyncDisposable {
   readonly cluster: TestCluster;
   readonly temporal: TemporalServer;
   readonly nodes: readonly SluiceNode[];
-  readonly seeded: Readonly<Record<TableName, number>>;
+  readonly application: Application;
+  /** What RESHARD is told. */
+  readonly migration: string;
+  readonly seeded: Readonly<Record<string, number>>;
   /** Where clients of the application connect: one for each node. */
   readonly addresses: readonly LoadAddress[];
   /** Opens the admin database of a node. */
@@ -44,13 +53,10 @@ export interface Admin extends AsyncDisposable {
   run(command: string): Promise<Record<string, unknown>[]>;
 }
 
-export const DATABASE = "prod";
-export const DESTINATION = "prod_sharded";
-export const MIGRATION = `${DATABASE} ${DESTINATION} ${PUBLICATION}`;
-export const COMPARED: readonly ComparedTable[] = TABLES.map((table) => ({
-  table,
-  isOmnisharded: OMNISHARDED.includes(table),
-}));
+const DATABASE = "prod";
+const DESTINATION = "prod_sharded";
+/** Of a stack with the shop's rows. */
+export const MIGRATION = `${DATABASE} ${DESTINATION} ${SHOP_PUBLICATION}`;
 const APP = { user: "app", password: "app-password" };
 const ADMIN = { user: "admin", password: "admin-password" };
 
@@ -98,15 +104,19 @@ async function build(
       ...(options.temporalFile === undefined ? {} : { databaseFile: options.temporalFile }),
     }),
   );
-  say(`loading the application's schema and ${options.rows} rows`);
-  const seeded = await seed(cluster.source, { database: "app", rows: options.rows });
+  const application = "application" in options ? options.application : shop(options.rows);
+  say("loading the application's schema and rows");
+  const seeded = await application.seed(cluster.source, "app");
+  const rows = Object.values(seeded).reduce((sum, count) => sum + count, 0);
+  say(`  ${rows} rows in ${Object.keys(seeded).length} tables`);
   const count = options.nodes ?? 2;
   say(`starting ${count} proxy nodes`);
   const nodes: SluiceNode[] = [];
   for (let index = 0; index < count; index++) {
     const node = use(
       await startNode({
-        pgdog: pgdogToml(cluster, options),
+        ...portOf(options, index),
+        pgdog: pgdogToml(cluster, application, options),
         users: USERS_TOML,
         sluice: sluiceToml(temporal, index, options),
         ...(options.env === undefined ? {} : { env: options.env }),
@@ -119,6 +129,8 @@ async function build(
     cluster,
     temporal,
     nodes,
+    application,
+    migration: `${DATABASE} ${DESTINATION} ${application.publication}`,
     seeded,
     addresses: nodes.map((node) => ({
       host: "127.0.0.1",
@@ -134,6 +146,11 @@ async function build(
   };
 }
 
+function portOf({ ports }: StackOptions, node: number): { readonly port?: number } {
+  const port = ports?.[node];
+  return port === undefined ? {} : { port };
+}
+
 /** Our own tools come as the superuser without a password; everybody else proves one. */
 const HBA = [
   "host all postgres 127.0.0.1/32 trust",
@@ -142,7 +159,7 @@ const HBA = [
 ];
 
 /** What follows [general], host and port, which `startNode` writes. */
-function pgdogToml(cluster: TestCluster, options: StackOptions): string {
+function pgdogToml(cluster: TestCluster, application: Application, options: StackOptions): string {
   const [first, second] = cluster.shards;
   return `workers = 1
 default_pool_size = 20
@@ -171,11 +188,8 @@ host = "127.0.0.1"
 port = ${second.port}
 database_name = "app_1"
 
-# Every table that has the column is sharded by it; the others are the same on every shard.
-[[sharded_tables]]
-database = "${DESTINATION}"
-column = "tenant_id"
-
+# What no rule names is the same on every shard.
+${application.shardedTables.map(shardedTable).join("\n")}
 [rewrite]
 shard_key = "rewrite"
 
@@ -186,6 +200,11 @@ password = "${ADMIN.password}"
 [replication]
 pg_dump_path = "${join(cluster.source.binDir, "pg_dump")}"
 `;
+}
+
+function shardedTable({ name, column }: Application["shardedTables"][number]): string {
+  const only = name === undefined ? "" : `name = "${name}"\n`;
+  return `[[sharded_tables]]\ndatabase = "${DESTINATION}"\n${only}column = "${column}"\n`;
 }
 
 const USERS_TOML = [DATABASE, DESTINATION]

@@ -151,7 +151,6 @@ const HAPPY: Activities = {
       source: { shardCount: 1 },
       destination: { shardCount: 2 },
       tables: [],
-      sequences: [],
     },
   }),
   beginMigration: async () => {},

@@ -10,6 +10,7 @@ import type { MigrationNames } from "./migrate-commands.js";
 const PLAN_TIMEOUT_MS = 120_000;
 const MARKS: Readonly<Record<Check["severity"], string>> = {
   ok: "ok     ",
+  note: "note   ",
   warning: "warning",
   error: "ERROR  ",
 };

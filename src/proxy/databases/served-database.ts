@@ -135,12 +135,17 @@ export class ServedDatabase {
     return await router;
   }
 
-  async #makeRouter(): Promise<Router> {
+  /** The same by other tables, as a transaction that has changed some sees them. @param facts its answer to SCHEMA_FACTS_SQL */
+  async routerOf(facts: string): Promise<Router> {
     await loadParser();
+    return createRouter(this.database, parseSchemaFacts(facts));
+  }
+
+  async #makeRouter(): Promise<Router> {
     const generation = this.schemaGeneration;
     const json = this.#facts?.generation === generation ? this.#facts.json : await this.#askFacts();
     this.#facts = { generation, json };
-    return createRouter(this.database, parseSchemaFacts(json));
+    return await this.routerOf(json);
   }
 
   async #askFacts(): Promise<string> {

@@ -42,7 +42,7 @@ export interface Executor {
   cancel(): Promise<void>;
   /** The client is gone, or its transaction is to be ended: the servers are freed for others. */
   abandon(): Promise<void>;
-  /** The transaction is given up: the servers roll back. */
+  /** The transaction has failed: the servers roll back, or (`isOpen`) wait for the client to go back to a savepoint. */
   fail(): void;
   /**
    * The database is no longer of this executor's kind: a kept connection is given back, or the session ends.

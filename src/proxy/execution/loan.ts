@@ -40,6 +40,18 @@ export class Loan {
    * @throws ServerConnectionLost
    */
   async prepare(served: ServedDatabase, state: SessionState): Promise<void> {
+    await this.configure(served, state);
+    if (state.transaction !== "begun") return;
+    const { error } = await this.server.query(state.beginSql);
+    if (error) throw refusedByServer(error);
+    state.transaction = "open";
+  }
+
+  /**
+   * The same without the transaction, for what stands beside it.
+   * @throws StatementRefused, ServerConnectionLost as `prepare`
+   */
+  async configure(served: ServedDatabase, state: SessionState): Promise<void> {
     const { server } = this;
     if (server.schemaGeneration !== served.schemaGeneration) {
       if (server.preparedStatements.size > 0 && state.tie === null) {
@@ -50,10 +62,6 @@ export class Loan {
     }
     const refused = await applySettings(server, state.settings.current);
     if (refused) throw refusedByServer(refused);
-    if (state.transaction !== "begun") return;
-    const { error } = await server.query(state.beginSql);
-    if (error) throw refusedByServer(error);
-    state.transaction = "open";
   }
 
   /** What runs is cancelled; resolves when the server has taken the request. Never throws. */

@@ -11,9 +11,11 @@ import { encodeError, encodeNotice } from "../../wire/error-fields.js";
 import type {
   DecodedPipeline,
   DecodedRequest,
+  ParsePart,
   PipelinePart,
 } from "../execution/decoded-request.js";
 import { forgetStatement, type SessionState } from "../execution/session-state.js";
+import type { StatementEffects } from "../execution/statement-effects.js";
 
 const FAILED = encodeError({
   sqlState: SQLSTATE.inFailedSqlTransaction,
@@ -47,6 +49,26 @@ export function answerLocally(request: DecodedRequest, state: SessionState): Loc
     case "function":
       return "none";
   }
+}
+
+/** Of a transaction that failed and whose servers wait: whatever does not end it, and does not go back to a savepoint. */
+export function isRefusedAsFailed(request: DecodedRequest, state: SessionState): boolean {
+  if (state.transaction !== "failed") return false;
+  const isWayOut = ({ kind }: StatementEffects) => WAYS_OUT.has(kind);
+  const [first] = request.effects;
+  if (first !== undefined) return !isWayOut(first);
+  const parsed = request.kind === "extended" ? request.parts.filter(isParse) : [];
+  return parsed.length === 0 || !parsed.every(({ statement }) => isWayOut(statement.effects));
+}
+
+const WAYS_OUT: ReadonlySet<StatementEffects["kind"]> = new Set([
+  "rollback",
+  "rollbackTo",
+  "commit",
+]);
+
+function isParse(part: PipelinePart): part is ParsePart {
+  return part.kind === "parse";
 }
 
 function answerControl(

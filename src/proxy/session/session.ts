@@ -28,7 +28,7 @@ import {
   StatementRefused,
 } from "../session-errors.js";
 import { Executors } from "./executors.js";
-import { answerLocally } from "./local-answers.js";
+import { answerLocally, isRefusedAsFailed } from "./local-answers.js";
 import { RequestQueue } from "./request-queue.js";
 
 /** What a session needs of its data plane. */
@@ -244,7 +244,7 @@ export class Session implements ClientReceiver {
       return;
     }
     const decoded = decodeRequest(request, this.state);
-    if (!this.#executors.current.isOpen) {
+    if (!this.#executors.current.isOpen || isRefusedAsFailed(decoded, this.state)) {
       const answer = answerLocally(decoded, this.state);
       this.#isSkipping = answer === "failed";
       if (answer !== "none") return;
@@ -351,8 +351,9 @@ export class Session implements ClientReceiver {
       return;
     }
     if (this.state.transaction !== "none") this.state.transaction = "failed";
-    this.#executors.current.fail();
-    this.#finish();
+    const { current } = this.#executors;
+    current.fail();
+    if (!current.isOpen) this.#finish();
     const frame = errorFrameOf(error);
     const hasEnd = request.kind !== "extended" || request.end === "sync";
     this.#isSkipping = !hasEnd;

@@ -27,6 +27,7 @@ import type { PreparedStatement } from "../execution/prepared-statements.js";
 import { forgetStatement } from "../execution/session-state.js";
 import { isOfSession } from "../execution/statement-effects.js";
 import { AlreadyTold, StatementRefused } from "../session-errors.js";
+import { withDrawnValues } from "./drawn-values.js";
 import { Portal } from "./portal.js";
 import { runOfSession } from "./session-statements.js";
 import type { ShardedStatements } from "./statements.js";
@@ -65,7 +66,7 @@ export class ExtendedProtocol {
   }
 
   async handle(request: DecodedPipeline, context: ExecutionContext): Promise<Handled> {
-    const router = await context.served.router();
+    const router = await this.#statements.router(context);
     const { state, transaction } = this.#statements;
     const isFresh = transaction.used.length === 0 && !this.#isUnsynced;
     const wasBegun = state.transaction !== "none";
@@ -77,7 +78,7 @@ export class ExtendedProtocol {
     const isOneTransaction = executes > 1 || request.end !== "sync" || this.#isUnsynced;
     this.#isUnsynced = true;
     for (const part of request.parts) {
-      const step = { context, router, isOneTransaction, isFresh: isFresh && !this.#hasExecuted };
+      const step = { context, isOneTransaction, isFresh: isFresh && !this.#hasExecuted };
       try {
         if ((await this.#part(part, step)) === "done") continue;
       } catch (error) {
@@ -222,7 +223,7 @@ export class ExtendedProtocol {
     const portal = this.#portal(part.portal);
     const { statement } = portal;
     const { effects } = statement;
-    const { context, router, isFresh } = step;
+    const { context, isFresh } = step;
     this.#hasExecuted = true;
     if (isOfSession(effects)) {
       const statements = this.#statements;
@@ -230,19 +231,28 @@ export class ExtendedProtocol {
       return "done";
     }
     this.#sendTag();
-    const route = portal.route(router);
+    // What was executed before it in the pipeline may have made the table.
+    const router = await this.#statements.router(context);
+    const planned = portal.route(router);
     const needsTransaction = step.isOneTransaction || part.maxRows > 0;
     this.#statements.begin(context, needsTransaction ? "BEGIN" : null);
-    if (part.maxRows > 0) {
-      await this.#executeSome(portal, part.frame, route);
+    const mostRows = planned.kind === "draw" ? planned.plan.mostRows : Infinity;
+    if (part.maxRows > 0 && mostRows > part.maxRows) {
+      await this.#executeSome(portal, part.frame, planned);
       return "done";
     }
+    const { sql, route } = await withDrawnValues(statement.sql, planned, {
+      statements: this.#statements,
+      context,
+      router,
+      parameters: portal.parameters,
+    });
     this.#statements.state.settings.note(effects);
     const { values } = portal.bind;
     const outcome = await this.#statements.run(
       {
         protocol: "extended",
-        sql: statement.sql,
+        sql,
         parameterTypes: statement.parameterTypes,
         parameterFormats: values.parameterFormats,
         parameters: values.parameters,
@@ -344,7 +354,6 @@ export class ExtendedProtocol {
 
 interface Step {
   readonly context: ExecutionContext;
-  readonly router: Router;
   /** Its Executes commit together. */
   readonly isOneTransaction: boolean;
   /** Nothing has run before it in its transaction. */

@@ -1,4 +1,5 @@
 import type { ServerConnection } from "../../backend/server-connection.js";
+import type { ParameterValues } from "../../router/key-value.js";
 import type { Route } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
 import type { BindPart } from "../execution/decoded-request.js";
@@ -22,13 +23,14 @@ export class Portal {
   /** Another router than before has another topology or other tables: then it is asked anew. */
   route(router: Router): Route {
     if (this.#route && this.#router === router) return this.#route;
-    const { values } = this.bind;
     this.#router = router;
-    this.#route = router.route(this.statement.sql, {
-      values: values.parameters,
-      formats: values.parameterFormats,
-      typeOids: this.statement.parameterTypes,
-    });
+    this.#route = router.route(this.statement.sql, this.parameters);
     return this.#route;
+  }
+
+  get parameters(): ParameterValues {
+    const { parameters, parameterFormats } = this.bind.values;
+    const { parameterTypes } = this.statement;
+    return { values: parameters, formats: parameterFormats, typeOids: parameterTypes };
   }
 }

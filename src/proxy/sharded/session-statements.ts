@@ -26,7 +26,10 @@ export async function runOfSession(
       return "BEGIN";
     case "commit":
     case "rollback":
-      return await endTransaction(effects.kind, { statements, context });
+      return await endTransaction(state.transaction === "failed" ? "rollback" : effects.kind, {
+        statements,
+        context,
+      });
     case "deallocate":
     case "discard":
       return discard(sql, effects, statements);
@@ -34,6 +37,10 @@ export async function runOfSession(
       state.settings.note(effects);
       statements.begin(context, null);
       const { tag } = await transaction.everywhere(sql);
+      if (effects.kind === "rollbackTo") {
+        if (state.transaction === "failed") state.transaction = "open";
+        statements.forgetTables();
+      }
       return tag;
     }
   }

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { QueryOutcome, ServerConnection } from "../../backend/server-connection.js";
 import { PoolRetired } from "../../backend/server-errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
 import { type DatabaseUser, FIRST_SHARD, type ShardId } from "../../topology/topology.js";
 import { encodeErrorFields } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
@@ -9,6 +10,7 @@ import { Loan } from "../execution/loan.js";
 import type { SessionState } from "../execution/session-state.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { ShardServers } from "./scatter/contract.js";
+import { TransactionPast } from "./transaction-past.js";
 
 /**
  * One client's servers on several shards, each joined when it is first needed. In a transaction all of them
@@ -22,12 +24,17 @@ import type { ShardServers } from "./scatter/contract.js";
 export class ShardTransaction implements ShardServers {
   readonly #state: SessionState;
   readonly #loans = new Map<ShardId, Loan>();
+  /** Lent for one question beside the transaction. */
+  #aside: Loan | null = null;
   #served: ServedDatabase | null = null;
   #user: DatabaseUser | null = null;
   /** null: statements commit by themselves. */
   #beginSql: string | null = null;
   /** SET and SAVEPOINT so far, for shards that join later. */
-  #joined: string[] = [];
+  #joined = new TransactionPast();
+
+  /** It has changed tables, which nobody else sees before it is committed. */
+  #changesSchema = false;
 
   /** A shard could not be joined because the topology has moved on; kept until `release`. */
   metRetired: PoolRetired | null = null;
@@ -52,6 +59,41 @@ export class ShardTransaction implements ShardServers {
     return this.#loans.size > 0;
   }
 
+  /**
+   * A statement has failed, and the client may go back to a savepoint: every server is in the transaction still,
+   * with what it did before.
+   */
+  get canGoBack(): boolean {
+    return (
+      this.#joined.hasSavepoint &&
+      this.used.length > 0 &&
+      this.used.every((server) => !server.isLost && server.isIdleInTransaction)
+    );
+  }
+
+  get changesSchema(): boolean {
+    return this.#changesSchema;
+  }
+
+  /** A statement has changed tables. Outside of a transaction everybody sees that at once. */
+  noteSchemaChange(): void {
+    if (this.isBegun) this.#changesSchema = true;
+    else if (this.#served) this.#served.schemaGeneration++;
+  }
+
+  /**
+   * What the tables are within it, as SCHEMA_FACTS_SQL says it.
+   * @throws StatementFailed, SluiceError
+   */
+  async tables(): Promise<string> {
+    // It sets the search path for itself; going back takes that with it.
+    const { rows } = await this.ask(
+      FIRST_SHARD,
+      `SAVEPOINT sluice_tables; ${SCHEMA_FACTS_SQL}; ROLLBACK TO sluice_tables; RELEASE sluice_tables`,
+    );
+    return rows[0]?.[0] ?? "";
+  }
+
   get isBegun(): boolean {
     return this.#beginSql !== null;
   }
@@ -73,9 +115,38 @@ export class ShardTransaction implements ShardServers {
     const { server } = loan;
     this.#loans.set(shard, loan);
     await loan.prepare(served, this.#state);
-    for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined])
+    for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined.statements])
       await must(server, sql);
     return server;
+  }
+
+  /**
+   * One question of ours, in the transaction.
+   * @throws StatementFailed with the server's error, SluiceError
+   */
+  async ask(shard: ShardId, sql: string): Promise<QueryOutcome> {
+    return await must(await this.acquire(shard), sql);
+  }
+
+  /**
+   * One question of ours to whose answer a transaction is nothing (`nextval`), so that the shard asked does not
+   * become a part of it. Where it is one already its own server is asked: another would wait for what that has
+   * locked, and not see what it has made.
+   * @throws StatementFailed with the server's error, SluiceError
+   */
+  async askAside(shard: ShardId, sql: string): Promise<QueryOutcome> {
+    const served = this.#served;
+    const user = this.#user;
+    if (this.#loans.has(shard) || !served || !user) return await this.ask(shard, sql);
+    const loan = await this.#take(served, user, shard);
+    this.#aside = loan;
+    try {
+      await loan.configure(served, this.#state);
+      return await must(loan.server, sql);
+    } finally {
+      this.#aside = null;
+      loan.giveBack();
+    }
   }
 
   async #take(served: ServedDatabase, user: DatabaseUser, shard: ShardId): Promise<Loan> {
@@ -92,7 +163,7 @@ export class ShardTransaction implements ShardServers {
     if (this.#loans.size === 0) await this.acquire(FIRST_SHARD);
     let outcome: QueryOutcome | null = null;
     for (const { server } of this.#loans.values()) outcome = await must(server, sql);
-    this.#joined.push(sql);
+    this.#joined.add(sql);
     return outcome ?? { rows: [], tag: "", error: null };
   }
 
@@ -101,9 +172,24 @@ export class ShardTransaction implements ShardServers {
    * @throws StatementRefused 40003 when some had committed by then
    */
   async commit(isTwoPhase: boolean): Promise<void> {
-    const servers = this.used;
-    if (isTwoPhase && servers.length > 1) await this.#commitPrepared(servers);
-    else await this.#commitEach(servers, () => "COMMIT");
+    const servers = this.#firstShardLast();
+    try {
+      if (isTwoPhase && servers.length > 1) await this.#commitPrepared(servers);
+      else await this.#commitEach(servers, () => "COMMIT");
+    } finally {
+      // Whatever came of it: who reads the tables anew reads the truth.
+      if (this.#changesSchema && this.#served) this.#served.schemaGeneration++;
+    }
+  }
+
+  /**
+   * The first shard decides about rows that all shards have (see `executeReplay`): who sees there what this
+   * transaction has done must find it done on the others.
+   */
+  #firstShardLast(): readonly ServerConnection[] {
+    const first = this.#loans.get(FIRST_SHARD)?.server;
+    if (!first) return this.used;
+    return [...this.used.filter((server) => server !== first), first];
   }
 
   async #commitPrepared(servers: readonly ServerConnection[]): Promise<void> {
@@ -149,12 +235,12 @@ export class ShardTransaction implements ShardServers {
 
   /** Whatever runs is cancelled; resolves when all servers have taken the request. */
   async cancel(): Promise<void> {
-    await Promise.all([...this.#loans.values()].map((loan) => loan.cancel()));
+    await Promise.all(this.#lent.map((loan) => loan.cancel()));
   }
 
   /** As `Loan.cancelling`, of all. */
   cancelling(): Promise<unknown> | null {
-    const under = [...this.#loans.values()].flatMap(({ cancelling }) => cancelling ?? []);
+    const under = this.#lent.flatMap(({ cancelling }) => cancelling ?? []);
     return under.length > 0 ? Promise.all(under) : null;
   }
 
@@ -163,13 +249,20 @@ export class ShardTransaction implements ShardServers {
     for (const loan of this.#loans.values()) loan.giveBack();
     this.#loans.clear();
     this.metRetired = null;
+    this.#changesSchema = false;
     this.#beginSql = null;
-    this.#joined = [];
+    this.#joined = new TransactionPast();
   }
 
   /** For a client that is gone in the middle of a statement. */
   destroy(): void {
-    for (const { server } of this.#loans.values()) server.destroy();
+    for (const { server } of this.#lent) server.destroy();
+  }
+
+  get #lent(): readonly Loan[] {
+    return this.#aside === null
+      ? [...this.#loans.values()]
+      : [...this.#loans.values(), this.#aside];
   }
 }
 

@@ -78,7 +78,7 @@ export class ShardedExecutor implements Executor {
     this.#copyInput.close();
     this.#statements.sink.clientDrained();
     if (!this.#isRunning) {
-      this.fail();
+      this.#giveUp();
       return;
     }
     await this.cancel();
@@ -87,9 +87,14 @@ export class ShardedExecutor implements Executor {
 
   fail(): void {
     this.#copyInput.close();
-    this.#statements.transaction.release();
+    this.#statements.fail();
     this.#extended.reset();
     this.#statements.relay.detach();
+  }
+
+  #giveUp(): void {
+    this.fail();
+    this.#statements.transaction.release();
   }
 
   /** Between transactions nothing is kept here. */

@@ -1,12 +1,13 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { ParameterValues } from "../../router/key-value.js";
-import type { Router } from "../../router/router.js";
+import type { Route } from "../../router/route.js";
 import { classify } from "../../sql/classify.js";
 import { encodeCommandComplete, READY } from "../../wire/backend.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { effectsOf, isOfSession, type StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
+import { type DrawContext, withDrawnValues } from "./drawn-values.js";
 import type { StatementRequest } from "./scatter/contract.js";
 import { runOfSession } from "./session-statements.js";
 import type { ShardedStatements, StatementOutcome } from "./statements.js";
@@ -31,21 +32,22 @@ export class SimpleProtocol {
     if (!only || only.kind === "several") return await this.#several(sql, context);
     const { state } = this.#statements;
     const wasBegun = state.transaction !== "none";
-    const router = await context.served.router();
     if (isOfSession(only)) {
       const tag = await runOfSession(sql, only, { statements: this.#statements, context });
       return await this.#end([tag], context);
     }
-    const route = router.route(sql, NO_PARAMETERS);
-    if (route.kind === "one" || route.kind === "any") {
+    const router = await this.#statements.router(context);
+    const planned = router.route(sql, NO_PARAMETERS);
+    if (planned.kind === "one" || planned.kind === "any") {
       this.#statements.begin(context, null);
       const passed = { protocol: "simple", effects, isFresh } as const;
-      const server = await this.#statements.attach(this.#statements.shardOf(route), passed);
+      const server = await this.#statements.attach(this.#statements.shardOf(planned), passed);
       server.unnamedStatement = null;
       server.send(frame);
       return await this.#statements.settle(await this.#statements.relay.outcome(), wasBegun);
     }
-    const outcome = await this.#statements.run(requestOf(sql), {
+    const { sql: text, route } = await this.#drawn(sql, planned, { context, router });
+    const outcome = await this.#statements.run(requestOf(text), {
       context,
       route,
       effects: only,
@@ -57,7 +59,6 @@ export class SimpleProtocol {
 
   /** Several statements in one text are one transaction, unless they say otherwise; that is refused. */
   async #several(text: string, context: ExecutionContext): Promise<Handled> {
-    const router = await context.served.router();
     const { state, sink } = this.#statements;
     const statements = classify(text).map(({ start, end }) => {
       const sql = text.slice(start, end);
@@ -74,7 +75,7 @@ export class SimpleProtocol {
     let tag: string | null = null;
     for (const each of statements) {
       if (tag !== null) sink.write(encodeCommandComplete(tag));
-      const outcome = await this.#oneOfSeveral(each, { context, router });
+      const outcome = await this.#oneOfSeveral(each, context);
       tag = outcome.kind === "complete" ? outcome.tag : null;
     }
     return await this.#end(tag === null ? [] : [tag], context);
@@ -82,15 +83,25 @@ export class SimpleProtocol {
 
   async #oneOfSeveral(
     { sql, effects }: { readonly sql: string; readonly effects: StatementEffects },
-    { context, router }: { readonly context: ExecutionContext; readonly router: Router },
+    context: ExecutionContext,
   ): Promise<StatementOutcome> {
     const statements = this.#statements;
     if (isOfSession(effects)) {
       const tag = await runOfSession(sql, effects, { statements, context });
       return { kind: "complete", tag };
     }
-    const route = router.route(sql, NO_PARAMETERS);
-    return await statements.run(requestOf(sql), { context, route, effects, isFresh: false });
+    // The one before it may have made the table.
+    const router = await statements.router(context);
+    const planned = router.route(sql, NO_PARAMETERS);
+    const { sql: text, route } = await this.#drawn(sql, planned, { context, router });
+    return await statements.run(requestOf(text), { context, route, effects, isFresh: false });
+  }
+
+  async #drawn(sql: string, planned: Route, at: Omit<DrawContext, "statements" | "parameters">) {
+    const { context, router } = at;
+    const parameters = NO_PARAMETERS;
+    const statements = this.#statements;
+    return await withDrawnValues(sql, planned, { statements, context, router, parameters });
   }
 
   async #end(tags: readonly string[], context: ExecutionContext): Promise<Handled> {

@@ -4,6 +4,7 @@ import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { MergePlan, Route } from "../../router/route.js";
+import type { Router } from "../../router/router.js";
 import { type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
 import { decodeErrorFields } from "../../wire/error-fields.js";
@@ -13,6 +14,8 @@ import type { SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
+import type { SettledRoute } from "./drawn-values.js";
+import { executeReplay } from "./replay/execute.js";
 import type { ScatterOutcome, ScatterRoute, StatementRequest } from "./scatter/contract.js";
 import { executeScatter } from "./scatter/execute.js";
 import { ShardTransaction } from "./shard-transaction.js";
@@ -25,7 +28,7 @@ export type StatementOutcome =
 
 export interface StatementContext {
   readonly context: ExecutionContext;
-  readonly route: Route;
+  readonly route: SettledRoute;
   readonly effects: StatementEffects;
   /** Nothing of its transaction has run before it. */
   readonly isFresh: boolean;
@@ -48,6 +51,8 @@ export class ShardedStatements {
   readonly relay: Relay;
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
+  /** By the tables that the open transaction has made; null: not asked yet. */
+  #ownRouter: Router | null = null;
 
   constructor(state: SessionState, copyInput: CopyInput, onCopyIn: () => void) {
     this.state = state;
@@ -61,7 +66,26 @@ export class ShardedStatements {
 
   /** What ReadyForQuery says. */
   get status(): TransactionStatus {
+    if (this.state.transaction === "failed") return "E";
     return this.state.transaction === "none" ? "I" : "T";
+  }
+
+  /**
+   * Routes by the tables as this session sees them. Where its transaction has changed some, its own server is asked: any
+   * other would wait for the locks, and that is for ever.
+   * @throws ServerUnreachable, StatementFailed
+   */
+  async router({ served }: ExecutionContext): Promise<Router> {
+    if (!this.transaction.changesSchema) return await served.router();
+    // What a failed transaction has made is gone, and no server answers before it is ended.
+    if (this.state.transaction === "failed") return this.#ownRouter ?? (await served.router());
+    this.#ownRouter ??= await served.routerOf(await this.transaction.tables());
+    return this.#ownRouter;
+  }
+
+  /** The open transaction has made or undone changes to tables. */
+  forgetTables(): void {
+    this.#ownRouter = null;
   }
 
   /** @param implicitBegin where the client has not begun a transaction: what begins one; null: none */
@@ -110,9 +134,12 @@ export class ShardedStatements {
     const wasBegun = this.state.transaction !== "none";
     this.begin(context, needsTransaction(route, request.sql) ? "BEGIN" : null);
     this.sink.restart();
-    const outcome = await this.#scatter(this.#scattered(route), request);
+    const outcome = await this.#execute(route, request);
     if (outcome.kind === "complete") {
-      if (effects.changesSchema) context.served.schemaGeneration++;
+      if (effects.changesSchema) {
+        this.transaction.noteSchemaChange();
+        this.forgetTables();
+      }
       return outcome;
     }
     const retired = this.#retiredUnder(isFresh);
@@ -151,10 +178,17 @@ export class ShardedStatements {
       return "idle";
     }
     if (!this.transaction.used.some((server) => server.transactionStatus === "E")) return "open";
-    // One shard has failed, so has the whole: nothing waits for the client with locks in hand.
-    this.transaction.release();
+    this.fail();
     this.state.transaction = "failed";
     return "open";
+  }
+
+  /**
+   * One shard has failed, so has the whole. Nothing waits for the client with locks in hand, unless it may go back
+   * to a savepoint: as in PostgreSQL, what is before that is kept.
+   */
+  fail(): void {
+    if (!this.transaction.canGoBack) this.transaction.release();
   }
 
   /** Nothing ran: the client's BEGIN, if there was one, is sent again with the statement. */
@@ -162,6 +196,15 @@ export class ShardedStatements {
     this.transaction.release();
     this.state.transaction = wasBegun ? "begun" : "none";
     return "refusedByGate";
+  }
+
+  async #execute(
+    route: Exclude<SettledRoute, { kind: "refused" }>,
+    request: StatementRequest,
+  ): Promise<ScatterOutcome> {
+    if (route.kind !== "replayed") return await this.#scatter(this.#scattered(route), request);
+    const { transaction: servers, sink } = this;
+    return await executeReplay({ plan: route.plan, request, servers, sink });
   }
 
   async #scatter(route: ScatterRoute, request: StatementRequest): Promise<ScatterOutcome> {
@@ -188,7 +231,7 @@ export class ShardedStatements {
     return isFresh && !this.sink.hasWritten ? this.transaction.metRetired : null;
   }
 
-  #scattered(route: Exclude<Route, { kind: "refused" }>): ScatterRoute {
+  #scattered(route: Exclude<SettledRoute, { kind: "refused" | "replayed" }>): ScatterRoute {
     switch (route.kind) {
       case "one":
       case "any":
@@ -223,8 +266,17 @@ const UNMERGED: MergePlan = {
 };
 
 /** Writes on several shards are done on all or on none. */
-function needsTransaction(route: Route, sql: string): boolean {
-  if (route.kind === "split" || route.kind === "moveRow" || route.kind === "copyIn") return true;
-  // CREATE INDEX CONCURRENTLY refuses to be in one.
-  return route.kind === "many" && route.isWrite && !/\bconcurrently\b/i.test(sql);
+function needsTransaction(route: SettledRoute, sql: string): boolean {
+  switch (route.kind) {
+    case "split":
+    case "moveRow":
+    case "copyIn":
+    case "replayed":
+      return true;
+    case "many":
+      // CREATE INDEX CONCURRENTLY refuses to be in one.
+      return route.isWrite && !/\bconcurrently\b/i.test(sql);
+    default:
+      return false;
+  }
 }

@@ -5,8 +5,15 @@ export interface AppliedTable {
   readonly columns: readonly AppliedColumn[];
   /** Unique and NOT NULL, all in the replica identity; null: rows are matched on the whole identity. */
   readonly keyColumns: readonly number[] | null;
-  /** What a WHERE compares: the key and the sharding column, or every column of the identity. */
+  /** What a WHERE compares: the key, with the sharding column where it is known, or the whole identity. */
   readonly matchColumns: readonly number[];
+  /** A condition on the row `t` as it stands: a change touches no other row of its key. null: any row. */
+  readonly ownRows: string | null;
+  /**
+   * R9: its deletes come to every shard, as they do not say which one had the row. To find none is no news then,
+   * and a row may come and go elsewhere between two changes that are seen here.
+   */
+  readonly isKeyOnly: boolean;
   /** A batch may be folded to its net change per key: a key, and no other unique constraint. */
   readonly isFoldable: boolean;
   /** GENERATED ALWAYS AS IDENTITY on the written side: PostgreSQL lets no UPDATE set them. */

@@ -10,7 +10,7 @@ type Step =
   | { readonly kind: "fold"; readonly fold: Fold }
   | { readonly kind: "insert"; readonly rows: Tuple[] }
   | { readonly kind: "update"; readonly update: Update; readonly setsKey: boolean }
-  | { readonly kind: "delete"; readonly match: Tuple };
+  | { readonly kind: "delete"; readonly matches: Tuple[] };
 
 /**
  * The changes of a batch to one table. Tables are independent of each other (triggers and foreign keys do
@@ -19,13 +19,17 @@ type Step =
 export class TableBatch {
   readonly #table: AppliedTable;
   #steps: Step[] = [];
+  /** Deletes of keys that nothing in `#steps` has touched before: they come first, in one statement. */
+  #first: Tuple[] = [];
+  /** Keys in `#first` and `#steps`; kept where deletes come to every shard and changes keep their order. */
+  readonly #touched = new Set<string>();
 
   constructor(table: AppliedTable) {
     this.#table = table;
   }
 
   get isEmpty(): boolean {
-    return this.#steps.length === 0;
+    return this.#steps.length === 0 && this.#first.length === 0;
   }
 
   insert(row: Tuple): void {
@@ -33,6 +37,7 @@ export class TableBatch {
       if (!this.#fold().insert(this.#key(row), row)) this.#contradict("insert", row);
       return;
     }
+    this.#touch(row);
     const last = this.#steps.at(-1);
     // Inserts in a row keep their order within one statement.
     if (last?.kind === "insert") last.rows.push(row);
@@ -43,6 +48,7 @@ export class TableBatch {
   update(match: Tuple, row: Tuple): void {
     const isSameKey = this.#table.keyColumns === null || this.#key(match) === this.#key(row);
     if (!this.#table.isFoldable) {
+      this.#touch(row);
       this.#steps.push({ kind: "update", update: { match, row }, setsKey: !isSameKey });
     } else if (isSameKey) {
       if (!this.#fold().update(this.#key(row), match, row)) this.#contradict("update", row);
@@ -56,30 +62,57 @@ export class TableBatch {
   }
 
   delete(match: Tuple): void {
-    if (!this.#table.isFoldable) this.#steps.push({ kind: "delete", match });
+    if (!this.#table.isFoldable) this.#deleteInOrder(match);
     else if (!this.#fold().delete(this.#key(match), match)) this.#contradict("delete", match);
   }
 
   /**
    * Writes everything and is empty afterwards.
-   * @param guard wraps a statement that may fail without ending the batch: a savepoint, for tolerant writers
+   * @param attempt of a tolerant writer: what fails within it is undone alone. Tried with all steps first, as a
+   *   savepoint for each would cost every batch what hardly any needs
    * @returns what a tolerant writer could not do
    */
-  async flush(writer: TableWriter, guard: Guard): Promise<readonly Unmet[]> {
-    const steps = this.#steps;
+  async flush(writer: TableWriter, attempt: Attempt | null): Promise<readonly Unmet[]> {
+    const steps: Step[] =
+      this.#first.length > 0
+        ? [{ kind: "delete", matches: this.#first }, ...this.#steps]
+        : this.#steps;
     this.#steps = [];
-    const unmet: Unmet[] = [];
-    for (const step of steps) {
-      const outcome = await runStep(step, writer, guard);
-      unmet.push(...outcome.filter((one) => one !== null));
+    this.#first = [];
+    this.#touched.clear();
+    if (attempt === null || !steps.some(({ kind }) => kind === "update"))
+      return await runSteps(steps, writer, null);
+    const whole = await attempt(() => runSteps(steps, writer, null));
+    return whole === null ? await runSteps(steps, writer, attempt) : whole.value;
+  }
+
+  /**
+   * R9: most of the deletes that come to every shard find nothing here, so they must cost little: a key that the
+   * batch has not touched before may go first, as nothing that another key does needs its row.
+   */
+  #deleteInOrder(match: Tuple): void {
+    if (this.#table.isKeyOnly) {
+      const key = this.#key(match);
+      if (!this.#touched.has(key)) {
+        this.#touched.add(key);
+        this.#first.push(match);
+        return;
+      }
     }
-    return unmet;
+    const last = this.#steps.at(-1);
+    // Rows without a key are taken one at a time (R20).
+    if (last?.kind === "delete" && this.#table.keyColumns !== null) last.matches.push(match);
+    else this.#steps.push({ kind: "delete", matches: [match] });
+  }
+
+  #touch(row: Tuple): void {
+    if (this.#table.isKeyOnly) this.#touched.add(this.#key(row));
   }
 
   #fold(): Fold {
     const last = this.#steps.at(-1);
     if (last?.kind === "fold") return last.fold;
-    const fold = new Fold();
+    const fold = new Fold(this.#table);
     this.#steps.push({ kind: "fold", fold });
     return fold;
   }
@@ -102,13 +135,23 @@ export class TableBatch {
 const CONTRADICTION_HINT =
   "The stream contradicts itself: the slot or a copied range is damaged. Abort the migration and start again.";
 
-/** Runs the statement; on a unique violation undoes it alone and returns the row as unmet. */
-export type Guard = (row: Tuple, statement: () => Promise<Unmet | null>) => Promise<Unmet | null>;
+/** Does the work in a savepoint; null: it met a unique or exclusion constraint, and is undone. */
+export type Attempt = <T>(work: () => Promise<T>) => Promise<{ readonly value: T } | null>;
+
+async function runSteps(
+  steps: readonly Step[],
+  writer: TableWriter,
+  attempt: Attempt | null,
+): Promise<readonly Unmet[]> {
+  const unmet: (Unmet | null)[] = [];
+  for (const step of steps) unmet.push(...(await runStep(step, writer, attempt)));
+  return unmet.filter((one) => one !== null);
+}
 
 async function runStep(
   step: Step,
   writer: TableWriter,
-  guard: Guard,
+  attempt: Attempt | null,
 ): Promise<readonly (Unmet | null)[]> {
   switch (step.kind) {
     case "fold":
@@ -117,10 +160,15 @@ async function runStep(
       return [await writer.insert(step.rows)];
     case "update": {
       const { update, setsKey } = step;
-      return [await guard(update.match, () => writer.update([update], { setsKey }))];
+      const write = () => writer.update([update], { setsKey });
+      const done = attempt === null ? { value: await write() } : await attempt(write);
+      const unmet: Unmet | null = done === null ? { reason: "exists", rows: [] } : done.value;
+      // Under either of its keys there may be a row, or none where one should be.
+      const rows = setsKey ? [update.match, update.row] : [update.match];
+      return [unmet && { ...unmet, rows }];
     }
     case "delete":
-      return [await writer.delete([step.match])];
+      return [await writer.delete(step.matches)];
   }
 }
 
@@ -128,19 +176,22 @@ async function runStep(
 async function flushFold(fold: Fold, writer: TableWriter): Promise<readonly (Unmet | null)[]> {
   const inserts: Tuple[] = [];
   const deletes: Tuple[] = [];
+  const lost: Tuple[] = [];
   const updates = new Map<string, Update[]>();
   for (const change of fold.values()) {
-    if (change.kind === "insert") inserts.push(change.row);
-    else if (change.kind === "delete") deletes.push(change.match);
-    else {
-      const mask = unchangedMask(change.row);
-      const group = updates.get(mask);
-      if (group) group.push(change);
-      else updates.set(mask, [change]);
-    }
+    if (change.kind === "insert" || change.kind === "replace") inserts.push(change.row);
+    if (change.kind === "delete" || change.kind === "replace" || change.kind === "lost")
+      deletes.push(change.match);
+    if (change.kind === "lost") lost.push(change.match);
+    if (change.kind !== "update") continue;
+    const mask = unchangedMask(change.row);
+    const group = updates.get(mask);
+    if (group) group.push(change);
+    else updates.set(mask, [change]);
   }
   const unmet = [await writer.delete(deletes)];
   for (const group of updates.values()) unmet.push(await writer.update(group, { setsKey: false }));
   unmet.push(await writer.insert(inserts));
+  if (lost.length > 0) unmet.push({ reason: "missing", rows: lost });
   return unmet;
 }

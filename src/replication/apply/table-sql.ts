@@ -69,13 +69,12 @@ function matchArrays(table: AppliedTable, set: readonly number[]): string {
 
 function matchConditions(table: AppliedTable): string {
   if (table.keyColumns === null) return keylessCondition(table);
-  return table.matchColumns
-    .map((index) => {
-      const column = table.columns[index];
-      const operator = column?.notNull ? "=" : "IS NOT DISTINCT FROM";
-      return `t.${quoteIdentifier(column?.name ?? "")} ${operator} v.m${index}::${column?.type ?? "text"}`;
-    })
-    .join(" AND ");
+  const matches = table.matchColumns.map((index) => {
+    const column = table.columns[index];
+    const operator = column?.notNull ? "=" : "IS NOT DISTINCT FROM";
+    return `t.${quoteIdentifier(column?.name ?? "")} ${operator} v.m${index}::${column?.type ?? "text"}`;
+  });
+  return [...matches, ...(table.ownRows === null ? [] : [table.ownRows])].join(" AND ");
 }
 
 /** Types whose equality is that of their text; all others (json has none, -0.0 = 0.0) compare as text. */

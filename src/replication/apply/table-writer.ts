@@ -13,7 +13,7 @@ export interface Update {
   readonly row: Tuple;
 }
 
-/** Changes that could not be made because the row as it stands is not this lane's (R33). */
+/** Changes that could not be made because the row as it stands is not this lane's (R9, R33). */
 export interface Unmet {
   readonly reason: "missing" | "exists";
   readonly rows: readonly Tuple[];
@@ -23,8 +23,8 @@ export interface Unmet {
  * Writes one table for one lane inside the batch's transaction.
  *
  * A strict writer throws when a row is missing or exists (R17). A tolerant one returns the rows that it
- * could not change, and has changed none of those: its lane shares the table with lanes of other shards, so
- * the keys are set aside (R33).
+ * could not change, and has changed none of those: it is not told everything that happens to a key (R9), or its
+ * lane shares the table with lanes of other shards (R33). The keys are set aside.
  */
 export class TableWriter {
   readonly #client: SqlClient;
@@ -57,12 +57,16 @@ export class TableWriter {
     }
   }
 
-  /** @throws LaneRowMissing unless tolerant */
+  /**
+   * One statement, however many rows.
+   * @throws LaneRowMissing unless tolerant, or the table's deletes come to every shard
+   */
   async delete(matches: readonly Tuple[]): Promise<Unmet | null> {
     if (matches.length === 0) return null;
     const arrays = this.#arraysFor(this.#table.matchColumns);
     for (const match of matches) appendTuple(arrays.byColumn, match);
     const result = await this.#query<{ ord: number }>(this.#deleteText, arrays.inOrder);
+    if (this.#table.isKeyOnly) return null;
     return this.#unmet("delete", matches, result.rows);
   }
 
@@ -173,7 +177,7 @@ export class TableWriter {
   }
 
   #asRowExists(error: unknown, operation: string): unknown {
-    if (!(error instanceof SqlError) || error.code !== SQLSTATE.uniqueViolation) return error;
+    if (!(error instanceof SqlError) || !MEETS_A_ROW.has(error.code)) return error;
     const constraint = error.constraint === undefined ? "" : ` by constraint "${error.constraint}"`;
     return new LaneRowExists(
       `${operation} in ${describeTable(this.#table)} meets an existing row${constraint}`,
@@ -181,6 +185,11 @@ export class TableWriter {
     );
   }
 }
+
+const MEETS_A_ROW: ReadonlySet<string> = new Set([
+  SQLSTATE.uniqueViolation,
+  SQLSTATE.exclusionViolation,
+]);
 
 const SHOWN_ROWS = 20;
 

@@ -14,7 +14,8 @@ export function isMissingControlSchema(error: unknown): boolean {
 export async function upgradeControlSchema(client: SqlClient): Promise<void> {
   const { rows } = await client.query<{ has: boolean }>(
     `SELECT to_regclass('sluice.evidence') IS NOT NULL
-        AND to_regclass('sluice.hold_wait') IS NOT NULL AND (
+        AND to_regclass('sluice.hold_wait') IS NOT NULL
+        AND to_regclass('sluice.sequence') IS NOT NULL AND (
               SELECT count(*) FROM pg_attribute
                WHERE (attrelid, attname) IN (
                  (to_regclass('sluice.lane'), 'evidence'), (to_regclass('sluice.aside'), 'conflict'))
@@ -214,6 +215,15 @@ const STATEMENTS: readonly string[] = [
     table_name text NOT NULL,
     digest text NOT NULL,
     PRIMARY KEY (migration, stream, schema_name, table_name))`,
+  // R49: what a sequence counted in before it had to leave ids to other shards; true while it counts in "increment".
+  // No reference to a migration: the next one, from these shards to more, begins with it.
+  `CREATE TABLE IF NOT EXISTS sluice.sequence (
+    relation oid PRIMARY KEY,
+    schema_name text NOT NULL,
+    sequence_name text NOT NULL,
+    own_increment bigint NOT NULL,
+    increment bigint NOT NULL,
+    set_at timestamptz NOT NULL DEFAULT clock_timestamp())`,
   // For people: what of a migration is on this server. Written before the thing is made, struck off when it is
   // removed; the code itself finds things by their names.
   `CREATE TABLE IF NOT EXISTS sluice.resource (
@@ -222,6 +232,20 @@ const STATEMENTS: readonly string[] = [
     name text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, kind, name))`,
+  // Tables that got a replica identity from us: what was there, put back when the migration ends. Committed with
+  // the migration's row, before the first one is set. Letters as in pg_class.relreplident.
+  `CREATE TABLE IF NOT EXISTS sluice.replica_identity (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    was "char" NOT NULL,
+    -- null under "i": the index had been dropped.
+    was_index text,
+    ours "char" NOT NULL,
+    ours_index text,
+    -- null until it is set: from then on a renamed table is found by it.
+    table_oid oid,
+    PRIMARY KEY (migration, schema_name, table_name))`,
   // R56: text of rows that an error is about. No reference to a migration: SCHEMA_SYNC works before there is one.
   `CREATE TABLE IF NOT EXISTS sluice.evidence (
     migration text NOT NULL,

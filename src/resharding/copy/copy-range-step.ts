@@ -1,5 +1,6 @@
-import type { SqlClient } from "../../backend/sql-client.js";
+import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
 import { assert } from "../../core/assert.js";
+import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
 import { type EvidencePlace, forgetEvidence, keepEvidence } from "../control/evidence.js";
 import { openSides, type SessionUse, type Sides, shardAddress } from "../control/sides.js";
@@ -9,8 +10,9 @@ import { type Chunk, isDone, markCopied, readChunk } from "./chunk-store.js";
 import { CopyFailed, toCopyFailed } from "./copy-failed.js";
 import { takeRangeLock } from "./range-lock.js";
 import { rangeCondition, shardOfRow, tableLabel, tableName, tableOf } from "./range-sql.js";
-import { type ShardShare, streamRange } from "./range-writer.js";
+import { type CopyWay, type ShardShare, streamRange } from "./range-writer.js";
 import { openSnapshot } from "./snapshot-reader.js";
+import { writeStaged } from "./staged-rows.js";
 
 const COPY: SessionUse = { purpose: "copy" };
 
@@ -24,27 +26,56 @@ const COPY: SessionUse = { purpose: "copy" };
  * The rows carry no replication origin. Origins tell a stream what not to send back (R34), and no stream of
  * ours ever reads these transactions: slots on the destination are made at arm, when every range is done;
  * what attempts may come later find that under the range's lock and write nothing.
+ *
+ * Rows of two source shards that meet under one key are set aside, see `writeStaged`; copied again for that, as no
+ * range need pay for it that meets none.
  * @throws CopyFailed, SnapshotOnStandby, ServerUnreachable
  */
 export async function copyRange(
   context: EngineContext,
   input: CopyRangeInput,
 ): Promise<CopyRangeResult> {
+  const direct = await copyOnce(context, input, "direct");
+  if (direct !== null) return direct;
+  const staged = await copyOnce(context, input, "staged");
+  assert(staged, "staged rows meet no others");
+  return staged;
+}
+
+/** @returns null: rows meet others of their keys, and are to be written by way of a staging table */
+async function copyOnce(
+  context: EngineContext,
+  input: CopyRangeInput,
+  way: CopyWay,
+): Promise<CopyRangeResult | null> {
   await using sides = await openSides(context, input.ref);
   const table = tableOf(sides.spec, input.schema, input.table);
   try {
-    const result = await copyOrFindDone(context, { ...input, sides, plan: table });
+    const result = await copyOrFindDone(context, { ...input, sides, plan: table, way });
     await context.announce("copy.afterRange");
     return result;
   } catch (error) {
     // A cancelled attempt fails by its closed connections, which is not news.
     context.signal.throwIfAborted();
+    if (way === "direct" && mayMeet(table, sides) && meetsRow(error)) return null;
     const failed = toCopyFailed(error, `${tableLabel(table)} range ${input.range}`);
     // Their transactions end first: what is noted shall not wait for the locks of what has failed.
     await sides[Symbol.asyncDispose]();
     await keepEvidence(shardAddress(sides.destination, 0), evidencePlace(input), failed);
     throw failed;
   }
+}
+
+/**
+ * Two source shards may have rows of one key (R9): two rows of equal ids, or one that has gone from shard to shard
+ * between the snapshots of their ranges. Settlement tells one from the other.
+ */
+function mayMeet(table: TablePlan, sides: Sides): boolean {
+  return table.kind === "sharded" && table.keyColumns !== null && sides.spec.source.shardCount > 1;
+}
+
+function meetsRow(error: unknown): boolean {
+  return error instanceof Error && sqlStateOf(error) === SQLSTATE.uniqueViolation;
 }
 
 function evidencePlace({ ref, schema, table, sourceShard, range }: CopyRangeInput): EvidencePlace {
@@ -55,6 +86,7 @@ function evidencePlace({ ref, schema, table, sourceShard, range }: CopyRangeInpu
 interface RangeJob extends CopyRangeInput {
   readonly sides: Sides;
   readonly plan: TablePlan;
+  readonly way: CopyWay;
 }
 
 async function copyOrFindDone(context: EngineContext, job: RangeJob): Promise<CopyRangeResult> {
@@ -79,7 +111,10 @@ async function copyOrFindDone(context: EngineContext, job: RangeJob): Promise<Co
     sourceShard: job.sourceShard,
     sourceShardCount: sides.spec.source.shardCount,
     destination,
+    way: job.way,
   });
+  if (job.way === "staged")
+    for (const client of destination) await writeStaged(client, { ...job, table: plan });
   for (const [shard, client] of destination.entries()) {
     const share = shares[shard];
     assert(share, "every shard has a share");

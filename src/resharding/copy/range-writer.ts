@@ -13,6 +13,10 @@ import type { TablePlan } from "../model/migration.js";
 import { type CopyFormat, isBinaryKey, keyRouter } from "./key-router.js";
 import { columnList, type KeyRange, rangeCondition, tableLabel, tableName } from "./range-sql.js";
 import type { SnapshotReader } from "./snapshot-reader.js";
+import { makeStaging } from "./staged-rows.js";
+
+/** Into the table itself, or into a staging table beside it, see `writeStaged`. */
+export type CopyWay = "direct" | "staged";
 
 export interface StreamInput {
   readonly table: TablePlan;
@@ -22,6 +26,7 @@ export interface StreamInput {
   readonly sourceShardCount: number;
   /** Sessions on the destination shards, each within its transaction. */
   readonly destination: readonly SqlClient[];
+  readonly way: CopyWay;
 }
 
 /** What one destination shard has taken. */
@@ -45,13 +50,12 @@ export async function streamRange(
   const format = copyFormat(context, table);
   const columns = columnList(table);
   const outputs: CopyIn[] = [];
-  for (const client of input.destination)
+  for (const client of input.destination) {
+    const into = input.way === "staged" ? await makeStaging(client, table) : tableName(table);
     outputs.push(
-      await openCopyIn(
-        client,
-        `COPY ${tableName(table)} (${columns}) FROM STDIN WITH (FORMAT ${format})`,
-      ),
+      await openCopyIn(client, `COPY ${into} (${columns}) FROM STDIN WITH (FORMAT ${format})`),
     );
+  }
   const splitter = splitterFor(input, format, outputs);
   const read = await copyOut(
     source.client,

@@ -4,6 +4,7 @@ import { quoteQualified } from "../../core/identifier.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
 import { isMissingControlSchema } from "../control/control-schema.js";
+import { putBackIdentities } from "../control/replica-identity.js";
 import {
   configuredSides,
   MigrationUnknown,
@@ -43,6 +44,7 @@ export async function abortMigration(context: EngineContext, ref: MigrationRef):
     for (const shard of sides[side].shards.keys()) {
       const client = await sides.session(side, shard, GATE);
       await removeGate(client, { ref, context });
+      await putBackIdentities(client, { ref, context, side });
       await closeBooks(client, ref, "aborted");
     }
   }

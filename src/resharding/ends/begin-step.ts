@@ -3,11 +3,14 @@ import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
 import { ensureControlSchema } from "../control/control-schema.js";
+import { TABLE_LOCK_TIMEOUT_MS } from "../control/lock-retries.js";
+import { identifyTables, noteIdentities, readIdentityNotes } from "../control/replica-identity.js";
 import { configuredSides, type SessionUse, type SideSessions } from "../control/sides.js";
 import type { MigrationRef, MigrationSpec, Side } from "../model/migration.js";
 import { noteFingerprints } from "../switch/fingerprint.js";
 
 const BEGIN: SessionUse = { purpose: "begin" };
+const IDENTIFY: SessionUse = { purpose: "identify", lockTimeoutMs: TABLE_LOCK_TIMEOUT_MS };
 
 /** The tables belong to another migration that is not over. */
 export class MigrationExists extends SluiceError {
@@ -25,8 +28,11 @@ export class MigrationExists extends SluiceError {
 /**
  * Control schema, migration row and the locks on the moving tables, on every shard of both sides. The lock is
  * PostgreSQL's primary key on (schema, table), so it holds over nodes, namespaces and Temporal servers.
+ *
+ * Then the replica identities that are missing on the source: before the schema is dumped, which brings them to
+ * the other side with their indexes, and before a publication of ours names the tables.
  * Second run: the rows are there and are ours. Dies between two shards: `abortMigration` finds what is there.
- * @throws MigrationExists when another live migration has one of the tables
+ * @throws MigrationExists when another live migration has one of the tables; IdentityLockTimedOut, IdentityDiffers
  */
 export async function beginMigration(
   context: EngineContext,
@@ -35,8 +41,16 @@ export async function beginMigration(
   await using sides = configuredSides(context, input.ref);
   for (const side of ["source", "destination"] as const) {
     for (const shard of sides[side].shards.keys()) {
-      await beginOnShard(sides, { ...input, side, shard });
+      await beginOnShard(context, sides, { ...input, side, shard });
     }
+  }
+  await context.announce("begin.afterNotes");
+  const { ref, spec } = input;
+  const what = { ref, context, tables: spec.tables, side: "source" } as const;
+  for (const client of await sides.sessions("source", IDENTIFY)) {
+    await identifyTables(client, what);
+    // Before the schema is read: what changes from here on is not on the other side.
+    await noteFingerprints(client, { ref, stream: 0, tables: spec.tables });
   }
 }
 
@@ -47,12 +61,20 @@ interface BeginInput {
   readonly shard: number;
 }
 
-async function beginOnShard(sides: SideSessions, input: BeginInput): Promise<void> {
+async function beginOnShard(
+  context: EngineContext,
+  sides: SideSessions,
+  input: BeginInput,
+): Promise<void> {
   const { ref, spec } = input;
   const client = await sides.session(input.side, input.shard, BEGIN);
   await ensureControlSchema(client);
+  const inherited =
+    input.side === "source"
+      ? []
+      : await readIdentityNotes(await sides.session("source", 0, BEGIN), ref);
   await client.query("BEGIN");
-  await client.query(
+  const made = await client.query(
     `INSERT INTO sluice.migration (id, source, destination, publication, side, shard, spec)
      VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`,
     [
@@ -78,9 +100,8 @@ async function beginOnShard(sides: SideSessions, input: BeginInput): Promise<voi
     await client.query("ROLLBACK");
     throw new MigrationExists(`${input.side} shard ${input.shard}`, { cause });
   }
-  if (input.side === "source") {
-    // Before the schema is read: what changes from here on is not on the other side.
-    await noteFingerprints(client, { ref, stream: 0, tables: spec.tables });
-  }
+  // With the row or never: a run that was frozen must not note again what has been put back.
+  if (made.rowCount === 1)
+    await noteIdentities(client, { ref, tables: spec.tables, policy: context.policy, inherited });
   await client.query("COMMIT");
 }

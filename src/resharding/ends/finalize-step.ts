@@ -1,5 +1,6 @@
 import { NotReady } from "../../core/errors.js";
 import type { EngineContext } from "../context.js";
+import { putBackIdentities } from "../control/replica-identity.js";
 import { LOOK, openSides, type SessionUse, type Sides } from "../control/sides.js";
 import type { FinalizeResult } from "../model/activities.js";
 import { type MigrationRef, otherSide } from "../model/migration.js";
@@ -40,7 +41,11 @@ export async function finalizeMigration(
     await dropStreamOn(context, sides, { ref, stream });
   const unsavedNodes = await listUnsavedNodes({ sides, ref, board: after });
   await openServingSide(context, { sides, ref, board: after });
-  for (const client of await sides.sessions(otherSide(after.serving), BOOKS))
+  const left = otherSide(after.serving);
+  // Whoever has this side after UNFENCE has its tables as they were.
+  for (const client of await sides.sessions(left, GATE))
+    await putBackIdentities(client, { ref, context, side: left });
+  for (const client of await sides.sessions(left, BOOKS))
     await closeBooks(client, ref, "finalized");
   return { unsavedNodes };
 }
@@ -54,6 +59,7 @@ interface FinalizeWork {
 async function openServingSide(context: EngineContext, work: FinalizeWork): Promise<void> {
   for (const client of await work.sides.sessions(work.board.serving, GATE)) {
     await removeGate(client, { ref: work.ref, context });
+    await putBackIdentities(client, { ref: work.ref, context, side: work.board.serving });
     await closeBooks(client, work.ref, "finalized");
   }
 }

@@ -45,7 +45,7 @@ export interface ColumnPlan {
   readonly binarySafe: boolean;
   /** verify: hash as it is, or cast to text because the type has no extended hash function. */
   readonly hashAsText: boolean;
-  /** Part of the replica identity's key (all columns under FULL). */
+  /** Part of the replica identity's key (all columns under FULL): what the stream says of an old row. */
   readonly inIdentity: boolean;
 }
 
@@ -71,28 +71,38 @@ export interface TablePlan {
   readonly otherUnique: boolean;
   /** Leaf partitions are moved as tables of their own name on both sides; this is their root, else null. */
   readonly partitionRoot: string | null;
+  /**
+   * Unique indexes without the sharding key whose values nothing keeps apart: after the switch each shard sees to
+   * its own, and the way back depends on them. "table.index (columns)".
+   */
+  readonly rollbackDependsOn?: readonly string[];
+}
+
+/**
+ * R9: whether an update or a delete says on which shard its row was: the identity has the sharding column, as
+ * FULL always has. Where it has not (a primary key `id` beside `tenant_id`), the key alone names the row.
+ * Follows from the columns, so no plan says it twice, and those stored by an earlier version say it, too.
+ */
+export function namesOldShard(
+  plan: Pick<TablePlan, "columns" | "kind" | "shardingColumn">,
+): boolean {
+  if (plan.kind === "omnisharded") return true;
+  return plan.columns.some((column) => column.name === plan.shardingColumn && column.inIdentity);
 }
 
 export interface ClusterSpec {
   readonly shardCount: number;
 }
 
-/** What is moved, fixed at preflight and stored on every shard of both sides (`sluice.migration.spec`). */
+/**
+ * What is moved, fixed at preflight and stored on every shard of both sides (`sluice.migration.spec`). Sequences
+ * are not in it: they are asked of the servers at arm and in the pause (R48).
+ */
 export interface MigrationSpec {
   readonly version: 1;
   readonly source: ClusterSpec;
   readonly destination: ClusterSpec;
   readonly tables: readonly TablePlan[];
-  /** Sequences that feed a column of a moving table, by qualified name. */
-  readonly sequences: readonly SequencePlan[];
-}
-
-export interface SequencePlan {
-  readonly schema: string;
-  readonly name: string;
-  readonly tableSchema: string;
-  readonly tableName: string;
-  readonly column: string;
 }
 
 /** One finding of preflight. */
@@ -101,10 +111,13 @@ export interface Check {
   readonly id: string;
   /** What it looked at: a shard, a table, a node. */
   readonly scope: string;
-  readonly severity: "ok" | "warning" | "error";
+  /** note: worth knowing, nothing to do. warning: something is otherwise afterwards, or may stand in the way. */
+  readonly severity: "ok" | "note" | "warning" | "error";
   readonly evidence: string;
   /** What to do, as a statement to type where there is one. Empty when ok. */
   readonly remedy: string;
+  /** For a page on which many findings of one kind are one: what is said once, and what it is said of. */
+  readonly gist?: { readonly text: string; readonly item: string };
 }
 
 export const CONTROL_SCHEMA = "sluice";

@@ -155,7 +155,7 @@ export const STEPS = {
     onFailure: "abort",
     compensation: "abortMigration",
     status: "checking",
-    text: "take the lock on the moving tables on every shard of both sides",
+    text: "take the lock on the moving tables on both sides; give those without a replica identity one",
   },
   schemaPre: {
     ...moving,
@@ -322,14 +322,14 @@ export const STEPS = {
     activity: "abortMigration",
     onFailure: "retryForever",
     status: null,
-    text: "remove everything that was made and leave the serving side open",
+    text: "remove everything that was made, put replica identities back, leave the serving side open",
   },
   finalizeMigration: {
     ...beating,
     activity: "finalizeMigration",
     onFailure: "retryForever",
     status: taskWords.stopping,
-    text: "drop the way back; the old side stays fenced with its data",
+    text: "drop the way back, put replica identities back; the old side stays fenced with its data",
   },
   schemaPreTask: {
     ...schemaTask,

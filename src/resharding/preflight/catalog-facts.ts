@@ -30,6 +30,10 @@ export interface ColumnFacts {
   readonly typeOid: number;
   readonly notNull: boolean;
   readonly isGenerated: boolean;
+  /** GENERATED AS IDENTITY; before 17 a partition's column is not, though its root's is. */
+  readonly isIdentity: boolean;
+  /** `pg_get_expr` of its default, with complete names; null: none, or the column is generated. */
+  readonly defaultSql: string | null;
 }
 
 export interface IndexFacts {
@@ -42,6 +46,8 @@ export interface IndexFacts {
   readonly isReplicaIdentity: boolean;
   readonly isPartial: boolean;
   readonly isExclusion: boolean;
+  /** From 15 on: two NULLs are equal to it. */
+  readonly isNullsNotDistinct: boolean;
   /** Key columns in order, without INCLUDE ones; null where the key is an expression. */
   readonly columns: readonly (string | null)[];
 }
@@ -103,14 +109,6 @@ export interface TypeFacts {
   readonly elementOid: number;
 }
 
-export interface SequenceFacts {
-  readonly schema: string;
-  readonly name: string;
-  readonly tableSchema: string;
-  readonly tableName: string;
-  readonly column: string;
-}
-
 /** @returns null when there is no such publication */
 export async function readPublication(
   client: SqlClient,
@@ -142,6 +140,29 @@ export async function readPublication(
     [publication],
   );
   return { ...facts, tables: tables.rows };
+}
+
+/**
+ * Who publishes updates or deletes of these tables but us: PostgreSQL refuses both there while a table has no
+ * replica identity.
+ */
+export async function readNamingPublications(
+  client: SqlClient,
+  oids: readonly number[],
+): Promise<readonly { readonly oid: number; readonly publication: string }[]> {
+  const result = await client.query<{ oid: number; publication: string }>(
+    `SELECT DISTINCT c.oid, p.pubname AS publication
+     FROM pg_catalog.pg_publication p
+     JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
+     JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
+     JOIN pg_catalog.pg_class named ON named.relname = t.tablename AND named.relnamespace = n.oid
+     JOIN pg_catalog.pg_class c ON c.oid = named.oid
+       OR named.oid IN (SELECT pg_catalog.pg_partition_ancestors(c.oid))
+     WHERE (p.pubupdate OR p.pubdelete) AND c.oid = ANY ($1::oid[])
+       AND NOT pg_catalog.starts_with(p.pubname, 'sluice_') ORDER BY 1, 2`,
+    [oids],
+  );
+  return result.rows;
 }
 
 /** The tables that hold rows: partitioned tables become their leaves, others stay. */
@@ -190,13 +211,16 @@ export async function findTableOids(
 
 const COLUMNS = `(SELECT coalesce(json_agg(json_build_object('name', a.attname,
     'type', format_type(a.atttypid, a.atttypmod), 'typeOid', a.atttypid::int8,
-    'notNull', a.attnotnull, 'isGenerated', a.attgenerated <> '') ORDER BY a.attnum), '[]')
-  FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)`;
+    'notNull', a.attnotnull, 'isGenerated', a.attgenerated <> '', 'isIdentity', a.attidentity <> '',
+    'defaultSql', CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END) ORDER BY a.attnum), '[]')
+  FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)`;
 
 const INDEXES = `(SELECT coalesce(json_agg(json_build_object('name', ic.relname,
     'isPrimary', i.indisprimary, 'isUnique', i.indisunique, 'isImmediate', i.indimmediate,
     'isValid', i.indisvalid, 'isReplicaIdentity', i.indisreplident,
     'isPartial', i.indpred IS NOT NULL, 'isExclusion', i.indisexclusion,
+    'isNullsNotDistinct', coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false),
     'columns', (SELECT json_agg(a.attname ORDER BY k.position)
       FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum AND k.attnum > 0
@@ -308,36 +332,4 @@ export async function readUnhashableTypes(
   } finally {
     await client.query("ROLLBACK");
   }
-}
-
-/**
- * Sequences that feed columns of the given tables: owned, of identity columns, or read by a default.
- * A column of a partition is named by its root, where inserts go and `max()` sees all leaves.
- */
-export async function readSequences(
-  client: SqlClient,
-  oids: readonly number[],
-): Promise<readonly SequenceFacts[]> {
-  const result = await client.query<SequenceFacts>(
-    `WITH feeds AS (
-       SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS attnum
-       FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-         AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
-       UNION
-       SELECT d.refobjid, f.adrelid, f.adnum FROM pg_attrdef f
-       JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
-       WHERE d.refclassid = 'pg_class'::regclass AND d.deptype = 'n')
-     SELECT DISTINCT sn.nspname AS schema, s.relname AS name,
-       rn.nspname AS "tableSchema", r.relname AS "tableName", a.attname AS "column"
-     FROM feeds
-     JOIN pg_class s ON s.oid = feeds.sequence AND s.relkind = 'S'
-     JOIN pg_namespace sn ON sn.oid = s.relnamespace
-     JOIN pg_class c ON c.oid = feeds.relation
-     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = feeds.attnum
-     JOIN pg_class r ON r.oid = CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid ELSE c.oid END
-     JOIN pg_namespace rn ON rn.oid = r.relnamespace
-     WHERE c.oid = ANY ($1::oid[]) ORDER BY 1, 2, 3, 4, 5`,
-    [oids],
-  );
-  return result.rows;
 }

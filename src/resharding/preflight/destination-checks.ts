@@ -6,12 +6,14 @@ import {
   eachShard,
   type Finding,
   failure,
+  note,
   type PreflightCheck,
   type ShardView,
   sameTable,
   shardsOf,
   type World,
   warning,
+  withGist,
 } from "./world.js";
 
 /** The destination must be able to become what the source is, and be nobody else's. */
@@ -149,7 +151,12 @@ async function checkExtensions(world: World): Promise<readonly Finding[]> {
           ),
         ];
       if (here.installed === null)
-        return [warning(scope, `extension ${name} is missing; schema sync brings it`, create)];
+        return [
+          withGist(note(scope, `extension ${name} is missing; schema sync brings it`), {
+            text: "extensions that schema sync brings",
+            item: name,
+          }),
+        ];
       if (here.installed === version) return [];
       return [
         warning(
@@ -193,7 +200,12 @@ async function checkTypes(world: World): Promise<readonly Finding[]> {
       const other = here.get(name);
       if (other === definition) return [];
       if (other === undefined)
-        return [warning(scope, `type ${name} is missing; schema sync brings it`, "")];
+        return [
+          withGist(note(scope, `type ${name} is missing; schema sync brings it`), {
+            text: "types that schema sync brings",
+            item: name,
+          }),
+        ];
       return [
         failure(
           scope,
@@ -221,10 +233,16 @@ async function checkRoles(world: World): Promise<readonly Finding[]> {
     return wanted.rows
       .filter(({ name }) => !here.has(name))
       .map(({ name }) =>
-        warning(
-          scope,
-          `role ${quoteIdentifier(name)} owns or may use objects of the source and does not exist here: its ownership and grants are left out`,
-          `CREATE ROLE ${quoteIdentifier(name)};`,
+        withGist(
+          warning(
+            scope,
+            `role ${quoteIdentifier(name)} owns or may use objects of the source and does not exist here: its ownership and grants are left out`,
+            `CREATE ROLE ${quoteIdentifier(name)};`,
+          ),
+          {
+            text: "roles that do not exist on the destination: ownership and grants are left out there",
+            item: name,
+          },
         ),
       );
   });
@@ -235,10 +253,16 @@ async function checkMaterializedViews({ client, scope }: ShardView): Promise<rea
     "SELECT schemaname AS schema, matviewname AS name FROM pg_matviews WHERE ispopulated ORDER BY 1, 2",
   );
   return result.rows.map((view) =>
-    warning(
-      `${scope} ${displayName(view)}`,
-      "materialized views hold each shard's own rows after the switch",
-      `REFRESH MATERIALIZED VIEW ${quoteQualified(view.schema, view.name)}; -- on each shard, after the switch`,
+    withGist(
+      warning(
+        `${scope} ${displayName(view)}`,
+        "materialized views hold each shard's own rows after the switch",
+        `REFRESH MATERIALIZED VIEW ${quoteQualified(view.schema, view.name)}; -- on each shard, after the switch`,
+      ),
+      {
+        text: "after the switch they hold each shard's own rows, and are to be refreshed there",
+        item: displayName(view),
+      },
     ),
   );
 }

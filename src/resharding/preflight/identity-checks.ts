@@ -1,16 +1,29 @@
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
 import type { ShardedTableRule } from "../context.js";
 import type { TableFacts } from "./catalog-facts.js";
-import { identityColumns, isConstraining } from "./table-plan.js";
+import { type LooseUnique, looseUniques } from "./disjoint-values.js";
+import {
+  generatedColumns,
+  type IdentityToSet,
+  identityStatement,
+  identityWords,
+  planIdentity,
+} from "./planned-identity.js";
+import { identityColumns } from "./table-plan.js";
 import {
   displayName,
   type Finding,
   failure,
   type MovingTable,
+  note,
   type PreflightCheck,
+  type ShardView,
+  sameTable,
   shardsOf,
+  shortName,
   type World,
   warning,
+  withGist,
 } from "./world.js";
 
 /** What a table's keys must be, so that every change names its row and the row's shard. */
@@ -18,7 +31,7 @@ export const IDENTITY_CHECKS: readonly PreflightCheck[] = [
   {
     id: "replica-identity",
     fine: "every moving table has a replica identity",
-    run: (world) => eachSourceTable(world, checkIdentity),
+    run: (world) => eachSourceTable(world, (table, _, shard) => checkIdentity(world, table, shard)),
   },
   {
     id: "identity-has-sharding-key",
@@ -42,7 +55,7 @@ export const IDENTITY_CHECKS: readonly PreflightCheck[] = [
   },
 ];
 
-type TableCheck = (table: MovingTable, scope: string) => readonly Finding[];
+type TableCheck = (table: MovingTable, scope: string, shard: ShardView) => readonly Finding[];
 
 /** Each source shard's own facts, under the class that the destination's rules give the table. */
 function eachSourceTable(world: World, look: TableCheck): readonly Finding[] {
@@ -51,91 +64,142 @@ function eachSourceTable(world: World, look: TableCheck): readonly Finding[] {
       const here = shard.tables.find(
         (table) => table.schema === facts.schema && table.name === facts.name,
       );
-      return here ? look({ facts: here, tableClass }, `${shard.scope} ${displayName(here)}`) : [];
+      if (!here) return [];
+      return look({ facts: here, tableClass }, `${shard.scope} ${displayName(here)}`, shard);
     }),
   );
 }
 
-function checkIdentity({ facts, tableClass }: MovingTable, scope: string): readonly Finding[] {
-  const remedy = identityRemedy(facts, tableClass.kind === "sharded" ? tableClass.column : null);
-  if (facts.replicaIdentity === "n")
-    return [failure(scope, "REPLICA IDENTITY is NOTHING: updates and deletes name no row", remedy)];
-  if (identityColumns(facts).size === 0)
-    return [failure(scope, "the table has no replica identity (no usable primary key)", remedy)];
-  const generated = facts.columns.filter(
-    (column) => column.isGenerated && identityColumns(facts).has(column.name),
-  );
-  if (generated.length > 0)
+function checkIdentity(
+  world: World,
+  { facts, tableClass }: MovingTable,
+  shard: ShardView,
+): readonly Finding[] {
+  const scope = `${shard.scope} ${displayName(facts)}`;
+  const { set, facts: planned } = planIdentity(facts, tableClass);
+  if (planned.replicaIdentity === "f" && hasUnpublishable(facts, shard))
     return [
       failure(
         scope,
-        `the replica identity contains generated column ${generated[0]?.name}, which the stream does not carry`,
-        `ALTER TABLE ${quoteQualified(facts.schema, facts.name)} REPLICA IDENTITY FULL;`,
-      ),
-    ];
-  const hasKey = facts.indexes.some((index) => index.isUnique && !index.isPartial);
-  if (facts.replicaIdentity === "f" && !hasKey)
-    return [
-      warning(
-        scope,
-        "REPLICA IDENTITY is FULL and no key exists: changes are applied row by row, and each searches the table",
+        `whole rows would be the replica identity, and PostgreSQL 18 then refuses updates and deletes, as column ${generatedColumns(facts)[0]} is generated`,
         `ALTER TABLE ${quoteQualified(facts.schema, facts.name)} ADD PRIMARY KEY (...);`,
       ),
     ];
-  return [];
+  const unlike = compareIdentity(world, { facts: planned, tableClass }, shard);
+  if (set === null || unlike.length > 0) return [...unlike, ...slow(planned)];
+  if (world.policy.replicaIdentity === "refuse")
+    return [
+      failure(
+        scope,
+        `${unusableWhy(facts)}, and [copy] replica_identity of sluice.toml is "refuse"`,
+        identityStatement(facts, set),
+      ),
+    ];
+  return [tellIdentity(facts, set, shard), ...slow(planned)];
 }
 
-/** R9: else an update or delete never names the shard that the old row is on. */
+/** From 18 on; our publication leaves generated columns out. */
+function hasUnpublishable(facts: TableFacts, shard: ShardView): boolean {
+  return shard.serverVersion >= 180_000 && generatedColumns(facts).length > 0;
+}
+
+function unusableWhy(facts: TableFacts): string {
+  if (facts.replicaIdentity === "n") return "REPLICA IDENTITY is NOTHING";
+  const generated = generatedColumns(facts).find((name) => identityColumns(facts).has(name));
+  return generated === undefined
+    ? "the table has no replica identity (no usable primary key)"
+    : `the replica identity contains generated column ${generated}, which the stream does not carry`;
+}
+
+/** R58: other readers of the table's changes see the difference, so it is said what they will see. */
+function tellIdentity(facts: TableFacts, set: IdentityToSet, shard: ShardView): Finding {
+  const others = shard.otherPublications.filter(({ oid }) => oid === facts.oid);
+  const names = [...new Set(others.map(({ publication }) => quoteIdentifier(publication)))];
+  const carried = set.kind === "full" ? "its whole old row" : "its old key";
+  const evidence = [
+    `${unusableWhy(facts)}; Sluice will set ${identityWords(set)} before its publication names it, and put back what was there when the migration ends`,
+    `every other reader of its changes then gets ${carried} with each update and delete`,
+    ...(names.length > 0
+      ? [`its updates and deletes, which publication ${names.join(", ")} makes fail now, then work`]
+      : []),
+  ].join("; ");
+  const text =
+    set.kind === "full"
+      ? "get REPLICA IDENTITY FULL, until the migration ends: whole old rows in the WAL and for its other readers"
+      : "get a unique index as replica identity, until the migration ends: other readers get its old values";
+  return withGist(note(`${shard.scope} ${displayName(facts)}`, evidence), {
+    text,
+    item: set.kind === "full" ? shortName(facts) : `${shortName(facts)} USING INDEX ${set.index}`,
+  });
+}
+
+/** The stream of each source shard must carry what the plan, made from the first one, says. */
+function compareIdentity(
+  world: World,
+  { facts, tableClass }: MovingTable,
+  shard: ShardView,
+): readonly Finding[] {
+  const first = world.tables.find((table) => sameTable(table.facts, facts));
+  if (!first) return [];
+  const wanted = planIdentity(first.facts, tableClass).facts;
+  if (describeIdentity(facts) === describeIdentity(wanted)) return [];
+  return [
+    failure(
+      `${shard.scope} ${displayName(facts)}`,
+      `the replica identity is ${describeIdentity(facts)}, on source/0 it is ${describeIdentity(wanted)}`,
+      "Give the table the same REPLICA IDENTITY on every source shard.",
+    ),
+  ];
+}
+
+const IDENTITY_WORDS = { d: "the primary key", i: "an index", f: "FULL", n: "NOTHING" } as const;
+
+function describeIdentity(facts: TableFacts): string {
+  const columns = facts.replicaIdentity === "f" ? [] : [...identityColumns(facts)].toSorted();
+  const list = columns.length === 0 ? "" : ` (${columns.join(", ")})`;
+  return `${IDENTITY_WORDS[facts.replicaIdentity]}${list}`;
+}
+
+function slow(facts: TableFacts): readonly Finding[] {
+  const hasKey = facts.indexes.some((index) => index.isUnique && !index.isPartial);
+  if (facts.replicaIdentity !== "f" || hasKey) return [];
+  return [
+    withGist(
+      warning(
+        displayName(facts),
+        "no key exists: updates and deletes are applied row by row, and each searches the table",
+        `ALTER TABLE ${quoteQualified(facts.schema, facts.name)} ADD PRIMARY KEY (...);`,
+      ),
+      {
+        text: "no key: updates and deletes are applied row by row, and each searches the table (inserts do not)",
+        item: shortName(facts),
+      },
+    ),
+  ];
+}
+
+/** R9: the stream does not say which shard the old row is on; correct all the same, at a price. */
 function checkIdentityShardingKey(
   { facts, tableClass }: MovingTable,
   scope: string,
 ): readonly Finding[] {
   if (tableClass.kind !== "sharded") return [];
-  const identity = identityColumns(facts);
+  const planned = planIdentity(facts, tableClass).facts;
+  const identity = identityColumns(planned);
   if (identity.size === 0 || identity.has(tableClass.column)) return [];
   if (!facts.columns.some((column) => column.name === tableClass.column)) return [];
   return [
-    failure(
-      scope,
-      `the replica identity (${[...identity].join(", ")}) does not contain the sharding key ${tableClass.column}`,
-      identityRemedy(facts, tableClass.column),
+    withGist(
+      note(
+        scope,
+        `the replica identity (${[...identity].join(", ")}) does not contain the sharding key ${tableClass.column}: a delete is sent to every shard, and an update that moves a row is settled from the source`,
+      ),
+      {
+        text: "no sharding key in the replica identity: a delete goes to every shard, an update that moves a row is settled from the source",
+        item: shortName(facts),
+      },
     ),
   ];
-}
-
-/** Statements to type, before the migration starts. */
-function identityRemedy(facts: TableFacts, shardingColumn: string | null): string {
-  const table = quoteQualified(facts.schema, facts.name);
-  const notNull = (name: string) =>
-    facts.columns.some((column) => column.name === name && column.notNull && !column.isGenerated);
-  const fits = facts.indexes.find(
-    (index) =>
-      index.isUnique &&
-      index.isImmediate &&
-      index.isValid &&
-      !index.isPartial &&
-      (shardingColumn === null || index.columns.includes(shardingColumn)) &&
-      index.columns.every((name) => name !== null && notNull(name)),
-  );
-  if (fits?.isPrimary) return `ALTER TABLE ${table} REPLICA IDENTITY DEFAULT;`;
-  if (fits) return useIndex(table, fits.name);
-  const key = facts.indexes
-    .find((index) => index.isPrimary && index.isImmediate)
-    ?.columns.filter((name) => name !== null);
-  if (!key || shardingColumn === null) return `ALTER TABLE ${table} REPLICA IDENTITY FULL;`;
-  const columns = [...key, shardingColumn].map(quoteIdentifier).join(", ");
-  const index = `${facts.name.slice(0, 40)}_sluice_identity`;
-  return [
-    ...(notNull(shardingColumn)
-      ? []
-      : [`ALTER TABLE ${table} ALTER COLUMN ${quoteIdentifier(shardingColumn)} SET NOT NULL;`]),
-    `CREATE UNIQUE INDEX CONCURRENTLY ${quoteIdentifier(index)} ON ${table} (${columns});`,
-    useIndex(table, index),
-  ].join(" ");
-}
-
-function useIndex(table: string, index: string): string {
-  return `ALTER TABLE ${table} REPLICA IDENTITY USING INDEX ${quoteIdentifier(index)};`;
 }
 
 const FITTING_TYPES: Readonly<Record<ShardedTableRule["dataType"], RegExp>> = {
@@ -208,19 +272,40 @@ function checkRules({ destination, tables }: World): readonly Finding[] {
 
 /** R33: the old side may refuse on the way back what two shards could both accept. */
 function checkUnique(world: World): readonly Finding[] {
-  const isAccepted = world.policy.acceptUniqueWithoutShardingKey;
-  return eachSourceTable(world, ({ facts, tableClass }, scope) => {
-    if (tableClass.kind !== "sharded") return [];
-    return facts.indexes
-      .filter((index) => isConstraining(index) && !index.columns.includes(tableClass.column))
-      .map((index) =>
-        (isAccepted ? warning : failure)(
-          scope,
-          `unique index ${index.name} does not contain the sharding key ${tableClass.column}: two shards may each accept a value, so rollback is not guaranteed`,
-          isAccepted
-            ? ""
-            : `Add ${tableClass.column} to the constraint, or accept it: [copy] accept_unique_without_sharding_key = true in sluice.toml.`,
-        ),
-      );
+  return eachSourceTable(world, (table, scope) =>
+    looseUniques(world, table).map((unique) => judgeUnique(world, { ...unique, table, scope })),
+  );
+}
+
+const EACH_ITS_OWN =
+  'each shard sees to its own, the proxy refuses nothing, and a value taken on two shards makes the way back "not ready", with both rows named by their keys';
+
+function judgeUnique(
+  { policy }: World,
+  found: LooseUnique & { readonly table: MovingTable; readonly scope: string },
+): Finding {
+  const { scope, index, name, apartBy } = found;
+  const { tableClass } = found.table;
+  const column = tableClass.kind === "sharded" ? tableClass.column : "";
+  const columns = index.columns.map((one) => one ?? "expression").join(", ");
+  const what = `unique index ${index.name} (${columns}) does not contain the sharding key ${column}`;
+  if (apartBy !== null)
+    return withGist(
+      note(scope, `${what}; its values are ${apartBy}, so no two shards take the same`),
+      {
+        text: "no sharding key, and kept apart all the same: from sequences, uuids, or of rows of one shard",
+        item: name,
+      },
+    );
+  const remedy = `To have it refused by PostgreSQL over all shards, add ${column} to the constraint.`;
+  if (policy.uniqueWithoutShardingKey === "refuse")
+    return failure(
+      scope,
+      `${what}: ${EACH_ITS_OWN}`,
+      `${remedy} Or accept it: [copy] unique_without_sharding_key = "warn" in sluice.toml.`,
+    );
+  return withGist(warning(scope, `${what}: ${EACH_ITS_OWN}`, remedy), {
+    text: `no sharding key: ${EACH_ITS_OWN}`,
+    item: name,
   });
 }

@@ -10,6 +10,7 @@ import {
   readAncestorOids,
   readForeignKeys,
   readLeafOids,
+  readNamingPublications,
   readPublication,
   readTables,
   type TableFacts,
@@ -18,6 +19,7 @@ import { DESTINATION_CHECKS } from "./destination-checks.js";
 import { IDENTITY_CHECKS } from "./identity-checks.js";
 import { PUBLICATION_CHECKS } from "./publication-checks.js";
 import { RIGHTS_CHECKS } from "./rights-checks.js";
+import { SEQUENCE_CHECKS } from "./sequence-checks.js";
 import { COLLATION_CHECK, SERVER_CHECKS } from "./server-checks.js";
 import { buildSpec } from "./spec.js";
 import { TABLE_CHECKS } from "./table-checks.js";
@@ -32,6 +34,7 @@ const CHECKS: readonly PreflightCheck[] = [
   ...PUBLICATION_CHECKS,
   ...IDENTITY_CHECKS,
   ...TABLE_CHECKS,
+  ...SEQUENCE_CHECKS,
   ...DESTINATION_CHECKS,
 ];
 
@@ -208,6 +211,7 @@ async function openShard(
     client,
     serverVersion: version.rows[0]?.version ?? 0,
     publication,
+    otherPublications: names === null ? await readNamingPublications(client, leaves) : [],
     tables,
     isOurs: await knowsMigration(client, ref),
   };

@@ -10,6 +10,7 @@ import {
   type PreflightCheck,
   type ShardView,
   warning,
+  withGist,
 } from "./world.js";
 
 /** R37: every right that can be used without leaving a trace is used, in a transaction that is rolled back. */
@@ -159,10 +160,16 @@ function checkOwners({ tables, scope, client }: ShardView): readonly Finding[] {
   return tables
     .filter((table) => table.ownerLogsIn && table.owner !== client.user)
     .map((table) =>
-      warning(
-        `${scope} ${displayName(table)}`,
-        `the owner ${quoteIdentifier(table.owner)} may log in, and an owner can disable the gate's trigger`,
-        `ALTER TABLE ${quoteQualified(table.schema, table.name)} OWNER TO ${quoteIdentifier(client.user ?? "postgres")};`,
+      withGist(
+        warning(
+          `${scope} ${displayName(table)}`,
+          `the owner ${quoteIdentifier(table.owner)} may log in, and an owner can disable the gate's trigger`,
+          `ALTER TABLE ${quoteQualified(table.schema, table.name)} OWNER TO ${quoteIdentifier(client.user ?? "postgres")};`,
+        ),
+        {
+          text: "owners of moving tables that may log in: an owner can disable the gate's trigger",
+          item: table.owner,
+        },
       ),
     );
 }

@@ -7,8 +7,10 @@ import {
   type PreflightCheck,
   type ShardView,
   shardsOf,
+  shortName,
   type World,
   warning,
+  withGist,
 } from "./world.js";
 
 const OLDEST_VERSION = 14;
@@ -220,7 +222,7 @@ async function checkSenders(shard: ShardView): Promise<readonly Finding[]> {
   });
 }
 
-/** R37. One origin per shard of the other side; 18 has a limit of its own, before it is that of slots. */
+/** R37. One origin per shard of the other side, and settlement's (R9, R33); 18 has a limit of its own, before it is that of slots. */
 async function checkOrigins(world: World, shard: ShardView): Promise<readonly Finding[]> {
   const separate = await setting(shard, "max_active_replication_origins");
   const limitName = separate === null ? "max_replication_slots" : "max_active_replication_origins";
@@ -237,8 +239,8 @@ async function checkOrigins(world: World, shard: ShardView): Promise<readonly Fi
       shard,
       what: "replication origins",
       limitName,
-      needed: other.shards.length,
-      comfortable: other.shards.length,
+      needed: other.shards.length + 1,
+      comfortable: other.shards.length + 1,
     },
   );
 }
@@ -293,10 +295,16 @@ function checkUserTypes({ tables }: World): readonly Finding[] {
     const columns = facts.columns.filter((column) => column.typeOid >= FIRST_USER_OID);
     if (columns.length === 0) return [];
     return [
-      warning(
-        `${facts.schema}.${facts.name}`,
-        `columns of user-defined types: ${columns.map((column) => column.name).join(", ")}`,
-        "Drivers that remember type OIDs over a connection's life must ask again after the switch.",
+      withGist(
+        warning(
+          `${facts.schema}.${facts.name}`,
+          `columns of user-defined types: ${columns.map((column) => column.name).join(", ")}`,
+          "Drivers that remember type OIDs over a connection's life must ask again after the switch.",
+        ),
+        {
+          text: "their OIDs are others on each shard: drivers that remember them must ask again after the switch",
+          item: `${shortName(facts)}.${columns.map((column) => column.name).join("+")}`,
+        },
       ),
     ];
   });

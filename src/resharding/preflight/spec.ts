@@ -1,5 +1,7 @@
-import type { MigrationSpec } from "../model/migration.js";
-import { readSequences, readTypes, readUnhashableTypes } from "./catalog-facts.js";
+import type { MigrationSpec, TablePlan } from "../model/migration.js";
+import { readTypes, readUnhashableTypes, type TableFacts } from "./catalog-facts.js";
+import { rollbackDependsOn } from "./disjoint-values.js";
+import { planIdentity } from "./planned-identity.js";
 import { planTable } from "./table-plan.js";
 import { type MovingTable, sameTable, shardsOf, type World } from "./world.js";
 
@@ -20,14 +22,28 @@ export async function buildSpec(world: World): Promise<MigrationSpec | null> {
     version: 1,
     source: { shardCount: world.source.shards.length },
     destination: { shardCount: world.destination.shards.length },
-    tables: world.tables.map((table) =>
-      planTable({ ...table, types, unhashable, differingColumns: differingColumns(world, table) }),
-    ),
-    sequences: await readSequences(
-      source.client,
-      source.tables.map((table) => table.oid),
-    ),
+    tables: world.tables.map((table) => ({
+      ...planTable({
+        // As it is once the stream reads it.
+        facts: plannedFacts(world, table),
+        tableClass: table.tableClass,
+        types,
+        unhashable,
+        differingColumns: differingColumns(world, table),
+      }),
+      ...dependencies(world, table),
+    })),
   };
+}
+
+function plannedFacts(world: World, { facts, tableClass }: MovingTable): TableFacts {
+  return world.policy.replicaIdentity === "auto" ? planIdentity(facts, tableClass).facts : facts;
+}
+
+/** Absent where there are none: a plan is a payload. */
+function dependencies(world: World, table: MovingTable): Pick<TablePlan, "rollbackDependsOn"> {
+  const found = rollbackDependsOn(world, table);
+  return found.length === 0 ? {} : { rollbackDependsOn: found };
 }
 
 function unique<T>(values: readonly T[]): readonly T[] {

@@ -11,8 +11,10 @@ import {
   type ShardView,
   sameTable,
   shardsOf,
+  shortName,
   type World,
   warning,
+  withGist,
 } from "./world.js";
 
 /** What moving tables carry that does not travel, or behaves otherwise on several shards. */
@@ -254,12 +256,22 @@ function judgeForeignKey(world: World, key: ForeignKeyFacts): readonly Finding[]
   const position = key.columns.indexOf(referencing.column);
   if (position >= 0 && key.referencedColumns[position] === referenced.column) return [];
   return [
-    warning(
-      scope,
-      `foreign key ${key.name} to ${displayName(referencedName)} does not contain the sharding keys (${referencing.column}, ${referenced.column}): it holds only while both rows carry the same one`,
-      `Add the sharding key to both sides of the constraint, or: ${drop}`,
+    withGist(
+      warning(
+        scope,
+        `foreign key ${key.name} to ${displayName(referencedName)} does not contain the sharding keys (${referencing.column}, ${referenced.column}): it holds only while both rows carry the same one`,
+        `Add the sharding key to both sides of the constraint, or: ${drop}`,
+      ),
+      {
+        text: "no sharding key in the reference: after the switch a row may refer to rows of its own shard only, so to those of the same sharding key",
+        item: `${shortOf(key.schema, key.table)}.${key.columns.join("+")}`,
+      },
     ),
   ];
+}
+
+function shortOf(schema: string, name: string): string {
+  return shortName({ schema, name, rootSchema: null, rootName: null });
 }
 
 /** A foreign key names the root of a partitioned table; its leaves share its class. */

@@ -14,6 +14,8 @@ export interface ShardView {
   readonly serverVersion: number;
   /** null on the destination, and where the source has no such publication. */
   readonly publication: PublicationFacts | null;
+  /** Publications of others that name a moving table for updates or deletes. Empty on the destination. */
+  readonly otherPublications: readonly { readonly oid: number; readonly publication: string }[];
   /** The moving tables that exist here, leaves and the partitioned tables above them. */
   readonly tables: readonly TableFacts[];
   /** `sluice.migration` of this shard knows `ref.id`: what is here may be ours. */
@@ -58,6 +60,16 @@ export function warning(scope: string, evidence: string, remedy: string): Findin
   return { scope, severity: "warning", evidence, remedy };
 }
 
+/** Worth knowing; nothing is to be done. */
+export function note(scope: string, evidence: string): Finding {
+  return { scope, severity: "note", evidence, remedy: "" };
+}
+
+/** For pages on which findings of one kind are one. */
+export function withGist(finding: Finding, gist: NonNullable<Check["gist"]>): Finding {
+  return { ...finding, gist };
+}
+
 export function shardsOf(world: World, side: Side): readonly ShardView[] {
   return world.shards.filter((shard) => shard.side === side);
 }
@@ -65,6 +77,15 @@ export function shardsOf(world: World, side: Side): readonly ShardView[] {
 /** For findings and for the policy's lists. */
 export function displayName(table: { readonly schema: string; readonly name: string }): string {
   return `${table.schema}.${table.name}`;
+}
+
+/** For lists on one screen: of schema public the name alone, of a partition its root's. */
+export function shortName(
+  table: Pick<TableFacts, "schema" | "name" | "rootSchema" | "rootName">,
+): string {
+  const schema = table.rootSchema ?? table.schema;
+  const name = table.rootName ?? table.name;
+  return schema === "public" ? name : `${schema}.${name}`;
 }
 
 export function sameTable(

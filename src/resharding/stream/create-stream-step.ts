@@ -5,6 +5,7 @@ import { ensurePublication, ensureSlot, waitForSlotEdge } from "../../replicatio
 import type { ServerIdentity } from "../../replication/walsender.js";
 import type { EngineContext } from "../context.js";
 import { readIdentity } from "../control/identity.js";
+import { refuseUnlessIdentified } from "../control/replica-identity.js";
 import { noteResource } from "../control/resource.js";
 import { openSides, type SessionUse } from "../control/sides.js";
 import { names, otherSide, streamFrom } from "../model/migration.js";
@@ -27,7 +28,7 @@ const LANE: SessionUse = { purpose: "create lane" };
  * the rest. Streams after the first are in standby until their start marker (R34).
  *
  * A second run, or one beside it, takes what is there by its name.
- * @throws SlotCreationTimedOut, SlotEdgeTimedOut naming whom it waits for; SlotLost, ServerUnreachable
+ * @throws IdentityDiffers; SlotCreationTimedOut, SlotEdgeTimedOut naming whom it waits for; SlotLost, ServerUnreachable
  */
 export async function createStream(
   context: EngineContext,
@@ -40,6 +41,7 @@ export async function createStream(
   const slots = await Promise.all(
     from.map(async (_, fromShard) => {
       const client = await sides.session(side, fromShard, CREATE);
+      await refuseUnlessIdentified(client, sides.spec.tables);
       const slot = names.slot(input.ref, input.stream, fromShard);
       const publication = names.publication(input.ref);
       await noteResource(client, input.ref, { kind: "publication", name: publication });

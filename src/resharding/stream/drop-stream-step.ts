@@ -11,7 +11,7 @@ import { openSides, type SessionUse, type Sides } from "../control/sides.js";
 import { names, otherSide, streamFrom } from "../model/migration.js";
 import type { StreamInput } from "./lane-watch.js";
 import { endLaneSessions } from "./lanes/lane-session.js";
-import { settleOriginName } from "./settle-aside.js";
+import { settleOriginName } from "./settlement.js";
 
 const DROP_LANE: SessionUse = { purpose: "drop lane" };
 const DROP_SLOT: SessionUse = { purpose: "drop slot", lockTimeoutMs: 5_000 };

@@ -155,18 +155,22 @@ export class StreamRun {
   async #readTables(): Promise<readonly (readonly LaneTable[])[]> {
     const { ref, stream, fromShard } = this.#input;
     const plans = this.#sides.spec.tables;
-    const isShared = this.#sides.spec[streamFrom(stream)].shardCount > 1;
+    const fromShardCount = this.#sides.spec[streamFrom(stream)].shardCount;
     return await Promise.all(
       this.#sessions.map(async ({ client }) => {
         const ranges = stream === 0 ? await loadRanges(client, ref, fromShard, plans) : null;
         const tables: LaneTable[] = [];
-        for (const plan of plans)
+        for (const plan of plans) {
+          const applied = await readAppliedTable(client, plan, { fromShard, fromShardCount });
+          const isShared = fromShardCount > 1 && plan.kind === "sharded";
           tables.push({
             plan,
-            applied: await readAppliedTable(client, plan),
-            isShared: isShared && plan.kind === "sharded",
+            applied,
+            isShared,
+            isTolerant: (isShared || applied.isKeyOnly) && applied.keyColumns !== null,
             ranges: ranges?.get(`${plan.schema}.${plan.name}`) ?? null,
           });
+        }
         return tables;
       }),
     );
@@ -200,6 +204,7 @@ export class StreamRun {
     return new ChangeRouter({
       ref: this.#input.ref,
       fromShard: this.#input.fromShard,
+      fromShardCount: this.#sides.spec[streamFrom(this.#input.stream)].shardCount,
       tables,
       lanes: this.#lanes,
       log: this.#context.log,

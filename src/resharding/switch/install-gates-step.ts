@@ -1,9 +1,15 @@
 import { randomBytes } from "node:crypto";
-import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
+import type { SqlClient } from "../../backend/sql-client.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { quoteIdentifier, quoteLiteral, quoteQualified } from "../../core/identifier.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { EngineContext } from "../context.js";
+import {
+  type LockedTable,
+  TABLE_LOCK_TIMEOUT_MS,
+  withLockRetries,
+} from "../control/lock-retries.js";
+import { identifyTables } from "../control/replica-identity.js";
 import { openSides, type SessionUse, type Sides } from "../control/sides.js";
 import { type MigrationRef, type MigrationSpec, names, type Side } from "../model/migration.js";
 import { FAMILY_OF_TABLES, GATE_CLOSED, GATE_OPEN, gateSequence } from "./gate.js";
@@ -21,9 +27,7 @@ export class GateLockTimedOut extends SluiceError {
   }
 }
 
-/** Short, as everybody who comes after us in the lock queue waits with us (R26). */
-export const GATE: SessionUse = { purpose: "gate", lockTimeoutMs: 500 };
-const LOCK_ATTEMPTS = 10;
+export const GATE: SessionUse = { purpose: "gate", lockTimeoutMs: TABLE_LOCK_TIMEOUT_MS };
 
 /**
  * Sequence, row, function and triggers on every shard of both sides; open where applications write now,
@@ -33,7 +37,18 @@ const LOCK_ATTEMPTS = 10;
  */
 export async function installGates(context: EngineContext, ref: MigrationRef): Promise<void> {
   await using sides = await openSides(context, ref);
+  await identifyDestination(context, sides);
   await installGatesOn(context, sides);
+}
+
+/**
+ * The way back reads these tables. The schema brought the source's identities with it; a table that was there
+ * before gets them here, while nobody else uses it.
+ */
+async function identifyDestination(context: EngineContext, sides: Sides): Promise<void> {
+  const { ref, spec } = sides;
+  for (const client of await sides.sessions("destination", GATE))
+    await identifyTables(client, { ref, context, tables: spec.tables, side: "destination" });
 }
 
 /** `installGates` within an activity that has the sides open. */
@@ -118,6 +133,11 @@ export class GateUnreadable extends SluiceError {
   }
 }
 
+function gateLock(table: string): LockedTable {
+  const timedOut = (cause: unknown) => new GateLockTimedOut(table, { cause });
+  return { table, what: "gate trigger", timedOut };
+}
+
 async function installTriggers(client: SqlClient, input: InstallInput): Promise<void> {
   const { ref, spec, context } = input;
   const trigger = names.gateTrigger(ref);
@@ -132,7 +152,7 @@ async function installTriggers(client: SqlClient, input: InstallInput): Promise<
   );
   for (const { nspname, relname } of missing.rows) {
     const table = quoteQualified(nspname, relname);
-    await withLockRetries(context, table, async () => {
+    await withLockRetries(context, gateLock(table), async () => {
       // Replaced, as one that was disabled by hand must be enabled again.
       await client.query(
         `CREATE OR REPLACE TRIGGER ${quoteIdentifier(trigger)}
@@ -164,7 +184,7 @@ export async function removeGate(
   );
   for (const { nspname, relname } of found.rows) {
     const table = quoteQualified(nspname, relname);
-    await withLockRetries(context, table, async () => {
+    await withLockRetries(context, gateLock(table), async () => {
       await client.query(`DROP TRIGGER IF EXISTS ${quoteIdentifier(trigger)} ON ${table}`);
     });
   }
@@ -174,24 +194,4 @@ export async function removeGate(
     "DELETE FROM sluice.resource WHERE migration = $1 AND kind IN ('gate', 'trigger')",
     [ref.id],
   );
-}
-
-/** lock_not_available or deadlock_detected: somebody was there first. */
-async function withLockRetries(
-  context: EngineContext,
-  table: string,
-  act: () => Promise<void>,
-): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    context.signal.throwIfAborted();
-    try {
-      await act();
-      return;
-    } catch (error) {
-      const state = sqlStateOf(error);
-      if (state !== SQLSTATE.lockNotAvailable && state !== SQLSTATE.deadlockDetected) throw error;
-      if (attempt >= LOCK_ATTEMPTS) throw new GateLockTimedOut(table, { cause: error });
-      context.log.info("gate trigger waits for a table", { table, attempt });
-    }
-  }
 }

@@ -4,7 +4,8 @@ import type { SessionUse, Sides } from "../control/sides.js";
 import type { DecisionHandle } from "../model/activities.js";
 import { otherSide } from "../model/migration.js";
 import { type LaneWatch, openLaneWatch } from "../stream/lane-watch.js";
-import { openSettlement, type SettleSessions } from "../stream/settle-aside.js";
+import { openSettlement } from "../stream/settle-aside.js";
+import type { SettleSessions } from "../stream/settlement.js";
 import { controlSession } from "./board.js";
 
 /** Everything that the pause needs, opened before it begins: each would cost a few milliseconds inside it. */

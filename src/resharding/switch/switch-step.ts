@@ -138,11 +138,7 @@ async function switchPrepared(context: EngineContext, work: PreparedSwitch): Pro
   );
   await context.announce("cutover.afterMarker");
   await untilDrained(context, { work, markers, deadline });
-  await checkSequences(sessions, {
-    ref: work.ref,
-    spec: work.sides.spec,
-    serving: work.decision.serving,
-  });
+  await checkSequences(context, sessions, { ref: work.ref, spec: work.sides.spec });
   clock.lap("synchronize");
 
   await Promise.all(sessions.to.map((client) => emitMarker(client, marker(work, "start"))));

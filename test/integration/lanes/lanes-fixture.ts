@@ -11,7 +11,8 @@ import type {
 } from "../../../src/resharding/model/migration.js";
 import { emitMarker, openLaneWatch } from "../../../src/resharding/stream/lane-watch.js";
 import { runStream } from "../../../src/resharding/stream/run-stream-step.js";
-import { type SettleResult, settleAside } from "../../../src/resharding/stream/settle-aside.js";
+import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
+import type { SettleResult } from "../../../src/resharding/stream/settlement.js";
 import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { engineContext } from "../../support/engine.js";
 import type { PostgresServer } from "../../support/postgres.js";
@@ -68,7 +69,6 @@ export async function lanesFixture(
     source: { shardCount: databases.source.length },
     destination: { shardCount: databases.destination.length },
     tables,
-    sequences: [],
   };
   for (const side of ["source", "destination"] as const)
     for (const [shard, database] of databases[side].entries()) {

@@ -1,11 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { seed } from "../../demo/seed.js";
 import { compareSides } from "../../support/load/compare.js";
 import { readFinalTables } from "../../support/load/final-tables.js";
 import { judge } from "../../support/load/judge.js";
 import { type LoadReport, startLoad } from "../../support/load/load.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
-import { COMPARED } from "../../support/stack.js";
+import { SHOP_TABLES, shop } from "../../support/shop/application.js";
 import { until } from "../../support/until.js";
 
 /** The load and its oracle, straight on one server: what they say of a proxy is worth what they say here. */
@@ -19,14 +18,14 @@ describe("load and oracle on one PostgreSQL", () => {
     server = await startPostgres();
     await server.createDatabase("app");
     await server.sql("app", "CREATE ROLE app LOGIN");
-    const seeded = await seed(server, { database: "app", rows: 5_000 });
+    const seeded = await shop(5_000).seed(server, "app");
     const load = await startLoad({
       addresses: [
         { host: "127.0.0.1", port: server.port, database: "app", user: "app", password: "" },
       ],
       clients: 8,
       seed: 7,
-      tenants: seeded.tenants,
+      tenants: seeded.tenants ?? 1,
       thinkMs: 1,
     });
     await until(() => load.report().acknowledged > 2_000, {
@@ -52,7 +51,7 @@ describe("load and oracle on one PostgreSQL", () => {
 
   it("finds what was acknowledged, and a side equal to itself", async () => {
     expect(await verdict()).toEqual({ lost: 0, doubled: 0, findings: [] });
-    const same = await compareSides(query, [query], COMPARED);
+    const same = await compareSides(query, [query], SHOP_TABLES);
     expect(same.findings).toEqual([]);
     expect(same.rows.source.countries).toBe(20);
   });
@@ -69,7 +68,7 @@ describe("load and oracle on one PostgreSQL", () => {
     await query("UPDATE tenants SET writes = writes + 1 WHERE tenant_id = 1");
     expect(await verdict()).toMatchObject({ lost: 2, doubled: 2 });
     const before = async (text: string) => await server.sql("before", text);
-    const changed = await compareSides(before, [query], COMPARED);
+    const changed = await compareSides(before, [query], SHOP_TABLES);
     expect(changed.isEqual).toBe(false);
     expect(changed.findings).toContain("events: 5 rows differ in all");
   });

@@ -34,7 +34,7 @@ vi.mock("../../../src/router/router.js", async (importOriginal) => {
         calls.set("route", (calls.get("route") ?? 0) + 1);
         return router.route(sql, parameters);
       };
-      return { route };
+      return { ...router, route };
     },
   };
 });

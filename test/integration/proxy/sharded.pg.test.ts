@@ -133,6 +133,23 @@ describe("several shards", () => {
     expect(await onShards()).toEqual([[1], [3, 4]]);
   });
 
+  test("an UPDATE that assigns the key as it is finds its row, and moves none unasked", async () => {
+    const client = await proxy.client("app");
+    await client.query("INSERT INTO tenant VALUES (1, 'a'), (2, 'b'), (3, 'c')");
+    const saved = "UPDATE tenant SET tenant_id = $1, name = $2 WHERE name = $3";
+    expect((await client.query(saved, [3, "saved", "c"])).rowCount).toBe(1);
+    expect((await client.query(saved, [3, "saved", "nobody"])).rowCount).toBe(0);
+    const refused = await failure(client.query(saved, [1, "moved", "saved"]));
+    expect([refused.code, Boolean(refused.hint)]).toEqual(["0A000", true]);
+    expect(
+      (await client.query("SELECT tenant_id::int, name FROM tenant ORDER BY tenant_id")).rows,
+    ).toEqual([
+      { tenant_id: 1, name: "a" },
+      { tenant_id: 2, name: "b" },
+      { tenant_id: 3, name: "saved" },
+    ]);
+  });
+
   test("two-phase commit leaves nothing prepared", async () => {
     proxy.topology(configWith(true));
     const client = await proxy.client("app");
@@ -185,6 +202,80 @@ describe("several shards", () => {
     expect(await onShards()).toEqual([[1], []]);
   });
 
+  test("after an error a transaction over shards goes on from its savepoint", async () => {
+    const client = await proxy.client("app");
+    for (const failing of ["INSERT INTO tenant VALUES (4, 'bad')", "SELECT * FROM nobody"]) {
+      await client.query("BEGIN");
+      await client.query("INSERT INTO tenant VALUES (1, 'one')");
+      await client.query("SAVEPOINT outer_one");
+      await client.query("SAVEPOINT s");
+      await client.query("INSERT INTO tenant VALUES (3, 'three')");
+      await failure(client.query(failing));
+      expect((await failure(client.query("SELECT 1"))).code).toBe("25P02");
+      expect((await failure(client.query("SELECT $1::int", [1]))).code).toBe("25P02");
+      await client.query("ROLLBACK TO SAVEPOINT s");
+      await client.query("RELEASE SAVEPOINT s");
+      await client.query("INSERT INTO tenant VALUES ($1, 'four')", [4]);
+      await client.query("COMMIT");
+      expect(await onShards()).toEqual([[1], [4]]);
+      await client.query("DELETE FROM tenant");
+    }
+  });
+
+  test("a transaction knows the tables that it makes", async () => {
+    const client = await proxy.client("app");
+    const other = await proxy.client("app");
+    await client.query("BEGIN");
+    await client.query("CREATE TABLE fresh (id int)");
+    await client.query("ALTER TABLE fresh ADD COLUMN tenant_id bigint NOT NULL");
+    await client.query("INSERT INTO fresh VALUES (1, 1), (3, 3)");
+    await client.query("INSERT INTO fresh VALUES ($1, $2)", [5, 1]);
+    expect((await failure(other.query("INSERT INTO fresh VALUES (9, 9)"))).code).toBe("42P01");
+    await client.query("SAVEPOINT s");
+    await client.query("ALTER TABLE fresh RENAME COLUMN id TO number");
+    await client.query("SELECT number FROM fresh ORDER BY number");
+    await failure(client.query("SELECT nothing"));
+    await client.query("ROLLBACK TO s");
+    expect((await client.query("SELECT id FROM fresh ORDER BY id")).rows).toHaveLength(3);
+    await client.query("COMMIT");
+    expect((await other.query("SELECT id FROM fresh WHERE tenant_id = 1")).rows).toHaveLength(2);
+    for (const [name, rows] of [
+      ["shard_0", 2],
+      ["shard_1", 1],
+    ] as const)
+      expect(await server.sql(name, "SELECT id FROM fresh")).toHaveLength(rows);
+    await client.query("CREATE TABLE another (tenant_id bigint); INSERT INTO another VALUES (3)");
+    expect(await server.sql("shard_1", "SELECT * FROM another")).toHaveLength(1);
+    await client.query("BEGIN");
+    await client.query("DROP TABLE fresh, another");
+    expect((await failure(client.query("SELECT * FROM fresh"))).code).toBe("42P01");
+    await client.query("ROLLBACK");
+    expect((await client.query("SELECT * FROM fresh")).rows).toHaveLength(3);
+    await client.query("DROP TABLE fresh, another");
+  });
+
+  test("without a way back a failed transaction keeps no server, and its end is a rollback", async () => {
+    const client = await proxy.client("app");
+    await client.query("BEGIN");
+    await client.query("SAVEPOINT s");
+    await client.query("INSERT INTO tenant VALUES (1, 'one')");
+    await failure(client.query("INSERT INTO tenant VALUES (4, 'bad')"));
+    expect((await client.query("COMMIT")).command).toBe("ROLLBACK");
+    await client.query("BEGIN");
+    await client.query("SAVEPOINT s");
+    await client.query("RELEASE SAVEPOINT s");
+    await client.query("INSERT INTO tenant VALUES (1, 'one')");
+    await failure(client.query("INSERT INTO tenant VALUES (4, 'bad')"));
+    const busy = "SELECT pid FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+    await until(async () => (await server.sql("postgres", busy)).length === 0, {
+      timeoutMs: 5_000,
+      what: "the servers to be given back",
+    });
+    expect((await failure(client.query("ROLLBACK TO s"))).code).toBe("25P02");
+    await client.query("ROLLBACK");
+    expect(await onShards()).toEqual([[], []]);
+  });
+
   test("what cannot be routed is refused with a state and a hint", async () => {
     const client = await proxy.client("app");
     for (const sql of [
@@ -197,6 +288,35 @@ describe("several shards", () => {
       expect([sql, error.code, Boolean(error.hint)]).toEqual([sql, "0A000", true]);
     }
     expect((await client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+  });
+
+  test("a transaction sees the tables that it has made, and does not wait for its own locks", async () => {
+    const client = await proxy.client("app");
+    await client.query("BEGIN");
+    await client.query("SET LOCAL search_path = public");
+    await client.query("ALTER TABLE tenant ADD COLUMN at int");
+    await client.query("INSERT INTO tenant VALUES (3, 'c', 1)");
+    await client.query("SAVEPOINT s");
+    await client.query("CREATE TABLE fresh (x int, tenant_id bigint)");
+    await client.query("INSERT INTO fresh VALUES (1, 4), (2, 1)");
+    expect((await client.query("SELECT count(*)::int AS n FROM fresh")).rows).toEqual([{ n: 2 }]);
+    await failure(client.query("INSERT INTO fresh VALUES ('x', 1)"));
+    await client.query("ROLLBACK TO s");
+    expect((await failure(client.query("SELECT x FROM fresh"))).code).toBe("42P01");
+    await client.query("ROLLBACK TO s");
+    const { rows } = await client.query(
+      "SELECT current_setting('search_path') AS path, at FROM tenant WHERE tenant_id = 3",
+    );
+    expect(rows).toEqual([{ path: "public", at: 1 }]);
+    await client.query("COMMIT");
+    const other = await proxy.client("app");
+    await other.query("INSERT INTO tenant VALUES (1, 'a', 2)");
+    expect(await onShards()).toEqual([[1], [3]]);
+    await client.query(
+      "CREATE TABLE made (tenant_id bigint); INSERT INTO made VALUES (1), (3); DROP TABLE made",
+    );
+    await client.query("ALTER TABLE tenant DROP COLUMN at");
+    await other.query("INSERT INTO tenant VALUES (2, 'b')");
   });
 
   test("several statements in one text", async () => {

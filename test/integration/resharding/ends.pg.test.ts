@@ -141,8 +141,7 @@ test("R35: the check in the pause changes nothing where arm was enough", async (
   const last = () =>
     Promise.all(shards.map((shard) => server.sql(shard, "SELECT last_value FROM acct_id_seq")));
   const before = await last();
-  const input = { ref: cycle.ref, spec: sides.spec, serving: "destination" } as const;
-  await checkSequences({ from, to }, input);
+  await checkSequences(cycle.context(), { from, to }, { ref: cycle.ref, spec: sides.spec });
   expect(await last()).toEqual(before);
   for (const client of [...from, ...to]) await client[Symbol.asyncDispose]();
   await first.stop();

@@ -6,6 +6,7 @@ import {
   expectFinding,
   found,
   type PreflightOptions,
+  planOf,
   preflightFixture,
   TENANT_RULE,
 } from "../../support/preflight-fixture.js";
@@ -85,56 +86,122 @@ describe("R10: the publication must mean all rows and all changes", () => {
   });
 });
 
-describe("R9: the replica identity contains the sharding key", () => {
-  test("a primary key without it is refused, and the remedy that is printed works", async () => {
-    const made = await fixture({
-      source: "CREATE TABLE orders (id bigint PRIMARY KEY, tenant_id bigint NOT NULL)",
-      policy: { acceptUniqueWithoutShardingKey: true },
+describe("R9: every table has a replica identity when it is published", () => {
+  test("a primary key without the sharding key is noted, and is enough", async () => {
+    const result = await check({
+      source: "CREATE TABLE orders (id bigserial PRIMARY KEY, tenant_id bigint NOT NULL)",
     });
-    const result = await made.run();
     expectFinding(result, "identity-has-sharding-key", {
-      severity: "error",
+      severity: "note",
       evidence: /\(id\) does not contain the sharding key tenant_id/,
-      remedy: /CREATE UNIQUE INDEX CONCURRENTLY .* ALTER TABLE .* REPLICA IDENTITY USING INDEX/,
     });
-    for (const statement of (found(result, "identity-has-sharding-key")[0]?.remedy ?? "").split(
-      /(?<=;) /,
-    ))
-      await server.sql(made.sources[0] ?? "", statement);
-    expect(errorsOf(await made.run())).toEqual([]);
+    expect(errorsOf(result)).toEqual([]);
+    expect(planOf(result, "orders")).toMatchObject({ identity: "default", keyColumns: ["id"] });
   });
 
-  test("an index that has it already is proposed", async () => {
-    const result = await check({
-      source:
-        "CREATE TABLE orders (id bigint PRIMARY KEY, tenant_id bigint NOT NULL, UNIQUE (tenant_id, id))",
-    });
-    expectFinding(result, "identity-has-sharding-key", {
-      severity: "error",
-      evidence: /sharding key/,
-      remedy: /USING INDEX "orders_tenant_id_id_key"/,
-    });
-  });
+  const PAIR = `CREATE TABLE t (tenant_id bigint NOT NULL, a int NOT NULL, b int NOT NULL, c int);
+    CREATE UNIQUE INDEX pair ON t (a, b);`;
 
   test.each([
-    ["no key at all", "CREATE TABLE t (id bigint)", /no replica identity/],
+    ["the unique index over NOT NULL columns", PAIR, "index", ["a", "b"]],
     [
-      "a deferrable primary key",
-      "CREATE TABLE t (id bigint PRIMARY KEY DEFERRABLE)",
-      /no replica identity/,
+      "the one that holds the sharding key, where there are two",
+      `${PAIR} CREATE UNIQUE INDEX zz ON t (tenant_id, a, b)`,
+      "index",
+      ["tenant_id", "a", "b"],
     ],
     [
-      "NOTHING",
-      "CREATE TABLE t (id bigint PRIMARY KEY); ALTER TABLE t REPLICA IDENTITY NOTHING",
-      /NOTHING/,
+      "its primary key, under NOTHING",
+      `${ACCOUNTS.replace("accounts", "t")}; ALTER TABLE t REPLICA IDENTITY NOTHING`,
+      "index",
+      ["tenant_id", "id"],
     ],
-  ])("%s is refused", async (_, source, evidence) => {
-    const result = await check({ source });
+    [
+      "whole rows, with no key at all",
+      "CREATE TABLE t (tenant_id bigint NOT NULL, a int)",
+      "full",
+      null,
+    ],
+    [
+      "whole rows, where the primary key is deferrable",
+      "CREATE TABLE t (tenant_id bigint PRIMARY KEY DEFERRABLE)",
+      "full",
+      null,
+    ],
+    [
+      "whole rows, where an index is partial",
+      `${PAIR} DROP INDEX pair; CREATE UNIQUE INDEX ON t (a) WHERE b > 0`,
+      "full",
+      null,
+    ],
+    [
+      "whole rows, where a column may be NULL",
+      `${PAIR} DROP INDEX pair; CREATE UNIQUE INDEX ON t (a, c)`,
+      "full",
+      null,
+    ],
+    [
+      "whole rows, where an index has an expression",
+      `${PAIR} DROP INDEX pair; CREATE UNIQUE INDEX ON t (abs(a))`,
+      "full",
+      null,
+    ],
+    [
+      "whole rows, where its index was dropped",
+      `${PAIR} ALTER TABLE t REPLICA IDENTITY USING INDEX pair; DROP INDEX pair`,
+      "full",
+      null,
+    ],
+  ])("one without gets %s", async (_, source, identity, keyColumns) => {
+    const made = await fixture({ source });
+    const result = await made.run();
     expectFinding(result, "replica-identity", {
-      severity: "error",
-      evidence,
-      remedy: /REPLICA IDENTITY/,
+      severity: "note",
+      evidence: identity === "full" ? /will set FULL .* whole old row/ : /USING INDEX .* old key/,
     });
+    expect(errorsOf(result)).toEqual([]);
+    expect(planOf(result, "t")).toMatchObject({ identity, keyColumns });
+    const refused = await made.run({ replicaIdentity: "refuse" });
+    expectFinding(refused, "replica-identity", {
+      severity: "error",
+      evidence: /replica_identity of sluice.toml is "refuse"/,
+      remedy: /ALTER TABLE "public"."t" REPLICA IDENTITY/,
+    });
+    for (const { remedy } of found(refused, "replica-identity"))
+      if (remedy.includes(" REPLICA IDENTITY ")) await server.sql(made.sources[0] ?? "", remedy);
+    expect(errorsOf(await made.run({ replicaIdentity: "refuse" }))).toEqual([]);
+  });
+
+  test("R58: what other readers will see is said, and what fails until then", async () => {
+    const result = await check({ source: "CREATE TABLE t (tenant_id bigint NOT NULL)" });
+    expectFinding(result, "replica-identity", {
+      severity: "note",
+      evidence: /other reader .* whole old row .* publication "moving" makes fail now/,
+    });
+  });
+
+  test("the source shards must agree on it", async () => {
+    const made = await fixture({ sourceShards: 2 });
+    expect(errorsOf(await made.run())).toEqual([]);
+    await server.sql(made.sources[1] ?? "", "ALTER TABLE accounts REPLICA IDENTITY FULL");
+    expectFinding(await made.run(), "replica-identity", {
+      severity: "error",
+      scope: /source\/1/,
+      evidence: /is FULL, on source\/0 it is the primary key/,
+    });
+  });
+
+  test("whole rows cannot be it from 18 on where a column is generated", async () => {
+    const result = await check({
+      source:
+        "CREATE TABLE t (tenant_id bigint NOT NULL, d bigint GENERATED ALWAYS AS (tenant_id) STORED)",
+    });
+    if (server.major < 18) expect(errorsOf(result)).toEqual([]);
+    else
+      expectFinding(result, "replica-identity", {
+        severity: "error",
+        evidence: /column d is generated/,
+      });
   });
 
   test("FULL without a key is allowed, with a warning", async () => {
@@ -193,22 +260,115 @@ describe("R33: unique constraints without the sharding key", () => {
   const source =
     "CREATE TABLE users (tenant_id bigint, id bigint, email text UNIQUE, PRIMARY KEY (tenant_id, id))";
 
-  test("are listed and refused: rollback would not be guaranteed", async () => {
+  test("are said: each shard sees to its own, and the way back depends on them", async () => {
     const result = await check({ source });
     expectFinding(result, "unique-without-sharding-key", {
+      severity: "warning",
+      evidence:
+        /users_email_key \(email\) .* each shard sees to its own, the proxy refuses nothing/,
+    });
+    expect(result.ok).toBe(true);
+    expect(planOf(result, "users").rollbackDependsOn).toEqual(["users.users_email_key (email)"]);
+  });
+
+  test("are refused where the policy says so", async () => {
+    const result = await check({ source, policy: { uniqueWithoutShardingKey: "refuse" } });
+    expectFinding(result, "unique-without-sharding-key", {
       severity: "error",
-      evidence: /users_email_key .* rollback is not guaranteed/,
-      remedy: /accept_unique_without_sharding_key/,
+      evidence: /users_email_key/,
+      remedy: /unique_without_sharding_key = "warn"/,
     });
   });
 
-  test("are a warning with consent", async () => {
-    const result = await check({ source, policy: { acceptUniqueWithoutShardingKey: true } });
+  const PARENT = "CREATE TABLE p (id bigserial PRIMARY KEY, tenant_id bigint NOT NULL);";
+
+  test.each([
+    ["serial", "CREATE TABLE t (id serial PRIMARY KEY, tenant_id bigint NOT NULL)"],
+    [
+      "identity",
+      "CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id bigint NOT NULL)",
+    ],
+    [
+      "identity of a partition's root",
+      `CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY, day date, tenant_id bigint NOT NULL, PRIMARY KEY (id, day))
+         PARTITION BY RANGE (day);
+       CREATE TABLE t_1 PARTITION OF t DEFAULT`,
+    ],
+    [
+      "a random uuid",
+      "CREATE TABLE t (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), tenant_id bigint NOT NULL)",
+    ],
+    [
+      "a random uuid as text",
+      "CREATE TABLE t (id text PRIMARY KEY DEFAULT gen_random_uuid()::text, tenant_id bigint NOT NULL)",
+    ],
+    ["a client's uuid", "CREATE TABLE t (id uuid PRIMARY KEY, tenant_id bigint NOT NULL)"],
+    [
+      "a row that is on one shard only",
+      `${PARENT} CREATE TABLE t (p bigint PRIMARY KEY REFERENCES p, tenant_id bigint NOT NULL)`,
+    ],
+    [
+      "such a row and more",
+      `${PARENT} CREATE TABLE t (p bigint REFERENCES p, n int, tenant_id bigint NOT NULL, PRIMARY KEY (n, p))`,
+    ],
+  ])("are a note where %s keeps values apart", async (_, made) => {
+    const result = await check({ source: made, policy: { uniqueWithoutShardingKey: "refuse" } });
+    expectFinding(result, "unique-without-sharding-key", {
+      severity: "note",
+      evidence: /no two shards take the same/,
+    });
+    expect(errorsOf(result)).toEqual([]);
+    for (const table of result.spec?.tables ?? [])
+      expect(table.rollbackDependsOn ?? []).toEqual([]);
+  });
+
+  test.each([
+    ["a plain number", "CREATE TABLE t (id bigint PRIMARY KEY, tenant_id bigint NOT NULL)"],
+    [
+      "a number made of a sequence's",
+      "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s') / 10, tenant_id bigint NOT NULL)",
+    ],
+    [
+      "a uuid of a function of the application",
+      `CREATE FUNCTION made() RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid';
+       CREATE TABLE t (id uuid PRIMARY KEY DEFAULT made(), tenant_id bigint NOT NULL)`,
+    ],
+    [
+      "a reference into a table that is on every shard",
+      `CREATE TABLE o (id serial PRIMARY KEY);
+       CREATE TABLE t (o int PRIMARY KEY REFERENCES o, tenant_id bigint NOT NULL)`,
+    ],
+    [
+      "references in a circle",
+      `CREATE TABLE t (a int PRIMARY KEY, tenant_id bigint NOT NULL);
+       ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES t`,
+    ],
+    [
+      "an exclusion constraint",
+      "CREATE TABLE t (tenant_id bigint PRIMARY KEY, r int4range, EXCLUDE USING gist (r WITH &&))",
+    ],
+  ])("are a warning with %s", async (_, made) => {
+    const result = await check({ source: made });
     expectFinding(result, "unique-without-sharding-key", {
       severity: "warning",
-      evidence: /users_email_key/,
+      scope: /public\.t$/,
+      evidence: /not ready/,
     });
-    expect(result.ok).toBe(true);
+    expect(planOf(result, "t").rollbackDependsOn).toHaveLength(1);
+  });
+
+  test("NULL is a value that two shards may take, where NULLS are NOT DISTINCT", async () => {
+    if (server.major < 15) return;
+    const table = (more: string) =>
+      `CREATE TABLE t (tenant_id bigint PRIMARY KEY, u uuid ${more} UNIQUE NULLS NOT DISTINCT)`;
+    for (const [more, severity] of [
+      ["", "warning"],
+      ["NOT NULL", "note"],
+    ] as const)
+      expectFinding(await check({ source: table(more) }), "unique-without-sharding-key", {
+        severity,
+        evidence: /t_u_key/,
+      });
   });
 
   test("do not matter for omnisharded tables", async () => {

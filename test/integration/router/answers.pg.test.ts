@@ -110,7 +110,7 @@ function into(table: string, tenant: number, values: readonly (number | null)[])
   ];
 }
 
-const UNSHARDED: Router = { route: () => ({ kind: "any" }) };
+const UNSHARDED: Pick<Router, "route"> = { route: () => ({ kind: "any" }) };
 const bag = ({ rows: found }: StatementResult) => found.map((row) => JSON.stringify(row)).sort();
 
 /** Runs a query on one database and over the shards; null: refused, or no answer to compare with. */

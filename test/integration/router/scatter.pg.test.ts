@@ -60,7 +60,7 @@ async function load(): Promise<void> {
   expect(result.tag).toBe("INSERT 0 200");
 }
 
-const UNSHARDED: Router = { route: () => ({ kind: "any" }) };
+const UNSHARDED: Pick<Router, "route"> = { route: () => ({ kind: "any" }) };
 
 /** The same statement over the shards and on one database with all rows. */
 async function both(sql: string, options: RunOptions = {}) {
@@ -91,6 +91,12 @@ describe("reads answer as one database would", () => {
     "SELECT id % 7 AS n, count(*) AS c FROM orders GROUP BY n ORDER BY c DESC, n LIMIT 4 OFFSET 1",
     "SELECT tenant_id, avg(total), count(DISTINCT note) FROM orders GROUP BY tenant_id HAVING count(*) > 15 ORDER BY tenant_id",
     "SELECT id FROM orders WHERE tenant_id IN (1, 2, 3) ORDER BY id",
+    "SELECT note, ratio FROM orders ORDER BY total DESC NULLS LAST, (id % 7)::int, id /* c */ LIMIT 20 OFFSET 3 -- c",
+    "SELECT note AS id, note FROM orders AS o ORDER BY o.id",
+    "SELECT ALL id FROM orders ORDER BY CASE WHEN note IS DISTINCT FROM 'n1' THEN 1 ELSE 0 END, id",
+    "WITH p AS (SELECT 1) SELECT tags, total FROM orders ORDER BY at, id FOR UPDATE",
+    "SELECT tenant_id, count(*) FROM orders GROUP BY tenant_id ORDER BY max(id)",
+    "SELECT * FROM orders ORDER BY id FOR UPDATE SKIP LOCKED",
   ];
   const formats: readonly (readonly [string, RunOptions])[] = [
     ["simple", {}],

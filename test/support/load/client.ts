@@ -1,16 +1,14 @@
-import { performance } from "node:perf_hooks";
-import pg from "pg";
-import { History, type RowState } from "./history.js";
-import { LatencyLog } from "./latency.js";
-import { createRandom, type Random } from "./random.js";
-
-export interface LoadAddress {
-  readonly host: string;
-  readonly port: number;
-  readonly database: string;
-  readonly user: string;
-  readonly password: string;
-}
+import { type ClientHistory, History, type RowState } from "./history.js";
+import { chooseWeighted, createRandom, type Random } from "./random.js";
+import {
+  expectOne,
+  type Intent,
+  type LoadAddress,
+  LoadSession,
+  type Operation,
+  type Rows,
+  Stale,
+} from "./session.js";
 
 export interface ClientOptions {
   readonly client: number;
@@ -22,42 +20,19 @@ export interface ClientOptions {
   readonly thinkMs: number;
 }
 
-export interface ClientError {
-  readonly client: number;
-  readonly atMs: number;
-  readonly operation: string;
-  readonly message: string;
-  readonly sqlState: string | null;
-}
-
-/** What a write would leave behind, noted before it is sent. */
-interface Intent {
-  readonly note: (outcome: "acknowledged" | "unknown") => void;
-}
-
-type Operation = (intend: (intent: Intent) => void) => Promise<void>;
-
 const KEPT_ROWS = 60;
 
-/**
- * One connection that writes and reads as an application does, and remembers what it was told. An answer
- * that did not come makes the outcome unknown; an error of the database means that nothing was done.
- */
+/** One connection that writes and reads as the shop's application does, and remembers what it was told. */
 export class LoadClient {
   readonly history: History;
-  readonly latency = new LatencyLog();
-  readonly errors: ClientError[] = [];
+  readonly session: LoadSession;
   readonly #options: ClientOptions;
   readonly #random: Random;
   readonly #operations: readonly (readonly [weight: number, name: string, run: Operation])[];
-  #connection: pg.Client | null = null;
-  #attempts: number;
-  #isStopping = false;
-  #finished: Promise<void> = Promise.resolve();
 
   constructor(options: ClientOptions) {
     this.#options = options;
-    this.#attempts = options.client;
+    this.session = new LoadSession(options);
     this.history = new History(options.client);
     this.#random = createRandom(options.seed * 1_000 + options.client);
     this.#operations = [
@@ -73,120 +48,21 @@ export class LoadClient {
     ];
   }
 
-  /** Resolves when the first connection is there; the work goes on until `stop`. */
-  async start(): Promise<void> {
-    this.#connection = await this.#connect();
-    this.#finished = this.#work();
+  /** One operation and the pause after it. */
+  async once(): Promise<void> {
+    const [, name, run] = chooseWeighted(this.#random, this.#operations);
+    await this.session.attempt(name, run);
+    await new Promise((resolve) =>
+      setTimeout(resolve, this.#options.thinkMs * (0.5 + this.#random.next())),
+    );
   }
 
-  /** Ends after the operation under way, so that its answer is known. */
-  async stop(): Promise<void> {
-    this.#isStopping = true;
-    await this.#finished;
-    await this.#connection?.end().catch(() => {});
-    this.#connection = null;
+  snapshot(): ClientHistory {
+    return this.history.snapshot();
   }
 
-  async #work(): Promise<void> {
-    while (!this.#isStopping) {
-      await this.#once();
-      await new Promise((resolve) =>
-        setTimeout(resolve, this.#options.thinkMs * (0.5 + this.#random.next())),
-      );
-    }
-  }
-
-  async #once(): Promise<void> {
-    const [, name, run] = this.#choose();
-    const intents: Intent[] = [];
-    const startedAtMs = performance.now();
-    try {
-      this.#connection ??= await this.#connect();
-      await run((intent) => intents.push(intent));
-      for (const intent of intents) intent.note("acknowledged");
-      if (intents.length > 0) this.history.counted("acknowledged");
-    } catch (error) {
-      const isUnknown = intents.length > 0 && !isRefusal(error);
-      if (isUnknown) {
-        for (const intent of intents) intent.note("unknown");
-        this.history.counted("unknown");
-      }
-      this.#failed(name, error);
-      await this.#recover(error);
-    } finally {
-      this.latency.add(startedAtMs, performance.now() - startedAtMs);
-    }
-  }
-
-  #choose() {
-    const total = this.#operations.reduce((sum, [weight]) => sum + weight, 0);
-    let at = this.#random.below(total);
-    for (const operation of this.#operations) {
-      at -= operation[0];
-      if (at < 0) return operation;
-    }
-    throw new Error("weights do not add up");
-  }
-
-  #failed(operation: string, error: unknown): void {
-    this.errors.push({
-      client: this.#options.client,
-      atMs: performance.now(),
-      operation,
-      message: error instanceof Error ? error.message : String(error),
-      sqlState: sqlStateOf(error),
-    });
-  }
-
-  async #recover(error: unknown): Promise<void> {
-    const connection = this.#connection;
-    if (connection === null) return;
-    if (isRefusal(error)) {
-      // Out of the failed transaction, if there is one.
-      const isOpen = await connection.query("ROLLBACK").then(
-        () => true,
-        () => false,
-      );
-      if (isOpen) return;
-    }
-    this.#connection = null;
-    await connection.end().catch(() => {});
-  }
-
-  async #connect(): Promise<pg.Client> {
-    const { addresses, client } = this.#options;
-    // Clients are spread over the nodes; one that cannot connect tries the next.
-    const address = addresses[this.#attempts++ % addresses.length];
-    if (!address) throw new Error("no address");
-    const connection = new pg.Client({
-      ...address,
-      application_name: `load-${client}`,
-      connectionTimeoutMillis: 10_000,
-    });
-    connection.on("error", () => {
-      if (this.#connection === connection) this.#connection = null;
-    });
-    await connection.connect();
-    this.#attempts = client;
-    return connection;
-  }
-
-  async #query(
-    name: string,
-    text: string,
-    values: readonly unknown[],
-  ): Promise<pg.QueryResult<Record<string, unknown>>> {
-    if (this.#connection === null) throw new Error("connection lost");
-    return await this.#connection.query({ name, text, values: [...values] });
-  }
-
-  /** Runs in a transaction; the outcome is known only when COMMIT is answered. */
-  async #transaction(body: () => Promise<void>): Promise<void> {
-    await this.#connection?.query("BEGIN");
-    await body();
-    const result = await this.#connection?.query("COMMIT");
-    if (result?.command !== "COMMIT")
-      throw new Error(`COMMIT was answered with ${result?.command}`);
+  async #query(name: string, text: string, values: readonly unknown[]): Promise<Rows> {
+    return await this.session.query({ name, text, values: [...values] });
   }
 
   #tenant(): number {
@@ -240,7 +116,7 @@ export class LoadClient {
     if (!row?.acknowledged || to === row.acknowledged.tenant) return;
     const { tenant, revision } = row.acknowledged;
     intend(this.#intent("events", row.id, { tenant: to, revision, lines: 0 }));
-    await this.#transaction(async () => {
+    await this.session.transaction(async () => {
       const { rowCount } = await this.#query(
         "move_event",
         "UPDATE events SET tenant_id = $1 WHERE tenant_id = $2 AND id = $3",
@@ -270,7 +146,7 @@ export class LoadClient {
     intend(this.#intent("orders", id, { tenant, revision: 0, lines }));
     intend(this.#increment(tenant));
     const note = this.#random.below(10) === 0 ? longText(this.#random) : "by the load";
-    await this.#transaction(async () => {
+    await this.session.transaction(async () => {
       const { rows } = await this.#query(
         "some_user",
         "SELECT id FROM users WHERE tenant_id = $1 ORDER BY id LIMIT 1",
@@ -326,7 +202,7 @@ export class LoadClient {
   #addUser: Operation = async (intend) => {
     const tenant = this.#tenant();
     intend(this.#increment(tenant));
-    await this.#transaction(async () => {
+    await this.session.transaction(async () => {
       const { rows } = await this.#query(
         "insert_user",
         "INSERT INTO users (tenant_id, email, tags) VALUES ($1, $2, $3) RETURNING id",
@@ -356,31 +232,6 @@ export class LoadClient {
   };
 }
 
-/** The database answered, and not with what was acknowledged before. */
-class Stale extends Error {}
-
-function expectOne(
-  rows: readonly Record<string, unknown>[],
-  what: string,
-): Record<string, unknown> {
-  const [row] = rows;
-  if (rows.length !== 1 || !row) throw new Stale(`${rows.length} rows instead of one: ${what}`);
-  return row;
-}
-
 function longText(random: Random): string {
   return Array.from({ length: 100 }, () => random.uuid()).join("");
-}
-
-function sqlStateOf(error: unknown): string | null {
-  return error instanceof pg.DatabaseError ? (error.code ?? null) : null;
-}
-
-/**
- * An error that says that nothing was done. Not: a lost connection, and what the server sends while it
- * takes a connection away (class 08, 57P); a COMMIT under way may have happened then.
- */
-function isRefusal(error: unknown): boolean {
-  const state = sqlStateOf(error);
-  return state !== null && !state.startsWith("08") && !state.startsWith("57P") && state !== "40003";
 }

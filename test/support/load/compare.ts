@@ -1,9 +1,5 @@
+import type { ComparedTable } from "../application.js";
 import type { Query } from "./final-tables.js";
-
-export interface ComparedTable {
-  readonly table: string;
-  readonly isOmnisharded: boolean;
-}
 
 export interface Comparison {
   readonly isEqual: boolean;
@@ -30,7 +26,8 @@ export async function compareSides(
   const findings: string[] = [];
   const sourceRows: Record<string, number> = {};
   const shardRows: Record<string, number>[] = shards.map(() => ({}));
-  for (const { table, isOmnisharded } of tables) {
+  for (const { table, shardingKey } of tables) {
+    const isOmnisharded = shardingKey === null;
     const expected = await digests(source, table);
     sourceRows[table] = expected.length;
     const found = await Promise.all(shards.map((shard) => digests(shard, table)));
@@ -41,7 +38,8 @@ export async function compareSides(
       const place = isOmnisharded ? `${table} on shard ${index}` : table;
       findings.push(...differences(expected, side, place));
     }
-    if (!isOmnisharded) findings.push(...(await tenantsOnTwoShards(shards, table)));
+    if (shardingKey !== null)
+      findings.push(...(await tenantsOnTwoShards(shards, table, shardingKey)));
   }
   return {
     isEqual: findings.length === 0,
@@ -76,10 +74,11 @@ function differences(
 async function tenantsOnTwoShards(
   shards: readonly Query[],
   table: string,
+  shardingKey: string,
 ): Promise<readonly string[]> {
   const seen = new Map<string, number>();
   for (const query of shards)
-    for (const { tenant } of await query(`SELECT DISTINCT tenant_id AS tenant FROM ${table}`))
+    for (const { tenant } of await query(`SELECT DISTINCT ${shardingKey} AS tenant FROM ${table}`))
       seen.set(String(tenant), (seen.get(String(tenant)) ?? 0) + 1);
   return [...seen]
     .filter(([, count]) => count > 1)

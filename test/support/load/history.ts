@@ -1,20 +1,14 @@
-/**
- * What one client knows about its own writes, and nothing else: the oracle judges by this and by the final
- * tables. A client owns its rows, so the order of its writes is the order that the database must show.
- */
-export type Owned = "events" | "orders";
-
 /** A row as the client would describe it; null: it is not there. */
 export interface RowState {
   readonly tenant: number;
   /** Raised by each change: one too few is a lost write, one too many a doubled one. */
   readonly revision: number;
-  /** Lines of an order; 0 for an event. */
+  /** Rows of other tables that belong to it, as the lines of an order. */
   readonly lines: number;
 }
 
 export interface OwnedRow {
-  readonly table: Owned;
+  readonly table: string;
   readonly id: string;
   /** By the last acknowledged write. */
   readonly acknowledged: RowState | null;
@@ -35,34 +29,33 @@ export interface ClientHistory {
   readonly client: number;
   readonly rows: readonly OwnedRow[];
   readonly increments: ReadonlyMap<number, Increments>;
-  /** Writes that the database has acknowledged; a transaction counts once. */
-  readonly acknowledgedWrites: number;
-  readonly unknownWrites: number;
 }
 
+/**
+ * What one client knows about its own writes, and nothing else: the oracle judges by this and by the final
+ * tables. A client owns its rows, so the order of its writes is the order that the database must show.
+ */
 export class History {
   readonly #client: number;
   readonly #rows = new Map<string, OwnedRow>();
   readonly #increments = new Map<number, Increments>();
-  #acknowledgedWrites = 0;
-  #unknownWrites = 0;
 
   constructor(client: number) {
     this.#client = client;
   }
 
   /** Rows that are surely there and may be written. */
-  present(table: Owned): readonly OwnedRow[] {
+  present(table: string): readonly OwnedRow[] {
     return [...this.#rows.values()].filter(
       (row) => row.table === table && row.maybe === null && row.acknowledged !== null,
     );
   }
 
-  wrote(table: Owned, id: string, state: RowState | null): void {
+  wrote(table: string, id: string, state: RowState | null): void {
     this.#rows.set(`${table}/${id}`, { table, id, acknowledged: state, maybe: null });
   }
 
-  mayHaveWritten(table: Owned, id: string, state: RowState | null): void {
+  mayHaveWritten(table: string, id: string, state: RowState | null): void {
     const key = `${table}/${id}`;
     const acknowledged = this.#rows.get(key)?.acknowledged ?? null;
     this.#rows.set(key, { table, id, acknowledged, maybe: { state } });
@@ -73,18 +66,11 @@ export class History {
     this.#increments.set(tenant, { ...now, [outcome]: now[outcome] + 1 });
   }
 
-  counted(outcome: keyof Increments): void {
-    if (outcome === "acknowledged") this.#acknowledgedWrites++;
-    else this.#unknownWrites++;
-  }
-
   snapshot(): ClientHistory {
     return {
       client: this.#client,
       rows: [...this.#rows.values()],
       increments: new Map(this.#increments),
-      acknowledgedWrites: this.#acknowledgedWrites,
-      unknownWrites: this.#unknownWrites,
     };
   }
 }

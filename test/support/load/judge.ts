@@ -1,47 +1,46 @@
-import type { ClientHistory, Owned, RowState } from "./history.js";
+import type { ClientHistory, RowState } from "./history.js";
+import { type Judgement, Verdict } from "./verdict.js";
 
 /** The serving side as it is at the end, over all its shards. */
 export interface FinalTables {
-  /** By id; two states where the row is there twice. */
-  readonly rows: Readonly<Record<Owned, ReadonlyMap<string, readonly RowState[]>>>;
+  /** By table and id; two states where the row is there twice. */
+  readonly rows: Readonly<Record<string, ReadonlyMap<string, readonly RowState[]>>>;
   /** Counter of each tenant; 0 at the beginning. */
   readonly writes: ReadonlyMap<number, number>;
   /** Values of generated ids that more than one row has. */
   readonly repeatedIds: readonly string[];
 }
 
-export interface Judgement {
-  /** Acknowledged writes that the tables do not show. */
-  readonly lost: number;
-  /** Writes that the tables show more often than they were made. */
-  readonly doubled: number;
-  /** One sentence for each, at most `MAX_FINDINGS`. */
-  readonly findings: readonly string[];
-}
-
-const MAX_FINDINGS = 20;
-
 /** Judges by what clients were told and what the tables say, and by nothing else. */
 export function judge(histories: readonly ClientHistory[], tables: FinalTables): Judgement {
   const verdict = new Verdict();
-  const known = { events: new Set<string>(), orders: new Set<string>() };
+  judgeOwned(verdict, histories, tables.rows);
+  judgeCounters(verdict, histories, tables.writes);
+  for (const id of tables.repeatedIds) verdict.doubled(`generated id ${id} was given twice`);
+  return verdict.result();
+}
+
+/** Rows that have one writer each. */
+export function judgeOwned(
+  verdict: Verdict,
+  histories: readonly ClientHistory[],
+  rows: FinalTables["rows"],
+): void {
+  const known = new Set<string>();
   for (const history of histories) {
     for (const row of history.rows) {
-      known[row.table].add(row.id);
+      known.add(`${row.table} ${row.id}`);
       const possible = row.maybe ? [row.acknowledged, row.maybe.state] : [row.acknowledged];
       judgeRow(verdict, {
         what: `${row.table} ${row.id} of client ${history.client}`,
         possible,
-        found: tables.rows[row.table].get(row.id) ?? [],
+        found: rows[row.table]?.get(row.id) ?? [],
       });
     }
   }
-  for (const table of ["events", "orders"] as const)
-    for (const id of tables.rows[table].keys())
-      if (!known[table].has(id)) verdict.doubled(`${table} ${id} was written by nobody`);
-  judgeCounters(verdict, histories, tables.writes);
-  for (const id of tables.repeatedIds) verdict.doubled(`generated id ${id} was given twice`);
-  return verdict.result();
+  for (const [table, states] of Object.entries(rows))
+    for (const id of states.keys())
+      if (!known.has(`${table} ${id}`)) verdict.doubled(`${table} ${id} was written by nobody`);
 }
 
 function judgeRow(
@@ -98,28 +97,4 @@ function isSame(one: RowState | null, other: RowState | null): boolean {
 function inWords(state: RowState | null): string {
   if (state === null) return "absent";
   return `tenant ${state.tenant} revision ${state.revision} lines ${state.lines}`;
-}
-
-class Verdict {
-  #lost = 0;
-  #doubled = 0;
-  readonly #findings: string[] = [];
-
-  lost(story: string, count = 1): void {
-    this.#lost += count;
-    this.#find(`lost: ${story}`);
-  }
-
-  doubled(story: string, count = 1): void {
-    this.#doubled += count;
-    this.#find(`doubled: ${story}`);
-  }
-
-  result(): Judgement {
-    return { lost: this.#lost, doubled: this.#doubled, findings: this.#findings };
-  }
-
-  #find(story: string): void {
-    if (this.#findings.length < MAX_FINDINGS) this.#findings.push(story);
-  }
 }

@@ -1,6 +1,7 @@
-import { type ClientError, type LoadAddress, LoadClient } from "./client.js";
+import { LoadClient } from "./client.js";
 import type { ClientHistory } from "./history.js";
 import { type LatencySummary, summarize } from "./latency.js";
+import type { ClientError, LoadAddress, LoadSession } from "./session.js";
 
 export interface LoadOptions {
   /** Clients take them in turn. */
@@ -13,58 +14,72 @@ export interface LoadOptions {
   readonly thinkMs?: number;
 }
 
-export interface LoadReport {
-  readonly histories: readonly ClientHistory[];
+/** `History`: what a client knows about its own writes. */
+export interface LoadReport<History = ClientHistory> {
+  readonly histories: readonly History[];
   readonly errors: readonly ClientError[];
   readonly operationCount: number;
   readonly acknowledged: number;
   readonly unknown: number;
 }
 
-export interface Load {
-  report(): LoadReport;
+export interface Load<History = ClientHistory> {
+  report(): LoadReport<History>;
   /** Of what clients waited for in a window of `performance.now()`. */
   latency(window: { readonly fromMs: number; readonly toMs: number }): LatencySummary;
-  /** Every client ends after the operation under way. */
+  /** Every client ends after what it has under way. */
   stop(): Promise<void>;
 }
 
-/** Connects all clients and keeps them busy with the demo's schema until `stop`. */
+/** One client of a load: what it does again and again, and what it knows of it. */
+export interface LoadWorker<History> {
+  readonly session: LoadSession;
+  once(): Promise<void>;
+  snapshot(): History;
+}
+
+/** Connects all clients and keeps them busy with the shop's schema until `stop`. */
 export async function startLoad(options: LoadOptions): Promise<Load> {
-  const clients = Array.from(
-    { length: options.clients },
-    (_, client) =>
-      new LoadClient({
-        client,
-        addresses: options.addresses,
-        seed: options.seed,
-        tenants: options.tenants,
-        thinkMs: options.thinkMs ?? 15,
-      }),
+  return await startWorkers(
+    Array.from(
+      { length: options.clients },
+      (_, client) =>
+        new LoadClient({
+          client,
+          addresses: options.addresses,
+          seed: options.seed,
+          tenants: options.tenants,
+          thinkMs: options.thinkMs ?? 15,
+        }),
+    ),
   );
+}
+
+/** Connects all workers and keeps them busy until `stop`. */
+export async function startWorkers<History>(
+  workers: readonly LoadWorker<History>[],
+): Promise<Load<History>> {
+  const sessions = workers.map(({ session }) => session);
   const stop = async () => {
-    await Promise.all(clients.map((client) => client.stop()));
+    await Promise.all(sessions.map((session) => session.stop()));
   };
   try {
-    await Promise.all(clients.map((client) => client.start()));
+    await Promise.all(workers.map((worker) => worker.session.start(() => worker.once())));
   } catch (error) {
     await stop();
     throw error;
   }
+  const sum = (of: (session: LoadSession) => number) =>
+    sessions.reduce((total, session) => total + of(session), 0);
   return {
     stop,
-    latency: (window) => summarize(clients.flatMap((client) => client.latency.within(window))),
-    report: () => {
-      const histories = clients.map((client) => client.history.snapshot());
-      const sum = (of: (history: ClientHistory) => number) =>
-        histories.reduce((total, history) => total + of(history), 0);
-      return {
-        histories,
-        errors: clients.flatMap((client) => client.errors),
-        operationCount: clients.reduce((total, client) => total + client.latency.count, 0),
-        acknowledged: sum((history) => history.acknowledgedWrites),
-        unknown: sum((history) => history.unknownWrites),
-      };
-    },
+    latency: (window) => summarize(sessions.flatMap(({ latency }) => latency.within(window))),
+    report: () => ({
+      histories: workers.map((worker) => worker.snapshot()),
+      errors: sessions.flatMap(({ errors }) => errors),
+      operationCount: sum(({ latency }) => latency.count),
+      acknowledged: sum(({ acknowledged }) => acknowledged),
+      unknown: sum(({ unknown }) => unknown),
+    }),
   };
 }

@@ -26,3 +26,16 @@ export function createRandom(seed: number): Random {
     uuid: () => `${hex(8)}-${hex(4)}-4${hex(3)}-${"89ab"[below(4)]}${hex(3)}-${hex(12)}`,
   };
 }
+
+/** One of them, as often as its weight says. */
+export function chooseWeighted<T extends readonly [weight: number, ...rest: unknown[]]>(
+  random: Random,
+  from: readonly T[],
+): T {
+  let at = random.below(from.reduce((sum, [weight]) => sum + weight, 0));
+  for (const one of from) {
+    at -= one[0];
+    if (at < 0) return one;
+  }
+  throw new Error("weights do not add up");
+}

@@ -26,10 +26,15 @@ describe("each key of the files changes exactly what is told of it", () => {
     ["", '[switch]\nsilent_node = "fence"', ["task.silentNode"]],
     ["", "[switch]\nverify_max_age_ms = 5000", ["engine.verifyMaxAgeMs", "task.verifyMaxAgeMs"]],
     ["", "[copy]\nrange_rows = 777", ["engine.copyRangeRows"]],
+    ["", '[copy]\nreplica_identity = "refuse"', ["engine.replicaIdentity"]],
+    ["", '[copy]\nunique_without_sharding_key = "refuse"', ["engine.uniqueWithoutShardingKey"]],
+    // The consent of before: what was written on purpose keeps its meaning.
+    ["", "[copy]\naccept_unique_without_sharding_key = true", []],
+    ["", "[copy]\naccept_unique_without_sharding_key = false", ["engine.uniqueWithoutShardingKey"]],
     [
       "",
-      "[copy]\naccept_unique_without_sharding_key = true",
-      ["engine.acceptUniqueWithoutShardingKey"],
+      '[copy]\naccept_unique_without_sharding_key = false\nunique_without_sharding_key = "warn"',
+      [],
     ],
     ["", '[copy]\nleft_behind = ["public.old"]', ["engine.leftBehind"]],
     ["default_pool_size = 7", "[admin]\napi_timeout_ms = 1234", []],

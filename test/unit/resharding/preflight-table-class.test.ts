@@ -23,6 +23,8 @@ function table(name: string, columns: readonly string[], root: string | null = n
       typeOid: 20,
       notNull: true,
       isGenerated: false,
+      isIdentity: false,
+      defaultSql: null,
     })),
   };
 }

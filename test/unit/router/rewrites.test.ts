@@ -17,6 +17,30 @@ const texts = (...values: string[]) => ({
   typeOids: [],
 });
 
+describe("UPDATE that assigns the sharding key", () => {
+  test.each(["rewrite", "error"] as const)(
+    "goes where its rows may be, and finds them at home (%s)",
+    (shardKeyUpdates) => {
+      const router = createRouter(shop({ shardKeyUpdates }), SHOP_FACTS);
+      const home = router.route("SELECT * FROM orders WHERE tenant_id = 2", null);
+      const shard = home.kind === "one" ? home.shard : -1;
+      expect(
+        router.route("UPDATE orders SET tenant_id = 2, total = 1 WHERE id = 5", null),
+      ).toMatchObject({ kind: "many", shards: "all", isWrite: true, count: "sum", home: shard });
+      expect(
+        router.route("UPDATE orders SET tenant_id = $1 WHERE id = $2", texts("2", "5")),
+      ).toMatchObject({ kind: "many", home: shard });
+      // Nothing moves, so nothing that moving needs is asked for.
+      expect(
+        router.route("UPDATE tenants SET id = 2, name = 'x' WHERE id = 2 RETURNING id", null),
+      ).toEqual({ kind: "one", shard, isWrite: true });
+      expect(
+        router.route("UPDATE orders SET tenant_id = 2 WHERE tenant_id IN (1, 2, 3, 4)", null),
+      ).toMatchObject({ kind: "many", home: shard });
+    },
+  );
+});
+
 describe("LIMIT and OFFSET over several shards", () => {
   const limits = [
     ["SELECT id FROM orders LIMIT 5", null, 5, 0],
@@ -94,11 +118,13 @@ test("an INSERT is taken apart with its own parameters in each part", () => {
         shard: 0,
         sql: "INSERT INTO orders (tenant_id, id, total) -- VALUES (9)\n    VALUES ($1, 1, $2), ($1, 3, $3) RETURNING id, $4::text",
         parameters: [0, 2, 3, 4],
+        rows: [0, 2],
       },
       {
         shard: 1,
         sql: "INSERT INTO orders (tenant_id, id, total) -- VALUES (9)\n    VALUES ($1, (2), ')') RETURNING id, $2::text",
         parameters: [1, 4],
+        rows: [1],
       },
     ],
   });

@@ -55,6 +55,7 @@ const column = (name: string, type: string, more: Partial<ColumnFacts> = {}): Co
   isGenerated: false,
   isIdentity: false,
   isNotNull: false,
+  isAlways: false,
   defaultSql: null,
   isBytewise: true,
   ...more,
@@ -68,6 +69,9 @@ const table = (
   schema: "public",
   name,
   columns,
+  isTable: true,
+  keyColumns: [],
+  triggers: [],
   hasDeleteActions: false,
   sources: [],
   view: null,
@@ -93,6 +97,7 @@ const view = (name: string, sql: string, more: Partial<ViewFacts> = {}): TableFa
   );
   return table(name, columns, {
     sources,
+    isTable: false,
     view: { sql, isStored: false, hasOwnWrites: false, ...more },
   });
 };
@@ -132,7 +137,19 @@ export const SHOP_FACTS = schemaFacts({
     ]),
     table("sessions", [column("id", "uuid"), column("data", "text")]),
     table("codes", [column("code", "text"), column("data", "text")]),
-    table("plans", [column("id", "bigint"), column("name", "text"), column("tenant_id", "bigint")]),
+    table(
+      "plans",
+      [column("id", "bigint"), column("name", "text"), column("tenant_id", "bigint")],
+      { keyColumns: ["id"] },
+    ),
+    table("journal", [
+      column("what", "text"),
+      column("at", "timestamp with time zone", { defaultSql: "now()" }),
+    ]),
+    table("touched", [column("id", "bigint"), column("at", "date")], {
+      keyColumns: ["id"],
+      triggers: [{ name: "touch", source: "BEGIN NEW.at := now(); RETURN NEW; END" }],
+    }),
     view("totals", "SELECT sum(orders.total) AS total FROM public.orders"),
     view("grand_totals", "SELECT totals.total FROM public.totals"),
     view("order_view", "SELECT o.id AS number, o.tenant_id AS tenant FROM public.orders o"),
@@ -194,7 +211,7 @@ export const SHOP_FACTS = schemaFacts({
       { uniqueKeys: [["id"]], foreignKeys: [key("task_id", "tasks", "id")] },
     ),
     table(
-      "members",
+      "memberships",
       [
         column("tenant_id", "bigint"),
         column("project_id", "bigint", { isNotNull: true }),
@@ -230,11 +247,15 @@ export const SHOP_FACTS = schemaFacts({
     table("tenants_old", [column("id", "bigint"), column("name", "text")], {
       sources: [["public", "tenants"]],
     }),
-    table("settings", [
-      column("id", "bigint", { defaultSql: "nextval('settings_id_seq'::regclass)" }),
-      column("name", "text", { defaultSql: "'x'::text" }),
-      column("at", "timestamp with time zone", { defaultSql: "now()" }),
-    ]),
+    table(
+      "settings",
+      [
+        column("id", "bigint", { defaultSql: "nextval('settings_id_seq'::regclass)" }),
+        column("name", "text", { defaultSql: "'x'::text" }),
+        column("at", "timestamp with time zone", { defaultSql: "now()" }),
+      ],
+      { keyColumns: ["id"] },
+    ),
   ],
   functions: [
     ...["count", "sum", "avg", "max", "min", "array_agg"].map((name) =>

@@ -11,6 +11,7 @@ import {
   type CopyRows,
   type KeyLookup,
   LARGEST_ROW_BYTES,
+  NO_SHARD_YET,
   RowPieces,
   shardOfKeyBinary,
   tooFewColumns,
@@ -82,7 +83,7 @@ export class BinaryCopyRows implements CopyRows {
       this.#phase = "over";
       return start + 2;
     }
-    const { keyColumn } = this.#lookup.plan;
+    const { keyColumn, drawn } = this.#lookup.plan;
     let key: Buffer | null = null;
     let size = 2;
     for (let column = 0; column < count; column++) {
@@ -95,6 +96,10 @@ export class BinaryCopyRows implements CopyRows {
       size += length;
     }
     this.#rowNumber++;
+    if (drawn !== null) {
+      this.#emit(NO_SHARD_YET, bytes.subarray(start, start + size));
+      return start + size;
+    }
     if (count <= keyColumn) throw tooFewColumns(this.#rowNumber);
     const shard = shardOfKeyBinary(key, this.#lookup, this.#rowNumber);
     this.#emit(shard, bytes.subarray(start, start + size));

@@ -10,10 +10,12 @@ export interface CopyRows {
   finish(): void;
 }
 
-/** `bytes` go to one shard, or to all (-1). They are copied or sent before the call returns. */
+/** `bytes` go to one shard, to all (-1), or to one that is not known yet (-2). They are copied or sent before the call returns. */
 export type CopyEmit = (shard: number, bytes: Buffer) => void;
 
 export const ALL_SHARDS = -1;
+/** A row whose key is still to be drawn. */
+export const NO_SHARD_YET = -2;
 
 /** One row larger than this cannot be held to look for its key. PostgreSQL's own limit of a value. */
 export const LARGEST_ROW_BYTES = 1024 * 1024 * 1024;

@@ -4,6 +4,7 @@ import {
   type CopyEmit,
   type CopyRows,
   type KeyLookup,
+  NO_SHARD_YET,
   RowPieces,
   shardOfKeyText,
   tooFewColumns,
@@ -124,6 +125,10 @@ export class TextCopyRows implements CopyRows {
     }
     if (this.#rowNumber === 1 && this.#lookup.plan.hasHeader) {
       this.#emit(ALL_SHARDS, row);
+      return;
+    }
+    if (this.#lookup.plan.drawn !== null) {
+      this.#emit(NO_SHARD_YET, row);
       return;
     }
     const key = this.#isCsv ? this.#csvKey(row, end) : this.#textKey(row, end);

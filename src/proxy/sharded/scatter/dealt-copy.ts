@@ -215,7 +215,7 @@ export class CopyIn {
 }
 
 /** One payload per CopyData message; `frames` holds whole ones. */
-function forEachPayload(frames: Buffer, visit: (payload: Buffer) => void): void {
+export function forEachPayload(frames: Buffer, visit: (payload: Buffer) => void): void {
   for (let at = 0; at < frames.length; ) {
     const end = at + 1 + frames.readInt32BE(at + 1);
     visit(frames.subarray(at + HEADER_BYTES, end));
@@ -224,7 +224,7 @@ function forEachPayload(frames: Buffer, visit: (payload: Buffer) => void): void 
 }
 
 export function rowsFor(plan: CopyInPlan, shardCount: number, emit: CopyEmit): CopyRows {
-  if (plan.keyColumn < 0) return new UnsplitCopy(emit);
+  if (plan.keyColumn < 0 && plan.drawn === null) return new UnsplitCopy(emit);
   const lookup = { plan, shardCount };
   return plan.format === "binary"
     ? new BinaryCopyRows(lookup, emit)

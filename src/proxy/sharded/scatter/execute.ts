@@ -3,7 +3,9 @@ import type { MergePlan } from "../../../router/route.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
 import type { ExecuteScatter, ScatterInput, ScatterOutcome } from "./contract.js";
 import { CopyIn } from "./dealt-copy.js";
+import { DrawnCopyIn } from "./drawn-copy.js";
 import { Gather } from "./gather.js";
+import { formatsWith } from "./hidden-columns.js";
 import { moveRows } from "./move-row.js";
 import { statementMessages } from "./shard-messages.js";
 
@@ -26,11 +28,12 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
     case "many": {
       const shards = route.shards === "all" ? servers.shards : route.shards;
       const sql = route.rewrittenSql ?? request.sql;
-      const messages = statementMessages(request, sql, null);
-      const { merge, rows, count, isWrite } = route;
+      const { merge, rows, count, isWrite, home } = route;
+      const resultFormats = formatsWith(request.resultFormats, merge.hidden ?? 0);
+      const messages = statementMessages({ ...request, resultFormats }, sql, null);
       const gather = new Gather(
         input,
-        { merge, rows, count, isSequential: isWrite },
+        { merge, rows, count, places: null, home, isSequential: isWrite },
         shards.length,
       );
       return await gather.run(shards.map((shard) => ({ shard, messages })));
@@ -40,6 +43,7 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
         merge: AS_THEY_COME,
         rows: "merged",
         count: "sum",
+        places: route.parts.map(({ rows }) => rows),
         isSequential: true,
       } as const;
       const gather = new Gather(input, plan, route.parts.length);
@@ -53,7 +57,9 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
     case "moveRow":
       return await moveRows(input, route.plan);
     case "copyIn":
-      return await new CopyIn(input, route.plan).run();
+      return route.plan.drawn === null
+        ? await new CopyIn(input, route.plan).run()
+        : await new DrawnCopyIn(input, route.plan, route.plan.drawn).run();
     default:
       return assertNever(route, "route");
   }

@@ -4,11 +4,13 @@ import type { ShardId } from "../../../topology/topology.js";
 import { BACKEND, type ColumnDescription, decodeRowDescription } from "../../../wire/backend.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
 import type { ScatterInput, ScatterOutcome } from "./contract.js";
+import { descriptionWithout } from "./hidden-columns.js";
 import { AggregateMerge, type Merger, OrderedMerge, PassThrough } from "./mergers.js";
 import { Outlet } from "./outlet.js";
-import { UnmergeableResult } from "./scatter-errors.js";
+import { RowsElsewhere, ScatterLimitExceeded, UnmergeableResult } from "./scatter-errors.js";
 import { type AnswerHandler, type ShardEnd, ShardStatement } from "./shard-statement.js";
-import { addTags } from "./tags.js";
+import { addTags, countOf } from "./tags.js";
+import { WrittenOrder } from "./written-order.js";
 
 /** What one shard is sent. */
 export interface ShardWork {
@@ -20,6 +22,10 @@ export interface GatherPlan {
   readonly merge: MergePlan;
   readonly rows: "merged" | "first";
   readonly count: "sum" | "first";
+  /** Of an INSERT that was taken apart: which of the statement's rows each shard has; null: another statement. */
+  readonly places: readonly (readonly number[])[] | null;
+  /** Rows that an UPDATE finds elsewhere are an error. */
+  readonly home?: ShardId | undefined;
   /**
    * One shard after the other. For writes: statements that touch the same rows on several shards then meet
    * on the first one, where PostgreSQL queues them; in parallel they could wait for each other for ever,
@@ -30,6 +36,8 @@ export interface GatherPlan {
 
 /** Rows of one shard that wait for another's: past this it is not read from. */
 const LARGEST_QUEUE_BYTES = 256 * 1024;
+/** The same where the others' turn comes only behind it: rows that are locked and sorted. */
+const LARGEST_WAIT_BYTES = 64 * 1024 * 1024;
 
 /** Sends a statement to several shards and gives the client one answer. */
 export class Gather {
@@ -49,7 +57,10 @@ export class Gather {
     this.#plan = plan;
     this.#statements = Array.from({ length: inlets }, () => null);
     this.#outlet = new Outlet(input.sink, () => this.#regulate());
-    this.#merger = mergerFor(plan.merge, this.#outlet, inlets);
+    this.#merger =
+      plan.places === null
+        ? mergerFor(plan.merge, this.#outlet, inlets)
+        : new WrittenOrder(this.#outlet, plan.places);
   }
 
   async run(works: readonly ShardWork[]): Promise<ScatterOutcome> {
@@ -107,9 +118,16 @@ export class Gather {
     this.#statements[inlet] = statement;
     const end = await statement.run(work.messages);
     if (end.kind === "failed") this.#fail(end.error);
+    else if (this.#isElsewhere(work, end))
+      this.#fail(encodeThrown(new RowsElsewhere(countOf(end.tags.at(-1) ?? ""))));
     else this.#guard(() => this.#merger.ended(inlet));
     this.#regulate();
     return end;
+  }
+
+  #isElsewhere({ shard }: ShardWork, { tags }: Extract<ShardEnd, { kind: "complete" }>): boolean {
+    const { home } = this.#plan;
+    return home !== undefined && shard !== home && countOf(tags.at(-1) ?? "") > 0;
   }
 
   #handlerFor(inlet: number): AnswerHandler {
@@ -141,7 +159,9 @@ export class Gather {
     this.#isDescribed = true;
     if (type === BACKEND.copyOutResponse) this.#copiesOut = true;
     else if (!request.wantsDescription) return;
-    this.#outlet.write(frame);
+    const { hidden = 0 } = this.#plan.merge;
+    const isCut = hidden > 0 && type === BACKEND.rowDescription;
+    this.#outlet.write(isCut ? descriptionWithout(frame, hidden) : frame);
   }
 
   /** Types of the application's own have other numbers on each shard; PostgreSQL's own have not. */
@@ -174,7 +194,13 @@ export class Gather {
     if (!this.#outlet.isBlocked) this.#guard(() => this.#merger.pump());
     for (const [inlet, statement] of this.#statements.entries()) {
       if (statement === null || statement.isDone) continue;
-      const isFull = this.#merger.waitingBytes(inlet) > LARGEST_QUEUE_BYTES;
+      const waiting = this.#merger.waitingBytes(inlet);
+      if (this.#plan.isSequential && waiting > LARGEST_WAIT_BYTES)
+        this.#fail(
+          encodeThrown(new ScatterLimitExceeded("rows that wait for a shard", LARGEST_WAIT_BYTES)),
+        );
+      // One after the other, the next shard begins only when this one has ended.
+      const isFull = !this.#plan.isSequential && waiting > LARGEST_QUEUE_BYTES;
       const mustWait = this.#error === null && (this.#outlet.isBlocked || isFull);
       if (mustWait) statement.connection.pause();
       else statement.connection.resume();

@@ -1,6 +1,7 @@
 import type { MergePlan } from "../../../router/route.js";
 import { type ColumnDescription, decodeDataRow, encodeDataRow } from "../../../wire/backend.js";
 import { Aggregation } from "./aggregation.js";
+import { rowWithout } from "./hidden-columns.js";
 import { Ordering, type SortKeys } from "./ordering.js";
 import type { Outlet } from "./outlet.js";
 
@@ -179,11 +180,16 @@ export class OrderedMerge implements Merger {
       const least = this.#least();
       if (least === null) break;
       const { head } = least;
-      if (head !== undefined) this.#cut.write(head);
+      if (head !== undefined) this.#cut.write(this.#shown(head));
       least.shift();
     }
     if (this.#cut.isFull) for (const queue of this.#queues) while (queue.head) queue.shift();
     this.#outlet.flush();
+  }
+
+  #shown(row: Buffer): Buffer {
+    const { hidden = 0 } = this.#plan;
+    return hidden > 0 ? rowWithout(row, hidden) : row;
   }
 
   /** null: a shard has still to say what its next row is, or there is none left. */

@@ -23,6 +23,18 @@ export class ScatterLimitExceeded extends SluiceError {
   }
 }
 
+/** An UPDATE that assigns the sharding key has found rows that it would have to move, and does not say from where. */
+export class RowsElsewhere extends SluiceError {
+  readonly code = "SLUICE_ROWS_ELSEWHERE";
+  readonly sqlState = SQLSTATE.featureNotSupported;
+  readonly recovery = "never";
+  constructor(rows: number) {
+    super(`UPDATE of the sharding key would move ${rows} rows from another shard`, {
+      hint: 'Add a condition on the key as it was, with one literal or parameter, and set [rewrite] shard_key = "rewrite" in pgdog.toml to have rows moved.',
+    });
+  }
+}
+
 /** Data of COPY FROM STDIN that cannot be dealt out to shards. */
 export class CopyDataUnroutable extends SluiceError {
   readonly code = "SLUICE_COPY_DATA_UNROUTABLE";

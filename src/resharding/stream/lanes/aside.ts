@@ -21,7 +21,7 @@ export function asideName(
 }
 
 /**
- * R33: the keys of one shard that are set aside, as a batch sees them. Written by every lane of the stream
+ * R9, R33: the keys of one shard that are set aside, as a batch sees them. Written by every lane of the stream
  * into this shard and by settlement, so it is read anew under each batch's lock.
  */
 export class AsideKeys {
@@ -64,19 +64,22 @@ export class AsideKeys {
     return isVisible(widenXid(xid, snapshot), snapshot) ? "skip" : "apply";
   }
 
-  /** In the batch's transaction: the key and what becomes of it commit together. */
+  /** In the batch's transaction: the keys and what becomes of them commit together. */
   async setAside(
     client: SqlClient,
     input: {
       readonly plan: TablePlan;
-      readonly key: readonly string[];
+      readonly keys: readonly (readonly string[])[];
       readonly reason: AsideReason;
     },
   ): Promise<void> {
-    const { plan, key, reason } = input;
+    const { plan, reason } = input;
+    // No statement may touch a row twice.
+    const keys = new Map(input.keys.map((key) => [asideName(plan, key), key]));
+    if (keys.size === 0) return;
     await client.query(
       `INSERT INTO sluice.aside (migration, stream, schema_name, table_name, key, from_shard, reason)
-       VALUES ($1, $2, $3, $4, $5, $6, $7)
+       SELECT $1, $2, $3, $4, ${KEY_OF_JSON}, $5, $6 FROM json_array_elements($7::json) AS k
        ON CONFLICT (migration, stream, schema_name, table_name, key)
        DO UPDATE SET settled_at = NULL, snapshots = NULL, reason = excluded.reason`,
       [
@@ -84,11 +87,15 @@ export class AsideKeys {
         this.#id.stream,
         plan.schema,
         plan.name,
-        [...key],
         this.#id.fromShard,
         reason,
+        JSON.stringify([...keys.values()]),
       ],
     );
-    this.#keys.set(asideName(plan, key), null);
+    for (const name of keys.keys()) this.#keys.set(name, null);
   }
 }
+
+/** A key out of the JSON array `k.value` of its texts: arrays of arrays are no parameter of PostgreSQL's. */
+export const KEY_OF_JSON = `ARRAY(SELECT e.text FROM json_array_elements_text(k.value)
+  WITH ORDINALITY AS e (text, at) ORDER BY e.at)`;

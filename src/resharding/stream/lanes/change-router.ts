@@ -16,6 +16,7 @@ import {
   type MarkerMessage,
   MESSAGE_PREFIX,
   type MigrationRef,
+  namesOldShard,
   ORIGIN_PREFIX,
   type TablePlan,
 } from "../../model/migration.js";
@@ -45,6 +46,7 @@ export interface RoutedTable {
 export interface RouterOptions {
   readonly ref: MigrationRef;
   readonly fromShard: number;
+  readonly fromShardCount: number;
   readonly tables: readonly RoutedTable[];
   readonly lanes: readonly RoutedLane[];
   readonly log: Log;
@@ -59,7 +61,11 @@ interface KnownTable {
   readonly plan: TablePlan;
   /** Position of the sharding column; -1: omnisharded. */
   readonly shardingColumn: number;
+  /** R9: false where an old row is its key and nothing else. */
+  readonly namesOldShard: boolean;
 }
+
+const ALL_SHARDS = -1;
 
 const NO_TRANSACTION: SourceTransaction = { xid: 0, finalLsn: LSN_ZERO };
 
@@ -147,7 +153,8 @@ export class ChangeRouter implements PgoutputHandler {
       plan.kind === "omnisharded"
         ? -1
         : plan.columns.findIndex((column) => column.name === plan.shardingColumn);
-    this.#relations.set(relation.id, { index, plan, shardingColumn });
+    const known = { index, plan, shardingColumn, namesOldShard: namesOldShard(plan) };
+    this.#relations.set(relation.id, known);
   }
 
   insert(relationId: number, bytes: Buffer, newAt: number): void {
@@ -160,7 +167,7 @@ export class ChangeRouter implements PgoutputHandler {
       table: known.index,
       row,
     } as const;
-    this.#send(change, this.#shardOf(known, row));
+    this.#send(change, this.#shardOfNew(known, row));
   }
 
   delete(relationId: number, bytes: Buffer, oldAt: number): void {
@@ -173,7 +180,7 @@ export class ChangeRouter implements PgoutputHandler {
       table: known.index,
       match,
     } as const;
-    this.#send(change, this.#shardOf(known, match));
+    this.#send(change, this.#shardOfOld(known, match));
   }
 
   update(
@@ -189,15 +196,15 @@ export class ChangeRouter implements PgoutputHandler {
     const old = oldAt < 0 ? null : { bytes, at: oldAt };
     const row = old === null ? sent : fillFromOld(sent, old, isOldWhole ? null : known.plan);
     const match = old ?? row;
-    const newShard = this.#shardOf(known, row);
-    const oldShard = old === null ? newShard : this.#shardOf(known, old);
+    const newShard = this.#shardOfNew(known, row);
+    const oldShard = old === null ? newShard : this.#shardOfOld(known, old);
     const transaction = this.#transaction;
     const table = known.index;
     if (oldShard === newShard) {
       this.#send({ kind: "update", transaction, table, match, row }, newShard);
       return;
     }
-    // The row moves: away from one shard, to another.
+    // The row moves: away from one shard, to another. Or its key does, and who has the old one is not said.
     this.#send({ kind: "delete", transaction, table, match }, oldShard);
     this.#send({ kind: "insert", transaction, table, row }, newShard);
   }
@@ -225,10 +232,33 @@ export class ChangeRouter implements PgoutputHandler {
     return this.#isDropped || (known.shardingColumn < 0 && this.#options.fromShard !== 0);
   }
 
-  /** -1: all shards. */
-  #shardOf(known: KnownTable, row: Tuple): number {
+  #shardOfOld(known: KnownTable, old: Tuple): number {
+    return known.namesOldShard ? this.#shardOf(known, old) : ALL_SHARDS;
+  }
+
+  /**
+   * R9: where the key alone names a row, its home is what keeps the deletes of two from-shards apart. A row whose
+   * home is another shard would be deleted by no stream.
+   */
+  #shardOfNew(known: KnownTable, row: Tuple): number {
+    const { fromShard, fromShardCount, lanes } = this.#options;
+    if (!known.namesOldShard && fromShardCount > 1) {
+      const { plan } = known;
+      if (this.#shardOf(known, row, fromShardCount) !== fromShard)
+        throw new StreamUnsupportedChange(
+          `a row of ${describeTable(plan)} on shard ${fromShard} routes to another shard by its "${plan.shardingColumn ?? ""}"`,
+          {
+            evidence: evidenceOf(plan, row),
+            hint: "Clients of the proxy do not see it there. Move or delete it, then abort the migration and start again.",
+          },
+        );
+    }
+    return this.#shardOf(known, row, lanes.length);
+  }
+
+  #shardOf(known: KnownTable, row: Tuple, shardCount = this.#options.lanes.length): number {
     const { plan, shardingColumn } = known;
-    if (shardingColumn < 0) return -1;
+    if (shardingColumn < 0) return ALL_SHARDS;
     const at = columnAt(row, shardingColumn);
     if (row.bytes[at] !== COLUMN_TEXT)
       throw new StreamUnsupportedChange(
@@ -239,7 +269,6 @@ export class ChangeRouter implements PgoutputHandler {
         },
       );
     const end = at + 5 + row.bytes.readUInt32BE(at + 1);
-    const shardCount = this.#options.lanes.length;
     const shard = shardOfTextBytes(
       row.bytes,
       at + 5,
@@ -255,7 +284,7 @@ export class ChangeRouter implements PgoutputHandler {
   }
 
   #send(change: LaneChange, shard: number): void {
-    if (shard < 0)
+    if (shard === ALL_SHARDS)
       for (let lane = 0; lane < this.#options.lanes.length; lane++) this.#push(change, lane);
     else this.#push(change, shard);
   }

@@ -1,7 +1,9 @@
 import type { SqlClient } from "../../../backend/sql-client.js";
+import { quoteIdentifier } from "../../../core/identifier.js";
 import type { AppliedTable } from "../../../replication/apply/applied-table.js";
 import { StreamUnsupportedChange } from "../../../replication/stream-errors.js";
-import type { TablePlan } from "../../model/migration.js";
+import { shardOfSql } from "../../../topology/hash-sql.js";
+import { namesOldShard, type TablePlan } from "../../model/migration.js";
 import type { ColumnShape } from "./change-router.js";
 
 interface CatalogColumn {
@@ -56,11 +58,30 @@ export async function readShape(
   }));
 }
 
-/** The table as the lanes of one shard write it. */
-export async function readAppliedTable(client: SqlClient, plan: TablePlan): Promise<AppliedTable> {
+/** Where a lane's changes come from. */
+export interface LaneHome {
+  readonly fromShard: number;
+  readonly fromShardCount: number;
+}
+
+/**
+ * The table as the lanes of one shard write it.
+ * @throws StreamUnsupportedChange when it has no column that was planned, or nothing that names a row
+ */
+export async function readAppliedTable(
+  client: SqlClient,
+  plan: TablePlan,
+  home: LaneHome,
+): Promise<AppliedTable> {
   const columns = await readColumns(client, plan);
   const indexOf = (name: string) => plan.columns.findIndex((column) => column.name === name);
   const keyColumns = plan.keyColumns?.map(indexOf) ?? null;
+  const isKeyOnly = !namesOldShard(plan);
+  if (isKeyOnly && keyColumns === null)
+    throw new StreamUnsupportedChange(
+      `nothing names a row of ${plan.schema}.${plan.name}: its replica identity is no key and has no sharding key`,
+      { hint: "Give it REPLICA IDENTITY FULL, then abort the migration and start again." },
+    );
   return {
     schema: plan.schema,
     name: plan.name,
@@ -68,6 +89,8 @@ export async function readAppliedTable(client: SqlClient, plan: TablePlan): Prom
     keyColumns,
     matchColumns:
       keyColumns === null ? identityColumns(plan) : withShardingColumn(plan, keyColumns),
+    ownRows: isKeyOnly ? ownRows(plan, home) : null,
+    isKeyOnly,
     isFoldable: keyColumns !== null && !plan.otherUnique,
     alwaysIdentity: new Set(
       columns.flatMap((column, index) => (column.is_always_identity ? [index] : [])),
@@ -81,9 +104,18 @@ function identityColumns(plan: TablePlan): readonly number[] {
 
 /**
  * R33: with the sharding column in the WHERE a change touches a row only if it, as it stands, belongs to the
- * shard that the change comes from. The identity holds that column (R9), so every change names it.
+ * shard that the change comes from. An old row that does not have it says so by its home, see `ownRows`.
  */
 function withShardingColumn(plan: TablePlan, key: readonly number[]): readonly number[] {
+  if (!namesOldShard(plan)) return key;
   const column = plan.columns.findIndex((one) => one.name === plan.shardingColumn);
   return column < 0 || key.includes(column) ? key : [...key, column];
+}
+
+/** R9: the rows that are at home on the shard that the change comes from; where there is one shard, all. */
+function ownRows(plan: TablePlan, { fromShard, fromShardCount }: LaneHome): string | null {
+  if (fromShardCount === 1 || plan.shardingColumn === null || plan.shardingType === null)
+    return null;
+  const column = `t.${quoteIdentifier(plan.shardingColumn)}`;
+  return `${shardOfSql(column, plan.shardingType, fromShardCount)} = ${fromShard}`;
 }

@@ -4,8 +4,8 @@ import { quoteLiteral } from "../../../core/identifier.js";
 import { formatLsn, type Lsn } from "../../../core/lsn.js";
 import { RowEvidence } from "../../../core/row-evidence.js";
 import type { AppliedTable } from "../../../replication/apply/applied-table.js";
-import { type Guard, TableBatch } from "../../../replication/apply/table-batch.js";
-import { TableWriter, type Unmet } from "../../../replication/apply/table-writer.js";
+import { type Attempt, TableBatch } from "../../../replication/apply/table-batch.js";
+import { TableWriter } from "../../../replication/apply/table-writer.js";
 import {
   LaneRowExists,
   LaneRowMissing,
@@ -26,6 +26,8 @@ export interface LaneTable {
   readonly applied: AppliedTable;
   /** Other lanes write the same table of this shard, without a common order (R33). */
   readonly isShared: boolean;
+  /** What the lane cannot decide is set aside: the table is shared, or its key moves without a word (R9). */
+  readonly isTolerant: boolean;
   /** R1: null where nothing was copied (streams after the first), or all of it is behind us. */
   readonly ranges: RangeMap | null;
 }
@@ -77,10 +79,7 @@ export class Lane {
     this.#aside = new AsideKeys(options.session.id);
     this.#batches = options.tables.map((table) => new TableBatch(table.applied));
     this.#writers = options.tables.map(
-      (table) =>
-        new TableWriter(this.#client, table.applied, {
-          isTolerant: table.isShared && table.applied.keyColumns !== null,
-        }),
+      (table) => new TableWriter(this.#client, table.applied, { isTolerant: table.isTolerant }),
     );
   }
 
@@ -206,19 +205,23 @@ export class Lane {
    *
    * The present ones may be those of another row, which has got the key since. They must not go on with this row:
    * until the lane is where the source was, a row that leaves a key takes no value along that it was not sent.
+   *
+   * R9: where a key moves without a word such a row is settled like all that move.
    */
   async #complete(table: number, row: Tuple): Promise<Tuple | null> {
-    const { row: now, asOfLsn } = await this.#options.fetchRow(table, row);
-    if (asOfLsn > this.#mixedUntilLsn) this.#mixedUntilLsn = asOfLsn;
-    if (now !== null) return fillUnchanged(row, now, () => true);
     const { plan, applied } = this.#table(table);
+    if (!applied.isKeyOnly) {
+      const { row: now, asOfLsn } = await this.#options.fetchRow(table, row);
+      if (asOfLsn > this.#mixedUntilLsn) this.#mixedUntilLsn = asOfLsn;
+      if (now !== null) return fillUnchanged(row, now, () => true);
+    }
     const key = keyOf(applied, row);
     if (key === null)
       throw new StreamUnsupportedChange(
         `a row of ${plan.schema}.${plan.name} moved without its large values, and the table has no key to read them by`,
       );
     await this.#flush(table);
-    await this.#aside.setAside(this.#client, { plan, key, reason: "toast" });
+    await this.#aside.setAside(this.#client, { plan, keys: [key], reason: "toast" });
     return null;
   }
 
@@ -245,31 +248,26 @@ export class Lane {
     const batch = this.#batch(table);
     const writer = this.#writers[table];
     if (batch.isEmpty || !writer) return;
-    const { isShared } = this.#table(table);
-    const unmet = await batch.flush(writer, isShared ? this.#guard : unguarded);
-    for (const one of unmet) await this.#setAside(table, one);
-  }
-
-  async #setAside(table: number, unmet: Unmet): Promise<void> {
-    const { plan, applied } = this.#table(table);
-    for (const row of unmet.rows) {
-      const key = keyOf(applied, row);
-      if (key !== null)
-        await this.#aside.setAside(this.#client, { plan, key, reason: unmet.reason });
+    const { plan, applied, isTolerant } = this.#table(table);
+    const unmet = await batch.flush(writer, isTolerant ? this.#attempt : null);
+    for (const reason of ["missing", "exists"] as const) {
+      const rows = unmet.filter((one) => one.reason === reason).flatMap((one) => one.rows);
+      const keys = rows.flatMap((row) => [keyOf(applied, row)].filter((key) => key !== null));
+      await this.#aside.setAside(this.#client, { plan, keys, reason });
     }
   }
 
-  /** R33: a unique violation sets the key aside; the savepoint keeps the rest of the batch. */
-  readonly #guard: Guard = async (row, statement) => {
-    await this.#client.query("SAVEPOINT guarded");
+  /** A unique violation sets keys aside; the savepoint keeps the rest of the batch. */
+  readonly #attempt: Attempt = async (work) => {
+    await this.#client.query("SAVEPOINT attempt");
     try {
-      const unmet = await statement();
-      await this.#client.query("RELEASE SAVEPOINT guarded");
-      return unmet;
+      const value = await work();
+      await this.#client.query("RELEASE SAVEPOINT attempt");
+      return { value };
     } catch (error) {
       if (!(error instanceof LaneRowExists)) throw error;
-      await this.#client.query("ROLLBACK TO SAVEPOINT guarded");
-      return { reason: "exists", rows: [row] };
+      await this.#client.query("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt");
+      return null;
     }
   };
 
@@ -292,8 +290,6 @@ export class Lane {
     return at(this.#options.tables, table);
   }
 }
-
-const unguarded: Guard = async (_row, statement) => await statement();
 
 function at<T>(list: readonly T[], index: number): T {
   const item = list[index];

@@ -54,7 +54,6 @@ describe("what preflight says", () => {
     source: { shardCount: 1 },
     destination: { shardCount: 2 },
     tables: [],
-    sequences: [],
   };
   const check = (id: string, severity: Check["severity"], remedy = ""): Check => ({
     id,

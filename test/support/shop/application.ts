@@ -1,44 +1,51 @@
 import { readFileSync } from "node:fs";
-import type { PostgresServer } from "../support/postgres.js";
+import type { Application, ComparedTable } from "../application.js";
 
-export interface SeedOptions {
-  readonly database: string;
-  /** At least this many rows over all tables. */
-  readonly rows: number;
+const OMNISHARDED = ["countries", "plans"];
+const SHARDED = ["tenants", "users", "orders", "order_items", "events"];
+
+export const SHOP_TABLES: readonly ComparedTable[] = [
+  ...OMNISHARDED.map((table) => ({ table, shardingKey: null })),
+  ...SHARDED.map((table) => ({ table, shardingKey: "tenant_id" })),
+];
+
+export const SHOP_PUBLICATION = "prod_tables";
+
+/**
+ * An application that was made for sharding, with odd types.
+ * @param rows at least this many over all tables
+ */
+export function shop(rows: number): Application {
+  return {
+    publication: SHOP_PUBLICATION,
+    tables: SHOP_TABLES,
+    shardedTables: [{ column: "tenant_id" }],
+    sentinel: {
+      insert: (tenant, id) =>
+        `INSERT INTO events (tenant_id, id, client, kind) VALUES (${tenant}, '${id}', -1, 'sentinel')`,
+      from: (id) => `FROM events WHERE id = '${id}'`,
+    },
+    seed: async (server, database) => {
+      const schema = readFileSync(new URL("./schema.sql", import.meta.url), "utf8");
+      await server.sql(database, schema);
+      const counts = shares(rows);
+      await server.sql(database, fillingSql(counts));
+      const names = SHOP_TABLES.map(({ table }) => table).join(", ");
+      await server.sql(
+        database,
+        `CREATE PUBLICATION ${SHOP_PUBLICATION} FOR TABLE ${names}; ANALYZE`,
+      );
+      return counts;
+    },
+  };
 }
 
-export const PUBLICATION = "prod_tables";
-export const TABLES = [
-  "countries",
-  "plans",
-  "tenants",
-  "users",
-  "orders",
-  "order_items",
-  "events",
-] as const;
-export type TableName = (typeof TABLES)[number];
-export const OMNISHARDED: readonly TableName[] = ["countries", "plans"];
-
-/** Makes the schema and fills it on the server itself. @returns rows by table */
-export async function seed(
-  server: PostgresServer,
-  options: SeedOptions,
-): Promise<Readonly<Record<TableName, number>>> {
-  const { database } = options;
-  const schema = readFileSync(new URL("./schema.sql", import.meta.url), "utf8");
-  await server.sql(database, schema);
-  const counts = shares(options.rows);
-  await server.sql(database, fillingSql(counts));
-  await server.sql(
-    database,
-    `CREATE PUBLICATION ${PUBLICATION} FOR TABLE ${TABLES.join(", ")}; ANALYZE`,
-  );
-  return counts;
-}
+type Counts = Readonly<
+  Record<"countries" | "plans" | "tenants" | "users" | "orders" | "order_items" | "events", number>
+>;
 
 /** What a tenant has on the average: 50 users, 200 orders with two lines each, 150 events. */
-function shares(rows: number): Record<TableName, number> {
+function shares(rows: number): Counts {
   const tenants = Math.max(50, Math.ceil(rows / 750));
   const users = Math.ceil(rows * 0.07);
   const orders = Math.ceil(rows * 0.25);
@@ -47,7 +54,7 @@ function shares(rows: number): Record<TableName, number> {
   return { countries: 20, plans: 5, tenants, users, orders, order_items: items, events };
 }
 
-function fillingSql(counts: Readonly<Record<TableName, number>>): string {
+function fillingSql(counts: Counts): string {
   const { tenants, users, orders, events } = counts;
   // Incompressible, so that it really goes out of line: one row in forty.
   const long = "(SELECT string_agg(md5(n::text || k::text), '') FROM generate_series(1, 120) k)";

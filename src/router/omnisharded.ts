@@ -1,0 +1,196 @@
+import type { DeleteStmt, InsertStmt, Node, OnConflictClause, UpdateStmt } from "libpg-query";
+import { lastName, namesOf, walk } from "../sql/ast.js";
+import { type Analysis, everywhere, type Plan } from "./analysis.js";
+import type { WriteTarget } from "./query.js";
+import { Refusal } from "./refusal.js";
+import { type ReplayedVerb, replayOf, withReturnedRows } from "./replay-sql.js";
+import type { ReplayPlan, Route } from "./route.js";
+import type { TableFacts } from "./schema-facts.js";
+import { hasUnsteadyDefault, refuseUnsteady, refuseUnsteadyDefault } from "./steadiness.js";
+import { hasReturning, type InsertTarget } from "./write-scope.js";
+
+/**
+ * Writes to tables that have the same rows on every shard. One shard decides, always the first: the client's
+ * statement runs there alone, and the others are given the rows that came of it, by their key. So nothing that
+ * is of a server, a moment or chance has to be known here, and two statements about one row meet on the first
+ * shard before they touch any other.
+ *
+ * Running the statement everywhere instead would not only draw other values: a condition may meet, on one shard, a
+ * row that another transaction has committed there and not yet elsewhere. What is left to that way is an INSERT of
+ * given values, which has no condition, and tables whose rows have no key to be found by.
+ */
+export function omnishardedInsert(
+  analysis: Analysis,
+  insert: InsertStmt,
+  target: InsertTarget,
+): Plan {
+  const facts = replayable(target);
+  const conflict = insert.onConflictClause;
+  const isUpsert = conflict?.action === "ONCONFLICT_UPDATE";
+  if (facts === null || (isUpsert && facts.keyColumns.length === 0)) {
+    return unreplayedInsert(analysis, target);
+  }
+  if (facts.triggers.length === 0 && isSteadyInsert(analysis, insert, target)) {
+    return () => everywhere(true);
+  }
+  refuseUnreplayable(analysis, insert, facts.name);
+  if (isUpsert) refuseKeyOnConflict(conflict, facts);
+  return replayed(insert, facts, isUpsert ? "upsert" : "insert");
+}
+
+export function omnishardedUpdate(
+  analysis: Analysis,
+  update: UpdateStmt,
+  target: WriteTarget,
+): Plan {
+  const facts = replayable(target);
+  const isKeyed = facts !== null && facts.keyColumns.length > 0;
+  const assigned = (update.targetList ?? []).map((node) =>
+    "ResTarget" in node ? (node.ResTarget.name ?? "") : "",
+  );
+  if (isKeyed && !facts.keyColumns.some((column) => assigned.includes(column))) {
+    refuseUnreplayable(analysis, update, facts.name);
+    return replayed(update, facts, "update");
+  }
+  refuseTriggers(facts, isKeyed ? "its key changes" : "it has no key");
+  return unreplayed(analysis, target);
+}
+
+export function omnishardedDelete(
+  analysis: Analysis,
+  statement: DeleteStmt,
+  target: WriteTarget,
+): Plan {
+  const facts = replayable(target);
+  if (facts === null || facts.keyColumns.length === 0) return unreplayed(analysis, target);
+  refuseUnreplayable(analysis, statement, facts.name);
+  return replayed(statement, facts, "delete");
+}
+
+/** The table, if its rows can be brought to other shards: columns are known, and it is no view. */
+function replayable({ ref, name }: WriteTarget): TableFacts | null {
+  const facts = name === ref ? (ref.table?.facts ?? null) : null;
+  return facts?.isTable === true ? facts : null;
+}
+
+type WriteStmt = InsertStmt | UpdateStmt | DeleteStmt;
+
+function replayed(statement: WriteStmt, facts: TableFacts, verb: ReplayedVerb): Plan {
+  const { relation } = statement;
+  const returned = {
+    alias: relation?.alias?.aliasname ?? relation?.relname ?? "",
+    facts,
+    hasReturning: hasReturning(statement),
+  };
+  const plan: Omit<ReplayPlan, "ownerSql"> = {
+    table: facts.name,
+    hasReturning: returned.hasReturning,
+    replay: replayOf(verb, facts),
+    isGuarded: facts.triggers.length > 0,
+  };
+  return ({ sql }): Route => ({
+    kind: "replayed",
+    plan: { ...plan, ownerSql: withReturnedRows(sql, returned) },
+  });
+}
+
+/** On every shard by itself, if it does the same there whatever it meets. */
+function unreplayed({ scope }: Analysis, { ref }: WriteTarget): Plan {
+  refuseUnsteady(scope, ref.table?.name ?? "");
+  return () => everywhere(true);
+}
+
+function unreplayedInsert(analysis: Analysis, target: InsertTarget): Plan {
+  for (const column of target.ref.table?.facts?.columns ?? []) {
+    const isGiven = target.columns?.includes(column.name) === true;
+    if (!isGiven && !column.isGenerated) refuseUnsteadyDefault(column, analysis.catalog);
+  }
+  return unreplayed(analysis, target);
+}
+
+/** What must not run at all, or not on the first shard alone. */
+function refuseUnreplayable({ scope }: Analysis, statement: WriteStmt, table: string): void {
+  if (scope.sharded.length > 0) throw new Refusal("omnishardedFromSharded", table);
+  const other = scope.calls.find(({ nature }) => nature === "unknown" || nature === "setting");
+  if (other !== undefined) {
+    throw new Refusal("omnishardedCall", `${lastName(other.call.funcname)}()`);
+  }
+  if (usesForeignAddress(statement)) throw new Refusal("omnishardedAddress", table);
+}
+
+/**
+ * Where a row lies, and which transaction wrote it, is another on each shard: what a client has read may be of
+ * another shard than the one that decides. Within one statement (`ctid IN (SELECT ctid ...)`) it is of one shard.
+ */
+function usesForeignAddress(statement: WriteStmt): boolean {
+  let isOutside = false;
+  let isInside = false;
+  const look = (root: unknown, isSubquery: boolean) =>
+    walk(root, (node, tag) => {
+      if (tag === "SelectStmt" && !isSubquery) {
+        look(Object.values(node)[0], true);
+        return false;
+      }
+      if ("ColumnRef" in node && isAddress(node)) {
+        if (isSubquery) isInside = true;
+        else isOutside = true;
+      }
+      return true;
+    });
+  look(statement, false);
+  return isOutside && !isInside;
+}
+
+function isAddress(node: Extract<Node, { ColumnRef: unknown }>): boolean {
+  return /^(ctid|xmin|xmax|cmin|cmax)$/.test(namesOf(node.ColumnRef.fields).at(-1) ?? "");
+}
+
+/** `SET id = EXCLUDED.id` stays, where the conflict is about that id. */
+function refuseKeyOnConflict(conflict: OnConflictClause, { keyColumns, name }: TableFacts): void {
+  const arbiters = (conflict.infer?.indexElems ?? []).map((node) =>
+    "IndexElem" in node ? (node.IndexElem.name ?? "") : "",
+  );
+  for (const node of conflict.targetList ?? []) {
+    if (!("ResTarget" in node)) continue;
+    const { name: column = "", val } = node.ResTarget;
+    if (!keyColumns.includes(column)) continue;
+    const names = val !== undefined && "ColumnRef" in val ? namesOf(val.ColumnRef.fields) : [];
+    const isSame = names[0] === "excluded" && names[1] === column && arbiters.includes(column);
+    if (!isSame) throw new Refusal("omnishardedKey", name);
+  }
+}
+
+function refuseTriggers(facts: TableFacts | null, why: string): void {
+  const [trigger] = facts?.triggers ?? [];
+  if (trigger !== undefined)
+    throw new Refusal("omnishardedTrigger", `"${trigger.name}", as ${why}`);
+}
+
+/** Types whose input reads the clock ('now', 'today') or the catalog. */
+const UNSTEADY_TYPE = /^(date|time|regclass|reg|"?[a-z_]+"?\.)/;
+
+/** Every value is given, and is the same wherever it is read. */
+function isSteadyInsert(
+  { scope, catalog }: Analysis,
+  insert: InsertStmt,
+  target: InsertTarget,
+): boolean {
+  const columns = target.ref.table?.facts?.columns ?? [];
+  if (target.rowCount === 0 || insert.onConflictClause !== undefined) return false;
+  if (scope.refs.length > 1 || scope.readsClock) return false;
+  let isPlain = true;
+  walk(insert, (node) => {
+    if ("SetToDefault" in node || "SQLValueFunction" in node || "SubLink" in node) isPlain = false;
+    return isPlain;
+  });
+  const isPure = scope.calls.every(({ call }) => {
+    const facts = catalog.facts?.functions.get(lastName(call.funcname));
+    return facts?.volatility === "immutable" && facts.isBuiltIn;
+  });
+  if (!isPlain || !isPure) return false;
+  return columns.every((column) => {
+    if (column.isGenerated) return true;
+    if (target.columns?.includes(column.name) === true) return !UNSTEADY_TYPE.test(column.type);
+    return !hasUnsteadyDefault(column, catalog);
+  });
+}

@@ -1,0 +1,344 @@
+import pg from "pg";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { type PostgresServer, startPostgres } from "../../support/postgres.js";
+import { until } from "../../support/until.js";
+import { startProxy, type TestProxy, testConfig } from "./support.js";
+
+const SHARDS = ["shard_0", "shard_1", "shard_2"];
+
+const SCHEMA = `
+  CREATE TABLE tenant (tenant_id bigint PRIMARY KEY, plan_id int, name text);
+  CREATE TABLE flag (
+    id bigserial PRIMARY KEY, name varchar NOT NULL UNIQUE, enabled boolean NOT NULL DEFAULT false,
+    token uuid NOT NULL DEFAULT gen_random_uuid(), created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    label text GENERATED ALWAYS AS (upper(name)) STORED);
+  CREATE TABLE plan (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, price numeric(10, 2), ratio float8,
+    notes text[], info jsonb, made_by text DEFAULT current_user, at timestamptz DEFAULT clock_timestamp());
+  CREATE TABLE session (key varchar(40) PRIMARY KEY, data text NOT NULL, expires timestamptz NOT NULL);
+  CREATE TABLE version (version varchar PRIMARY KEY);
+  CREATE TABLE pair (a int, b int, note text DEFAULT 'x', at timestamptz DEFAULT clock_timestamp(), PRIMARY KEY (a, b));
+  CREATE TABLE event (what text, at timestamptz DEFAULT clock_timestamp());
+  CREATE TABLE child (id bigserial PRIMARY KEY, plan_id int REFERENCES plan ON DELETE CASCADE, code text);`;
+
+const TABLES = ["flag", "plan", "session", "version", "pair", "event", "child"];
+
+let server: PostgresServer;
+let proxy: TestProxy;
+
+beforeAll(async () => {
+  server = await startPostgres();
+  await server.sql("postgres", "CREATE ROLE app LOGIN");
+  for (const name of SHARDS) {
+    await server.createDatabase(name);
+    await server.sql(name, SCHEMA);
+    await server.sql(
+      name,
+      `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app;
+       GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO app`,
+    );
+  }
+});
+
+afterAll(async () => {
+  await server[Symbol.asyncDispose]();
+});
+
+beforeEach(async () => {
+  // Each shard draws other values, as after a migration.
+  for (const [shard, name] of SHARDS.entries())
+    await server.sql(
+      name,
+      `TRUNCATE ${[...TABLES, "tenant"].join(", ")};
+       ALTER SEQUENCE flag_id_seq INCREMENT 3 RESTART ${shard + 1};
+       ALTER SEQUENCE plan_id_seq INCREMENT 3 RESTART ${shard + 1};
+       ALTER SEQUENCE child_id_seq INCREMENT 3 RESTART ${shard + 1}`,
+    );
+  proxy = await startProxy(
+    testConfig({
+      databases: [{ name: "app", shards: SHARDS.map((database) => ({ server, database })) }],
+      users: [{ name: "app" }, { name: "postgres" }],
+      general: { defaultPoolSize: 8 },
+      shardedTables: [
+        { database: "app", name: "tenant", schema: null, column: "tenant_id", dataType: "bigint" },
+      ],
+    }),
+  );
+  return async () => {
+    await proxy[Symbol.asyncDispose]();
+  };
+});
+
+/** All omnisharded tables of one shard, row by row. */
+async function rowsOf(database: string): Promise<Readonly<Record<string, readonly unknown[]>>> {
+  const rows: Record<string, readonly unknown[]> = {};
+  for (const table of TABLES) {
+    const found = await server.sql(database, `SELECT t::text AS row FROM ${table} t ORDER BY 1`);
+    rows[table] = found.map(({ row }) => row);
+  }
+  return rows;
+}
+
+async function expectSame(): Promise<Readonly<Record<string, readonly unknown[]>>> {
+  const [first, ...others] = await Promise.all(SHARDS.map(rowsOf));
+  for (const other of others) expect(other).toEqual(first);
+  return first ?? {};
+}
+
+const client = async (): Promise<pg.Client> => await proxy.client("app", { user: "app" });
+
+interface Step {
+  readonly sql: string;
+  readonly values?: readonly unknown[];
+  readonly count: number;
+}
+
+/** What applications write, in the order of their lives; the number is what one PostgreSQL says. */
+const CORPUS: readonly Step[] = [
+  { sql: "INSERT INTO flag (name) VALUES ('a'), ('b'), ('c')", count: 3 },
+  { sql: "INSERT INTO flag (id, name, token) VALUES (DEFAULT, 'd', DEFAULT)", count: 1 },
+  {
+    sql: "INSERT INTO flag (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET enabled = NOT flag.enabled",
+    values: ["a"],
+    count: 1,
+  },
+  {
+    sql: "INSERT INTO flag AS f (name) VALUES ('e'), ('b') ON CONFLICT (name) DO UPDATE SET token = gen_random_uuid() -- new",
+    count: 2,
+  },
+  { sql: "INSERT INTO flag (name) VALUES ('a'), ('f') ON CONFLICT DO NOTHING", count: 1 },
+  { sql: "UPDATE flag SET token = gen_random_uuid(), created_at = now() WHERE enabled", count: 1 },
+  { sql: "UPDATE flag SET enabled = random() < 0.5", count: 6 },
+  { sql: "INSERT INTO plan DEFAULT VALUES", count: -1 },
+  {
+    sql: "INSERT INTO plan (name, ratio) SELECT 'p' || g, random() FROM generate_series(1, 9) g",
+    count: 9,
+  },
+  {
+    sql: "INSERT INTO plan (name, notes, info) VALUES ('odd', ARRAY['a \"b\" \\ c', NULL, ''], '{\"k\": \"v, (x)\"}')",
+    count: 1,
+  },
+  {
+    sql: "INSERT INTO plan (name, made_by) VALUES ('mine', current_user), ('his', session_user)",
+    count: 2,
+  },
+  { sql: "INSERT INTO plan (name, at) VALUES ('now', 'now')", count: 1 },
+  { sql: "INSERT INTO plan (name, at) VALUES ($1, $2)", values: ["then", "now"], count: 1 },
+  { sql: "INSERT INTO plan (id, name) OVERRIDING SYSTEM VALUE VALUES (1000, 'given')", count: 1 },
+  { sql: "UPDATE plan SET price = random() * 100 WHERE id % 2 = 0", count: -1 },
+  {
+    sql: "UPDATE plan p SET ratio = 1.0 / 3 FROM flag f WHERE f.name = 'a' AND p.name LIKE 'p%'",
+    count: 9,
+  },
+  { sql: "UPDATE plan SET (price, ratio) = (SELECT random(), avg(price) FROM plan)", count: 15 },
+  { sql: "INSERT INTO child (plan_id, code) SELECT id, md5(random()::text) FROM plan", count: 15 },
+  { sql: "DELETE FROM plan WHERE id IN (SELECT id FROM plan ORDER BY random() LIMIT 2)", count: 2 },
+  { sql: "DELETE FROM plan WHERE ctid IN (SELECT ctid FROM plan LIMIT 1)", count: 1 },
+  { sql: "DELETE FROM child USING plan WHERE plan.id = plan_id AND plan.name = 'odd'", count: -1 },
+  {
+    sql: "WITH old AS (SELECT id FROM plan ORDER BY id LIMIT 1) DELETE FROM plan USING old WHERE plan.id = old.id",
+    count: 1,
+  },
+  {
+    sql: "INSERT INTO session VALUES (md5($1), 'new', now() + interval '1 day')",
+    values: ["s"],
+    count: 1,
+  },
+  {
+    sql: "INSERT INTO session VALUES (md5($1), 'new', now() + interval '2 days') ON CONFLICT (key) DO UPDATE SET expires = excluded.expires",
+    values: ["s"],
+    count: 1,
+  },
+  {
+    sql: "INSERT INTO version VALUES ('1') ON CONFLICT (version) DO UPDATE SET version = excluded.version",
+    count: 1,
+  },
+  { sql: "INSERT INTO version VALUES ('1') ON CONFLICT DO NOTHING", count: 0 },
+  { sql: "INSERT INTO version VALUES ('2')", count: 1 },
+  { sql: "INSERT INTO pair (a, b) SELECT g, g FROM generate_series(1, 3000) g", count: 3000 },
+  { sql: "UPDATE pair SET at = clock_timestamp(), note = repeat('y', a % 400)", count: 3000 },
+  { sql: "DELETE FROM pair WHERE a > 2990", count: 10 },
+  { sql: "INSERT INTO event (what) VALUES ('x'), ('x')", count: 2 },
+  { sql: "UPDATE event SET what = 'y'", count: 2 },
+  { sql: "DELETE FROM event WHERE what = 'z'", count: 0 },
+];
+
+describe("statements leave the same rows on every shard", () => {
+  for (const protocol of ["simple", "extended", "prepared"] as const)
+    test(`${protocol}: the corpus`, async () => {
+      const app = await client();
+      for (const [index, { sql, values, count }] of CORPUS.entries()) {
+        if (count === -1 && sql.includes("DEFAULT VALUES")) {
+          await expect(app.query(sql), sql).rejects.toMatchObject({ code: "23502" });
+          continue;
+        }
+        const isBound = protocol !== "simple" || values !== undefined;
+        const result = await app.query({
+          text: sql,
+          ...(isBound ? { values: [...(values ?? [])] } : {}),
+          ...(protocol === "prepared" ? { name: `s${index}` } : {}),
+          ...(protocol === "extended" ? { queryMode: "extended" } : {}),
+        } as pg.QueryConfig);
+        if (count >= 0) expect(result.rowCount, sql).toBe(count);
+        await expectSame();
+      }
+    });
+});
+
+describe("what a client sees", () => {
+  test("RETURNING gives the client's columns alone, in its formats", async () => {
+    const app = await client();
+    const text =
+      "INSERT INTO flag (name) VALUES ('r'), ('s') RETURNING name, id, upper(name) AS up";
+    const simple = await app.query(text);
+    expect(simple.fields.map(({ name }) => name)).toEqual(["name", "id", "up"]);
+    expect(simple.rows).toMatchObject([
+      { name: "r", up: "R" },
+      { name: "s", up: "S" },
+    ]);
+    const star = await app.query({
+      text: "UPDATE flag SET enabled = $1 RETURNING *",
+      values: [true],
+    });
+    expect(star.fields).toHaveLength(6);
+    const binary = await app.query({
+      text: "UPDATE flag SET enabled = $1 WHERE name = 'r' RETURNING enabled, name",
+      values: [false],
+      binary: true,
+    } as pg.QueryConfig);
+    expect(binary.rows).toEqual([{ enabled: false, name: "r" }]);
+    const rowless = await app.query({ text: "DELETE FROM flag WHERE name = $1", values: ["r"] });
+    expect(rowless.fields).toEqual([]);
+    await expectSame();
+  });
+
+  test("more rows than are held at once, to a client that reads slowly", async () => {
+    const app = await client();
+    const text =
+      "INSERT INTO pair (a, b, note) SELECT g, 1, repeat(md5(g::text), 20) FROM generate_series(1, 9000) g RETURNING *";
+    const { rows, rowCount } = await app.query(text);
+    expect([rows.length, rowCount]).toEqual([9000, 9000]);
+    await expectSame();
+  });
+
+  test("errors of the statement are PostgreSQL's, and nothing stays anywhere", async () => {
+    const app = await client();
+    await app.query("INSERT INTO flag (name) VALUES ('a')");
+    await expect(app.query("INSERT INTO flag (name) VALUES ('b'), ('a')")).rejects.toMatchObject({
+      code: "23505",
+      constraint: "flag_name_key",
+    });
+    await expect(app.query("UPDATE flag SET name = NULL")).rejects.toMatchObject({ code: "23502" });
+    await expect(app.query("UPDATE flag SET nothing = 1")).rejects.toMatchObject({ code: "42703" });
+    expect((await expectSame()).flag).toHaveLength(1);
+  });
+
+  test("in a transaction, with savepoints, all or nothing", async () => {
+    const app = await client();
+    await app.query("BEGIN");
+    await app.query("INSERT INTO flag (name) VALUES ('a')");
+    await app.query("SAVEPOINT one");
+    await app.query("INSERT INTO flag (name) VALUES ('b')");
+    await app.query("ROLLBACK TO SAVEPOINT one");
+    await app.query("UPDATE flag SET token = gen_random_uuid()");
+    const { rows } = await app.query("SELECT name FROM flag");
+    expect(rows).toEqual([{ name: "a" }]);
+    await app.query("COMMIT");
+    expect((await expectSame()).flag).toHaveLength(1);
+    await app.query("BEGIN");
+    await app.query("DELETE FROM flag");
+    await app.query("ROLLBACK");
+    expect((await expectSame()).flag).toHaveLength(1);
+  });
+
+  test("several statements in one text", async () => {
+    const app = await client();
+    await app.query(
+      "INSERT INTO flag (name) VALUES ('a'); UPDATE flag SET token = gen_random_uuid(); INSERT INTO event VALUES ('x', now())",
+    );
+    const rows = await expectSame();
+    expect([rows.flag?.length, rows.event?.length]).toEqual([1, 1]);
+  });
+
+  test.each([
+    [
+      "UPDATE flag SET enabled = (SELECT count(*) > 1 FROM tenant)",
+      /must not read a sharded table/,
+    ],
+    ["UPDATE flag SET enabled = true WHERE ctid = '(0,1)'", /ctid/],
+    ["UPDATE event SET at = now()", /CURRENT_TIMESTAMP|now\(\)/],
+    [
+      "SET extra_float_digits = 0; INSERT INTO plan (name, ratio) VALUES ('x', random())",
+      /extra_float_digits/,
+    ],
+  ])("refused with a reason and a hint: %s", async (sql, reason) => {
+    const app = await client();
+    let error: unknown;
+    for (const each of sql.split("; "))
+      error = await app.query(each).then(
+        () => null,
+        (thrown: unknown) => thrown,
+      );
+    expect(error).toMatchObject({ code: "0A000", hint: expect.any(String) });
+    expect(String(error)).toMatch(reason);
+    await expectSame();
+  });
+});
+
+test("clients beside each other: whoever sees a row on the first shard finds it on the others", async () => {
+  const clients = await Promise.all(Array.from({ length: 6 }, client));
+  const errors: string[] = [];
+  await Promise.all(
+    clients.map(async (app, who) => {
+      for (let turn = 0; turn < 40; turn++) {
+        const name = `n${(turn * 7 + who) % 5}`;
+        const statements = [
+          `INSERT INTO flag (name) VALUES ('${name}') ON CONFLICT (name) DO UPDATE SET enabled = NOT flag.enabled`,
+          `UPDATE flag SET token = gen_random_uuid() WHERE name = '${name}' AND enabled`,
+          `DELETE FROM flag WHERE name = '${name}' AND NOT enabled`,
+        ];
+        const sql = statements[(turn + who) % 3] ?? "";
+        await app.query(sql).catch((error: unknown) => errors.push(String(error)));
+      }
+    }),
+  );
+  expect(errors).toEqual([]);
+  await expectSame();
+});
+
+test("the first shard commits last: who sees a row there finds it on the others", async () => {
+  const last = SHARDS[2] ?? "";
+  await server.sql(
+    last,
+    `CREATE OR REPLACE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+       'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END';
+     CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON flag DEFERRABLE INITIALLY DEFERRED
+       FOR EACH ROW EXECUTE FUNCTION wait()`,
+  );
+  const holder = new pg.Client({
+    host: "127.0.0.1",
+    port: server.port,
+    user: "postgres",
+    database: last,
+  });
+  await holder.connect();
+  try {
+    await holder.query("SELECT pg_advisory_lock(7)");
+    const [one, two] = [await client(), await client()];
+    const slow = one.query("INSERT INTO flag (name) VALUES ('late')");
+    const waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    await until(async () => (await server.sql(last, waiting)).length === 1, {
+      timeoutMs: 10_000,
+      what: "the commit to wait on the last shard",
+    });
+    // Not there yet: on no shard, where it could be seen before it is everywhere.
+    const { rowCount } = await two.query("UPDATE flag SET enabled = true WHERE name = 'late'");
+    expect(rowCount).toBe(0);
+    await holder.query("SELECT pg_advisory_unlock(7)");
+    await slow;
+    await expectSame();
+  } finally {
+    await holder.end();
+    await server.sql(last, "DROP TRIGGER waits ON flag");
+  }
+});
