@@ -48,8 +48,12 @@ const migrate = program
   .description("plan, start and steer migrations from a shell, by Temporal");
 
 withMigration(migrate.command("plan"))
-  .description("dry run: every preflight check with its evidence and remedy; changes nothing")
-  .action((options: MigrationOptions) =>
+  .description(
+    "dry run of every check: what moves, what is changed and put back, what is otherwise",
+  )
+  .option("--all", "every finding with its evidence and remedy, also of checks that are fine")
+  .option("--json", "the same as JSON")
+  .action((options: MigrationOptions & { all?: boolean; json?: boolean }) =>
     act(async () => {
       const { planMigration } = await import("./cli/migrate-plan.js");
       return await planMigration(pathsOf(options), options);

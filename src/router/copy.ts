@@ -45,7 +45,7 @@ function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Pla
   // A value in the place of the key could mean: its default.
   if (options.texts.has("default")) throw new Refusal("copyFormat", "with DEFAULT");
   if (keyColumn < 0)
-    return keylessCopy(analysis, { rule, facts }, { ...plan, keyType: rule.dataType });
+    return keylessCopy(analysis, { rule, facts, listed }, { ...plan, keyType: rule.dataType });
   const route: Route = { kind: "copyIn", plan: { ...plan, keyColumn, keyType: rule.dataType } };
   return () => route;
 }
@@ -53,16 +53,24 @@ function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Pla
 /** The key's column is left to its default: its values are drawn, a batch of rows at a time. */
 function keylessCopy(
   { catalog }: Analysis,
-  { rule, facts }: Pick<RoutedTable, "facts"> & { readonly rule: ShardedTable },
+  {
+    rule,
+    facts,
+    listed,
+  }: Pick<RoutedTable, "facts"> & {
+    readonly rule: ShardedTable;
+    readonly listed: readonly string[];
+  },
   plan: CopyInPlan,
 ): Plan {
   const column = facts?.columns.find(({ name }) => name === rule.column);
   const key = column === undefined ? null : keyDefault(column, catalog);
   if (column === undefined || key === null) throw new Refusal("copyKey", rule.column);
+  const columns = [column.name, ...listed];
   return ({ sql: text }) => {
     const sql = withFirstColumn(text, quoteIdentifier(column.name));
     if (sql === null) return refused("copyKey", rule.column);
-    return { kind: "copyIn", plan: { ...plan, drawn: { key, column: column.name, sql } } };
+    return { kind: "copyIn", plan: { ...plan, drawn: { key, columns, sql } } };
   };
 }
 

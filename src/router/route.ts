@@ -90,6 +90,9 @@ export interface RowMove {
   readonly insertSql: string;
 }
 
+/** A route with nothing left to draw. */
+export type SettledRoute = Exclude<Route, { kind: "draw" }>;
+
 /** A default as an expression that a server can be asked for by itself. */
 export interface KeyDefault {
   /** Of the column's own type. */
@@ -147,8 +150,8 @@ export interface CopyInPlan {
 
 export interface DrawnCopy {
   readonly key: KeyDefault;
-  /** The key's column as a header names it. */
-  readonly column: string;
+  /** The key's column, and behind it the client's list. */
+  readonly columns: readonly string[];
   /** The client's COPY with the key's column before its own. */
   readonly sql: string;
 }

@@ -114,6 +114,8 @@ export interface StreamStatus {
   /** Worst shard; null: not known yet. */
   readonly lagBytes: number | null;
   readonly asideKeys: number;
+  /** Why keys stay aside, by table and key columns, without values; absent in older results. */
+  readonly conflicts?: readonly string[];
   readonly blocker: Blocker | null;
 }
 
@@ -130,6 +132,8 @@ export interface ReadinessResult {
   readonly waitingFor: readonly Blocker[];
   readonly lagBytes: number | null;
   readonly predictedPauseMs: number | null;
+  /** Unique constraints that each shard sees to alone; absent where there are none, and in older answers. */
+  readonly rollbackDependsOn?: readonly string[];
 }
 
 export interface PrepareInput {

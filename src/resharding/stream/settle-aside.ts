@@ -5,8 +5,15 @@ import type { EngineContext } from "../context.js";
 import type { SessionUse, Sides } from "../control/sides.js";
 import { endHolders } from "../control/takeover.js";
 import { otherSide, streamFrom } from "../model/migration.js";
-import { type AsideCount, countAside, forgetSettled, markSettled } from "./aside-store.js";
+import {
+  type AsideCount,
+  countAside,
+  forgetSettled,
+  markSettled,
+  readUnsettled,
+} from "./aside-store.js";
 import { emitMarker, type LaneWatch, openLaneWatch, type StreamInput } from "./lane-watch.js";
+import { asideName } from "./lanes/aside.js";
 import {
   msLeft,
   notNow,
@@ -80,6 +87,20 @@ export async function settleWithin(
   const asides = await countAll(sessions.writers, input);
   if (isNothing(asides)) return NOTHING;
   return await settle(context, { ...rest, ...sessions, sides, asides });
+}
+
+/** @returns keys that are aside on any to-shard, by `asideName` */
+export async function readUnsettledNames(
+  sides: Sides,
+  input: StreamInput,
+): Promise<ReadonlySet<string>> {
+  const writers = await sides.sessions(otherSide(streamFrom(input.stream)), SETTLE);
+  const lists = await Promise.all(writers.map((writer) => readUnsettled(writer, input)));
+  return new Set(
+    lists
+      .flat()
+      .map((row) => asideName({ schema: row.schema_name, name: row.table_name }, row.key)),
+  );
 }
 
 const NOTHING: SettleResult = { settledKeys: 0, conflicts: [] };

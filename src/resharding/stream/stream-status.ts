@@ -55,14 +55,41 @@ export async function readStreamStatus(sides: Sides, input: StreamInput): Promis
       else lagBytes = Math.max(lagBytes, Number(end - parseLsn(applied)));
     }
   const stopped = rows.find((row) => row.state === "stopped");
+  const asideKeys = rows.reduce((sum, row) => sum + (row.from_shard === 0 ? row.aside_keys : 0), 0);
+  const conflicts = asideKeys === 0 ? [] : await readConflicts(sides, to, input);
   return {
     stream: input.stream,
     lanes,
     lagBytes,
-    asideKeys: rows.reduce((sum, row) => sum + (row.from_shard === 0 ? row.aside_keys : 0), 0),
+    asideKeys,
+    conflicts,
     blocker: stopped ? stoppedBlocker(stopped) : null,
   };
 }
+
+/** Each once, with the columns of the key and without its values (R56): SHOW EVIDENCE has those. */
+async function readConflicts(
+  sides: Sides,
+  clients: readonly SqlClient[],
+  input: StreamInput,
+): Promise<readonly string[]> {
+  const found = new Set<string>();
+  for (const client of clients) {
+    const { rows } = await client.query<{ schema: string; name: string; conflict: string }>(
+      `SELECT DISTINCT schema_name AS schema, table_name AS name, conflict FROM sluice.aside
+        WHERE migration = $1 AND stream = $2 AND settled_at IS NULL AND conflict IS NOT NULL
+        ORDER BY 1, 2, 3 LIMIT ${SHOWN_CONFLICTS}`,
+      [input.ref.id, input.stream],
+    );
+    for (const { schema, name, conflict } of rows) {
+      const plan = sides.spec.tables.find((one) => one.schema === schema && one.name === name);
+      found.add(`key (${plan?.keyColumns?.join(", ") ?? ""}) of ${schema}.${name}: ${conflict}`);
+    }
+  }
+  return [...found].slice(0, SHOWN_CONFLICTS);
+}
+
+const SHOWN_CONFLICTS = 5;
 
 interface LaneRow {
   readonly from_shard: number;

@@ -111,7 +111,7 @@ function conditionOf(
   };
 }
 
-function parseKey(key: RowKey): readonly string[] {
+export function parseKey(key: RowKey): readonly string[] {
   const parsed: unknown = JSON.parse(key);
   return Array.isArray(parsed) ? parsed.map(String) : [];
 }

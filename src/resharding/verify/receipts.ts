@@ -80,7 +80,9 @@ function wholeTableFindings({ table, comparison }: ReceiptInput): readonly strin
   const { movingCount, unplacedRows, uncheckedCount } = comparison;
   const name = tableLabel(table);
   return [
-    ...(movingCount > 0 ? [`${name}: not clean: ${movingCount} keys still moving`] : []),
+    ...(movingCount > 0
+      ? [`${name}: not clean: ${movingCount} keys still moving or set aside`]
+      : []),
     ...(unplacedRows > 0 ? [`${name}: ${unplacedRows} rows without a sharding key`] : []),
     ...(uncheckedCount > 0 ? [`${name}: too many differences, not all were looked at`] : []),
   ];

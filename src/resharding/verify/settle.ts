@@ -1,5 +1,14 @@
+import { asideName } from "../stream/lanes/aside.js";
 import type { ComparedSides, RangeScope } from "./bucket-compare.js";
-import { type KeyState, type RowKey, readExpected, readFound, stateOf } from "./key-compare.js";
+import {
+  type KeyState,
+  parseKey,
+  type RowKey,
+  readExpected,
+  readFound,
+  stateOf,
+} from "./key-compare.js";
+import type { UnsettledNames } from "./marker-passer.js";
 
 /** Rounds after which a key that still moves is left to the next pass. */
 const MAX_ROUNDS = 12;
@@ -29,12 +38,13 @@ export interface Settled {
  *
  * Twice, as one round can be fooled: a commit that waits for a synchronous standby is in the stream, and so
  * in the destination, before it is visible at the source.
- * @param passMarker returns when all lanes have passed a marker that was written after the call
+ * @param passMarker returns when all lanes have passed a marker that was written after the call, with the keys that
+ *   are aside still: these are no differences, however long they stay
  */
 export async function settleKeys(
   sides: ComparedSides,
   scope: RangeScope,
-  input: { readonly keys: readonly RowKey[]; readonly passMarker: () => Promise<void> },
+  input: { readonly keys: readonly RowKey[]; readonly passMarker: () => Promise<UnsettledNames> },
 ): Promise<Settled> {
   const differences: Difference[] = [];
   let movingCount = 0;
@@ -50,7 +60,7 @@ export async function settleKeys(
 async function settleBatch(
   sides: ComparedSides,
   scope: RangeScope,
-  input: { readonly keys: readonly RowKey[]; readonly passMarker: () => Promise<void> },
+  input: { readonly keys: readonly RowKey[]; readonly passMarker: () => Promise<UnsettledNames> },
 ): Promise<Settled> {
   const differences: Difference[] = [];
   const witnessed = new Map<RowKey, Set<string>>(input.keys.map((key) => [key, new Set()]));
@@ -59,7 +69,7 @@ async function settleBatch(
     const keys = [...witnessed.keys()];
     const selection = { kind: "keys", keys } as const;
     const before = await readExpected(sides, scope, selection);
-    await input.passMarker();
+    const unsettled = await input.passMarker();
     const found = await readFound(sides, scope, selection);
     const after = await readExpected(sides, scope, selection);
     for (const [key, values] of witnessed) {
@@ -69,7 +79,9 @@ async function settleBatch(
         witnessed.delete(key);
         continue;
       }
-      const count = old.version === now.version ? (strikes.get(key) ?? 0) + 1 : 0;
+      // A key that is aside is in motion by definition: nobody has written yet what it is (R9, R33).
+      const isStable = old.version === now.version && !unsettled.has(asideNameOf(scope, key));
+      const count = isStable ? (strikes.get(key) ?? 0) + 1 : 0;
       strikes.set(key, count);
       if (count < CONFIRMATIONS) continue;
       differences.push({ key, expected: now, found: stateOf(found, key) });
@@ -77,4 +89,8 @@ async function settleBatch(
     }
   }
   return { differences, movingCount: witnessed.size };
+}
+
+function asideNameOf({ table }: RangeScope, key: RowKey): string {
+  return asideName(table, parseKey(key));
 }

@@ -10,6 +10,7 @@ import {
   type ShardTotal,
 } from "./bucket-compare.js";
 import { type RowKey, readExpected, readFound, stateOf } from "./key-compare.js";
+import type { UnsettledNames } from "./marker-passer.js";
 import { type Difference, settleKeys } from "./settle.js";
 import { allShards, shardsFrom } from "./sides-reader.js";
 
@@ -29,7 +30,7 @@ export interface CompareInput {
   /** Cover the table. */
   readonly ranges: readonly KeyRange[];
   /** See `settleKeys`. */
-  readonly passMarker: () => Promise<void>;
+  readonly passMarker: () => Promise<UnsettledNames>;
 }
 
 /** Rows per bucket that we aim at, so that a changed row costs the listing of so many. */

@@ -1,18 +1,25 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { SqlClient } from "../../../src/backend/sql-client.js";
-import { openSides, type Sides } from "../../../src/resharding/control/sides.js";
-import { copyRange } from "../../../src/resharding/copy/copy-range-step.js";
-import { planCopy } from "../../../src/resharding/copy/plan-copy-step.js";
-import { otherSide, streamFrom } from "../../../src/resharding/model/migration.js";
+import { openSides } from "../../../src/resharding/control/sides.js";
 import { createStream } from "../../../src/resharding/stream/create-stream-step.js";
 import { dropStream } from "../../../src/resharding/stream/drop-stream-step.js";
 import { emitMarker } from "../../../src/resharding/stream/lane-watch.js";
-import { batchLockName } from "../../../src/resharding/stream/lanes/lane-session.js";
+import { settleAside } from "../../../src/resharding/stream/settle-aside.js";
+import { streamStatus } from "../../../src/resharding/stream/stream-status.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";
 import {
+  type Case,
+  copyAll,
+  expectPlaced,
+  History,
+  SCHEMA,
+  STEP,
+  type Step,
+} from "./key-only-history.js";
+import {
+  drain,
   type LanesFixture,
   lanesFixture,
   rowsOf,
@@ -31,201 +38,7 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-/** As frameworks make it: the key is `id`, the tenant is beside it, and no identity is set. */
-const SCHEMA = `CREATE TABLE doc (id bigint PRIMARY KEY, tenant bigint NOT NULL, v int, body text);
-  ALTER TABLE doc ALTER body SET STORAGE EXTERNAL`;
-
 const STEPS = 150;
-
-interface Step {
-  readonly kind: "change" | "stall" | "settle" | "copy";
-  readonly shard: number;
-  readonly id: number;
-  readonly dice: number;
-  readonly tenant: number;
-  readonly isBodyNew: boolean;
-}
-
-const STEP: fc.Arbitrary<Step> = fc.record({
-  kind: fc.oneof(
-    { weight: 20, arbitrary: fc.constant("change" as const) },
-    { weight: 3, arbitrary: fc.constant("stall" as const) },
-    { weight: 1, arbitrary: fc.constant("settle" as const) },
-    { weight: 1, arbitrary: fc.constant("copy" as const) },
-  ),
-  shard: fc.nat(7),
-  id: fc.integer({ min: 1, max: 14 }),
-  dice: fc.nat(99),
-  tenant: fc.nat(11),
-  isBodyNew: fc.boolean(),
-});
-
-interface Case {
-  readonly sources: number;
-  readonly destinations: number;
-  /** The direction under test. */
-  readonly stream: 0 | 1;
-  /** May an id be on two shards of the side that is read? */
-  readonly hasEqualIds: boolean;
-  /** Applied in order instead of folded. */
-  readonly otherUnique: boolean;
-}
-
-/** Writes a random history on the side that is read, and moves the lanes at random. */
-class History {
-  readonly #case: Case;
-  readonly #fixture: LanesFixture;
-  readonly #sides: Sides;
-  /** Ids by shard of the side that is read. */
-  readonly #rows: readonly Map<number, number>[];
-  readonly #stalled = new Set<number>();
-  #value = 0;
-
-  constructor(fixture: LanesFixture, sides: Sides, of: Case) {
-    this.#fixture = fixture;
-    this.#sides = sides;
-    this.#case = of;
-    this.#rows = fixture.databases[streamFrom(of.stream)].map(() => new Map());
-  }
-
-  async play(step: Step): Promise<void> {
-    switch (step.kind) {
-      case "change":
-        return await this.#change(step);
-      case "stall":
-        return await this.#stall(step);
-      case "settle":
-        if (this.#stalled.size === 0) await settleNow(this.#fixture, this.#case.stream);
-        return;
-      case "copy":
-        return;
-    }
-  }
-
-  /** Every lane may go on. */
-  async release(): Promise<void> {
-    for (const shard of [...this.#stalled]) await this.#toggle(shard);
-  }
-
-  async #change(step: Step): Promise<void> {
-    const shard = step.shard % this.#rows.length;
-    const rows = this.#rows[shard];
-    const client = await this.#session(streamFrom(this.#case.stream), shard);
-    if (!rows || !client) return;
-    const tenant = this.#tenantAt(shard, step.tenant);
-    const v = ++this.#value;
-    const body = `repeat('b${v} ', 800)`;
-    if (!rows.has(step.id)) {
-      if (!this.#case.hasEqualIds && this.#rows.some((other) => other.has(step.id))) {
-        // As a proxy moves a row between two shards: two transactions, in either order.
-        const from = this.#rows.findIndex((other) => other.has(step.id));
-        const old = await this.#session(streamFrom(this.#case.stream), from);
-        const acts = [
-          () => old.query(`DELETE FROM public.doc WHERE id = ${step.id}`),
-          () =>
-            client.query(`INSERT INTO public.doc VALUES (${step.id}, ${tenant}, ${v}, ${body})`),
-        ];
-        for (const act of step.isBodyNew ? acts : acts.reverse()) await act();
-        this.#rows[from]?.delete(step.id);
-      } else
-        await client.query(`INSERT INTO public.doc VALUES (${step.id}, ${tenant}, ${v}, ${body})`);
-      rows.set(step.id, tenant);
-    } else if (step.dice < 20) {
-      await client.query(`DELETE FROM public.doc WHERE id = ${step.id}`);
-      rows.delete(step.id);
-      // A key is given away within one batch, or later.
-      if (step.isBodyNew) await this.#change({ ...step, dice: 99 });
-    } else if (step.dice < 27) {
-      const id = step.id + 100 * (v + 1);
-      await client.query(`UPDATE public.doc SET id = ${id}, v = ${v} WHERE id = ${step.id}`);
-      rows.delete(step.id);
-      rows.set(id, tenant);
-    } else {
-      const set = step.dice < 70 ? `, tenant = ${tenant}` : "";
-      const large = step.isBodyNew ? `, body = ${body}` : "";
-      await client.query(`UPDATE public.doc SET v = ${v}${set}${large} WHERE id = ${step.id}`);
-      if (step.dice < 70) rows.set(step.id, tenant);
-    }
-  }
-
-  /** A tenant whose home is this shard of the side that is read. */
-  #tenantAt(shard: number, nth: number): number {
-    let left = nth;
-    for (let tenant = 1; ; tenant++) {
-      if (shardOfText(String(tenant), "bigint", this.#rows.length) !== shard) continue;
-      if (left-- === 0) return tenant;
-    }
-  }
-
-  /** Stops or lets go the lanes of one to-shard between two batches, and lets the others get on. */
-  async #stall(step: Step): Promise<void> {
-    const { stream } = this.#case;
-    const to = this.#fixture.databases[otherSide(streamFrom(stream))];
-    await this.#toggle(step.shard % to.length);
-    for (const shard of to.keys()) if (!this.#stalled.has(shard)) await this.#caughtUp(shard);
-  }
-
-  async #toggle(toShard: number): Promise<void> {
-    const { ref } = this.#fixture;
-    const { stream } = this.#case;
-    const client = await this.#session(otherSide(streamFrom(stream)), toShard);
-    const isHeld = this.#stalled.has(toShard);
-    await client.query(
-      `SELECT pg_advisory_${isHeld ? "unlock" : "lock"}(hashtextextended($1, 0))`,
-      [batchLockName({ ref, stream, toShard })],
-    );
-    if (isHeld) this.#stalled.delete(toShard);
-    else this.#stalled.add(toShard);
-  }
-
-  async #caughtUp(toShard: number): Promise<void> {
-    const { ref } = this.#fixture;
-    const { stream } = this.#case;
-    const side = streamFrom(stream);
-    for (const fromShard of this.#fixture.databases[side].keys()) {
-      const marker = { migration: ref.id, kind: "probe", token: "t" } as const;
-      const lsn = await emitMarker(await this.#session(side, fromShard), marker);
-      const client = await this.#session(otherSide(side), toShard);
-      await until(
-        async () => {
-          const { rows } = await client.query<{ past: boolean }>(
-            `SELECT applied_lsn > ('0/0'::pg_lsn + $3::numeric) AS past FROM sluice.lane
-              WHERE stream = $1 AND from_shard = $2`,
-            [stream, fromShard, lsn.toString()],
-          );
-          return rows[0]?.past === true;
-        },
-        { timeoutMs: 20_000, what: "a lane to get on" },
-      );
-    }
-  }
-
-  async #session(side: "source" | "destination", shard: number): Promise<SqlClient> {
-    return await this.#sides.session(side, shard, { purpose: "history" });
-  }
-}
-
-/** Of the moving rows: where each must be, by the side that is read. */
-async function expectPlaced(fixture: LanesFixture, stream: number): Promise<void> {
-  const from = streamFrom(stream);
-  const to = otherSide(from);
-  expect(await rowsOf(fixture, to, "doc")).toEqual(await rowsOf(fixture, from, "doc"));
-  const count = fixture.databases[to].length;
-  for (const shard of fixture.databases[to].keys())
-    for (const { tenant } of await fixture.sql(to, shard, "SELECT tenant FROM doc"))
-      expect(shardOfText(String(tenant), "bigint", count)).toBe(shard);
-}
-
-async function copyAll(fixture: LanesFixture, between: () => Promise<void>): Promise<void> {
-  const context = fixture.context();
-  const policy = { ...context.policy, copyRangeRows: 3 };
-  for (const plan of await planCopy({ ...context, policy }, fixture.ref))
-    for (let range = 0; range < plan.rangeCount; range++) {
-      const { schema, table, sourceShard } = plan;
-      await copyRange(context, { ref: fixture.ref, schema, table, sourceShard, range });
-      await between();
-    }
-}
 
 async function playHistory(of: Case, steps: readonly Step[]): Promise<void> {
   const { sources, destinations, otherUnique } = of;
@@ -330,3 +143,182 @@ it.each<Case & { readonly what: string }>([
     });
   },
 );
+
+const INPUT = { schema: SCHEMA, tables: { doc: "tenant" } };
+
+/** Nothing was copied; the lanes of this stream run. */
+async function streaming(
+  input: { readonly sources?: number; readonly destinations?: number } = {},
+): Promise<LanesFixture> {
+  const fixture = await lanesFixture(server, { ...INPUT, ...input });
+  await createStream(fixture.context(), { ref: fixture.ref, stream: 0 });
+  await fixture.noteEmptyCopy();
+  return fixture;
+}
+
+function tenantOn(shard: number, shardCount: number): number {
+  for (let tenant = 1; ; tenant++)
+    if (shardOfText(String(tenant), "bigint", shardCount) === shard) return tenant;
+}
+
+async function asideOf(fixture: LanesFixture, shard: number): Promise<number> {
+  const rows = await fixture.sql(
+    "destination",
+    shard,
+    "SELECT FROM sluice.aside WHERE settled_at IS NULL",
+  );
+  return rows.length;
+}
+
+async function over(fixture: LanesFixture, running: { stop(): Promise<unknown> }): Promise<void> {
+  await running.stop();
+  await dropStream(fixture.context(), { ref: fixture.ref, stream: 0 });
+}
+
+it.each(["stream.beforeSettleCommit", "stream.betweenSettleCommits", "stream.beforeMarkSettled"])(
+  "R9: a settlement that dies at %s is done again, on every shard",
+  async (step) => {
+    const fixture = await streaming();
+    await fixture.sql(
+      "source",
+      0,
+      `INSERT INTO doc SELECT i, ${tenantOn(0, 2)}, 0, 'b' FROM generate_series(1, 20) i`,
+    );
+    // Its own settlements are far apart, or die, too.
+    let isDying = true;
+    const dies = async (name: string) => {
+      if (name !== step || !isDying) return;
+      await server.sql(
+        "postgres",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sluice settle'",
+      );
+    };
+    await using running = startStream(fixture, 0, { overrides: { announce: dies } });
+    await drain(fixture, 0);
+    await fixture.sql(
+      "source",
+      0,
+      `UPDATE doc SET tenant = ${tenantOn(1, 2)}, v = 1 WHERE id <= 10`,
+    );
+    await until(async () => (await asideOf(fixture, 1)) === 10, {
+      timeoutMs: 10_000,
+      what: "keys to be set aside",
+    });
+    const context = fixture.context({ announce: dies });
+    {
+      await using sides = await openSides(context, fixture.ref);
+      await expect(settleAside(context, sides, { ref: fixture.ref, stream: 0 })).rejects.toThrow();
+    }
+    // Counted still, somewhere: no switch may begin.
+    const status = await streamStatus(context, { ref: fixture.ref, stream: 0 });
+    expect(status.asideKeys).toBeGreaterThan(0);
+    // The lanes go on meanwhile, and what they do is not lost.
+    await fixture.sql("source", 0, "UPDATE doc SET v = 2 WHERE id IN (1, 11)");
+    await fixture.sql("source", 0, "DELETE FROM doc WHERE id IN (2, 12)");
+    await fixture.sql("source", 0, `UPDATE doc SET tenant = ${tenantOn(0, 2)} WHERE id IN (3, 4)`);
+    await drain(fixture, 0);
+    isDying = false;
+    await settled(fixture, 0);
+    await expectPlaced(fixture, 0);
+    await over(fixture, running);
+  },
+);
+
+it("R9: settlements beside each other take turns", async () => {
+  const fixture = await streaming();
+  await using running = startStream(fixture, 0);
+  await fixture.sql(
+    "source",
+    0,
+    `INSERT INTO doc SELECT i, ${tenantOn(0, 2)}, 0, 'b' FROM generate_series(1, 20) i`,
+  );
+  await drain(fixture, 0);
+  await fixture.sql("source", 0, `UPDATE doc SET tenant = ${tenantOn(1, 2)}`);
+  await drain(fixture, 0);
+  await Promise.all([1, 2, 3].map(async () => await settleNow(fixture, 0)));
+  await settled(fixture, 0);
+  await expectPlaced(fixture, 0);
+  await over(fixture, running);
+});
+
+it("R9: two rows of one key that belong to one shard are named, by their columns, until one goes", async () => {
+  const fixture = await streaming({ sources: 2, destinations: 1 });
+  await using running = startStream(fixture, 0);
+  for (const shard of [0, 1])
+    await fixture.sql(
+      "source",
+      shard,
+      `INSERT INTO doc VALUES (1234567, ${tenantOn(shard, 2)}, ${shard}, 'secret')`,
+    );
+  await drain(fixture, 0);
+  const { conflicts } = await settleNow(fixture, 0);
+  expect(conflicts.join()).toMatch(/a key \(id\) of public\.doc is on 2 shards/);
+  const status = await streamStatus(fixture.context(), { ref: fixture.ref, stream: 0 });
+  expect(status).toMatchObject({
+    asideKeys: 1,
+    conflicts: ["key (id) of public.doc: it is on 2 shards"],
+  });
+  expect(JSON.stringify([conflicts, status])).not.toMatch(/1234567|secret/);
+  // The other source's row is none of its business.
+  await fixture.sql("source", 0, "DELETE FROM doc");
+  await settled(fixture, 0);
+  await expectPlaced(fixture, 0);
+  expect(await rowsOf(fixture, "destination", "doc")).toHaveLength(1);
+  await fixture.sql("source", 1, "UPDATE doc SET v = 7");
+  await settled(fixture, 0);
+  await expectPlaced(fixture, 0);
+  await over(fixture, running);
+});
+
+it("R9: a row on a source shard that is not its home stops the stream, as no delete would reach it", async () => {
+  const fixture = await streaming({ sources: 2 });
+  await using running = startStream(fixture, 0);
+  await fixture.sql("source", 0, `INSERT INTO doc VALUES (1, ${tenantOn(1, 2)}, 0, 'b')`);
+  expect(await running.ended).toMatchObject({
+    code: "SLUICE_STREAM_UNSUPPORTED_CHANGE",
+    message: expect.stringMatching(/a row of public\.doc on shard 0 routes to another shard/),
+  });
+  await over(fixture, running);
+});
+
+it("R9: a large value of a row that moves is the source's, and never lost", async () => {
+  const fixture = await streaming({ destinations: 3 });
+  await using running = startStream(fixture, 0);
+  await fixture.sql(
+    "source",
+    0,
+    `INSERT INTO doc SELECT i, i, 0, repeat('x' || i, 3000) FROM generate_series(1, 30) i`,
+  );
+  await drain(fixture, 0);
+  await fixture.sql("source", 0, "UPDATE doc SET tenant = tenant + 1");
+  await fixture.sql("source", 0, "UPDATE doc SET id = id + 1000, v = 1 WHERE id <= 15");
+  await fixture.sql("source", 0, "UPDATE doc SET v = 2");
+  await settled(fixture, 0);
+  await expectPlaced(fixture, 0);
+  for (const shard of [0, 1, 2])
+    expect(await fixture.sql("destination", shard, "SELECT FROM doc WHERE body IS NULL")).toEqual(
+      [],
+    );
+  await over(fixture, running);
+});
+
+it("R9: FULL beside a primary key without the sharding key routes by the old row, and sets nothing aside", async () => {
+  const fixture = await lanesFixture(server, {
+    ...INPUT,
+    schema: `${SCHEMA}; ALTER TABLE doc REPLICA IDENTITY FULL`,
+  });
+  await createStream(fixture.context(), { ref: fixture.ref, stream: 0 });
+  await fixture.noteEmptyCopy();
+  await using running = startStream(fixture, 0);
+  await fixture.sql(
+    "source",
+    0,
+    `INSERT INTO doc SELECT i, i, 0, repeat('x' || i, 3000) FROM generate_series(1, 30) i`,
+  );
+  await fixture.sql("source", 0, "UPDATE doc SET tenant = tenant + 1 WHERE id <= 20");
+  await fixture.sql("source", 0, "DELETE FROM doc WHERE id % 5 = 0");
+  await drain(fixture, 0);
+  for (const shard of [0, 1]) expect(await asideOf(fixture, shard)).toBe(0);
+  await expectPlaced(fixture, 0);
+  await over(fixture, running);
+});

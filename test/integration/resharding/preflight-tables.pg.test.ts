@@ -235,15 +235,21 @@ describe("the sharding key", () => {
     });
   });
 
-  test("that may be NULL", async () => {
-    const result = await check({
-      source:
-        "CREATE TABLE accounts (id bigint, tenant_id bigint); ALTER TABLE accounts REPLICA IDENTITY FULL",
+  test("that may be NULL is no matter until a row has it", async () => {
+    const made = await fixture({
+      source: "CREATE TABLE accounts (id bigint PRIMARY KEY, tenant_id bigint)",
     });
+    const result = await made.run();
     expectFinding(result, "sharding-key", {
-      severity: "error",
-      evidence: /may be NULL/,
+      severity: "warning",
+      evidence: /may be NULL, .* no row has it/,
       remedy: /SET NOT NULL/,
+    });
+    expect(errorsOf(result)).toEqual([]);
+    await server.sql(made.sources[0] ?? "", "INSERT INTO accounts VALUES (1, NULL)");
+    expectFinding(await made.run(), "sharding-key", {
+      severity: "error",
+      evidence: /rows have NULL as sharding key tenant_id/,
     });
   });
 

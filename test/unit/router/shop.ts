@@ -21,7 +21,7 @@ const rule = (
   ...more,
 });
 
-/** tenants by id; users, orders, items by tenant_id; sessions by uuid; codes by text; plans everywhere. */
+/** tenants and members by id, the latter's drawn; users, orders, items by tenant_id; sessions by uuid; codes by text; plans everywhere. */
 export function shop(changes: Partial<Database> = {}): Database {
   return {
     name: "shop",
@@ -36,6 +36,7 @@ export function shop(changes: Partial<Database> = {}): Database {
     })),
     shardedTables: [
       rule("tenants", "id"),
+      rule("members", "id"),
       rule("sessions", "id", { dataType: "uuid" }),
       rule("codes", "code", { dataType: "varchar" }),
       rule(null, "tenant_id"),
@@ -114,6 +115,15 @@ export const SHOP_FACTS = schemaFacts({
   isBytewise: true,
   tables: [
     table("tenants", [column("id", "bigint"), column("name", "text")], { hasDeleteActions: true }),
+    table("members", [
+      column("id", "bigint", {
+        isIdentity: true,
+        isAlways: true,
+        defaultSql: "nextval('public.members_id_seq'::regclass)",
+      }),
+      column("name", "text"),
+      column("no", "integer", { isIdentity: true, isAlways: true, defaultSql: "nextval('no')" }),
+    ]),
     table(
       "users",
       [
