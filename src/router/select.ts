@@ -15,7 +15,14 @@ export function selectPlan(analysis: Analysis, select: SelectStmt): Plan {
   const top = addSelect(scope, select, null);
   if (select.intoClause !== undefined) throw new Refusal("crossShardInto");
   if (scope.sharded.length === 0) return withoutKeys(analysis);
-  const merge = mergeOrRefusal(() => mergeShape(select, top, scope));
+  const merge = mergeOrRefusal(() => {
+    // A view's own order reaches no further than its shard.
+    const isOrdered = (select.sortClause ?? []).length > 0;
+    const shape = mergeShape(select, top, scope);
+    const keepsOrder = top.hasInnerOrder && top.refs.length === 1 && shape.aggregates === null;
+    if (keepsOrder && !isOrdered) throw new Refusal("crossShardOrder");
+    return shape;
+  });
   const isWrite =
     scope.locksRows ||
     scope.writesInWith ||
