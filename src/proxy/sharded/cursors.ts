@@ -65,6 +65,11 @@ export class Cursors {
     return [...this.#cursors.values()].some(({ madeIn }) => madeIn === null);
   }
 
+  /** What Describe of a portal by this name tells, which in PostgreSQL a cursor is; null: there is none. */
+  describe(name: string): { readonly shard: ShardId } | { readonly description: Buffer } | null {
+    return this.#cursors.get(name) ?? null;
+  }
+
   closeAll(): void {
     this.#cursors.clear();
   }

@@ -111,6 +111,7 @@ export class ExtendedProtocol {
   #onlyShard({ parts }: DecodedPipeline, router: Router): ShardId | null {
     let route: Extract<Route, { kind: "one" | "any" }> | null = null;
     for (const part of parts) {
+      if (part.kind === "describe" && this.#cursorOf(part)) return null;
       if (part.kind === "execute") {
         // A portal of an earlier pipeline is known to the other way only.
         if (!route || part.maxRows > 0) return null;
@@ -202,18 +203,29 @@ export class ExtendedProtocol {
   }
 
   async #describe(part: TargetPart, step: Step): Promise<void> {
-    if (part.target === "portal") {
+    const cursor = this.#cursorOf(part);
+    if (cursor && "description" in cursor) {
+      this.#answer(cursor.description);
+      return;
+    }
+    if (part.target === "portal" && cursor === null) {
       const portal = this.#portal(part.name);
       if (isOfSession(portal.statement.effects)) this.#answer(NO_DATA);
       // Told with the rows: which columns there are may depend on the shards' answers being merged.
       else portal.wantsDescription = true;
       return;
     }
-    this.#statement(part.name);
+    if (cursor === null) this.#statement(part.name);
     this.#statements.begin(step.context, step.isOneTransaction ? "BEGIN" : null);
-    const shard = this.#statements.shardOf({ kind: "any" });
+    const shard = cursor?.shard ?? this.#statements.shardOf({ kind: "any" });
     const server = await this.#statements.transaction.acquire(shard);
     await this.#relay(server, (translation) => translation.description(part));
+  }
+
+  /** SQL's cursors are portals by their names, which libpq's users describe. */
+  #cursorOf({ target, name }: { readonly target: string; readonly name: string }) {
+    if (target !== "portal" || this.#portals.has(name)) return null;
+    return this.#statements.cursors.describe(name);
   }
 
   #close({ target, name }: TargetPart): void {
