@@ -19,7 +19,11 @@ const migrations = {
       });
       await k.schema.createTable("members", (t) => {
         t.bigIncrements("id");
-        t.bigInteger("tenant_id").notNullable().references("tenants.id").onDelete("CASCADE").index();
+        t.bigInteger("tenant_id")
+          .notNullable()
+          .references("tenants.id")
+          .onDelete("CASCADE")
+          .index();
         t.string("email").notNullable().unique();
         t.string("name").notNullable();
       });

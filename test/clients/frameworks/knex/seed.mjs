@@ -13,7 +13,9 @@ for (let n = 0; n < 20; n++) {
     .insert({ slug: `tenant-${n}`, plan_id: plans[n % 3].id, settings: { n } })
     .returning("id");
   const members = await knex("members")
-    .insert([0, 1, 2, 3].map((m) => ({ tenant_id, email: `m${m}@t${n}.example`, name: `Member ${m}` })))
+    .insert(
+      [0, 1, 2, 3].map((m) => ({ tenant_id, email: `m${m}@t${n}.example`, name: `Member ${m}` })),
+    )
     .returning("id");
   for (let p = 0; p < 2; p++) {
     const [{ id: project_id }] = await knex("projects")
