@@ -103,7 +103,9 @@ function keylessInsert(
   },
 ): KeylessInsert | null {
   const { ordinal, catalog } = at;
-  const table = catalog.table(insert.relation ?? {});
+  const relation = insert.relation ?? {};
+  // A view's columns have defaults of its own.
+  const table = catalog.view(relation) === null ? catalog.table(relation) : null;
   const key = at.key ?? table?.facts?.columns.find(({ name }) => name === table.rule?.column);
   if (!table?.facts || key === undefined) return null;
   const rows = rowsOf(insert);
