@@ -14,8 +14,14 @@ import type { SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
+import { Cursors } from "./cursors.js";
 import { executeReplay } from "./replay/execute.js";
-import type { ScatterOutcome, ScatterRoute, StatementRequest } from "./scatter/contract.js";
+import type {
+  ClientSink,
+  ScatterOutcome,
+  ScatterRoute,
+  StatementRequest,
+} from "./scatter/contract.js";
 import { executeScatter } from "./scatter/execute.js";
 import { ShardTransaction } from "./shard-transaction.js";
 import { ShardedSink } from "./sharded-sink.js";
@@ -29,6 +35,8 @@ export interface StatementContext {
   readonly context: ExecutionContext;
   readonly route: SettledRoute;
   readonly effects: StatementEffects;
+  /** Who takes description and rows; absent: the client. */
+  readonly sink?: ClientSink;
   /** Nothing of its transaction has run before it. */
   readonly isFresh: boolean;
 }
@@ -48,6 +56,7 @@ export class ShardedStatements {
   readonly transaction: ShardTransaction;
   readonly sink: ShardedSink;
   readonly relay: Relay;
+  readonly cursors = new Cursors(this);
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
   /** By the tables that the open transaction has made; null: not asked yet. */
@@ -126,14 +135,14 @@ export class ShardedStatements {
    */
   async run(
     request: StatementRequest,
-    { context, route, effects, isFresh }: StatementContext,
+    { context, route, effects, isFresh, sink = this.sink }: StatementContext,
   ): Promise<StatementOutcome> {
     if (route.kind === "refused")
       throw new StatementRefused(route.sqlState, route.reason, { hint: route.hint });
     const wasBegun = this.state.transaction !== "none";
     this.begin(context, needsTransaction(route, request.sql) ? "BEGIN" : null);
     this.sink.restart();
-    const outcome = await this.#execute(route, request);
+    const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
       if (effects.changesSchema) {
         this.transaction.noteSchemaChange();
@@ -200,13 +209,19 @@ export class ShardedStatements {
   async #execute(
     route: Exclude<SettledRoute, { kind: "refused" }>,
     request: StatementRequest,
+    sink: ClientSink,
   ): Promise<ScatterOutcome> {
-    if (route.kind !== "replayed") return await this.#scatter(this.#scattered(route), request);
-    const { transaction: servers, sink } = this;
+    if (route.kind !== "replayed")
+      return await this.#scatter(this.#scattered(route), request, sink);
+    const { transaction: servers } = this;
     return await executeReplay({ plan: route.plan, request, servers, sink });
   }
 
-  async #scatter(route: ScatterRoute, request: StatementRequest): Promise<ScatterOutcome> {
+  async #scatter(
+    route: ScatterRoute,
+    request: StatementRequest,
+    sink: ClientSink,
+  ): Promise<ScatterOutcome> {
     if (route.kind === "copyIn") {
       this.#copyInput.open(() => this.state.client.socket.resume());
       this.#onCopyIn();
@@ -216,7 +231,7 @@ export class ShardedStatements {
         route,
         request,
         servers: this.transaction,
-        sink: this.sink,
+        sink,
         copySource: this.#copyInput,
       });
     } finally {

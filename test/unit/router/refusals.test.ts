@@ -175,7 +175,7 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ["crossShardGroup", "SELECT count(*) FROM orders GROUP BY id"],
   ["crossShardGroup", "SELECT count(*), id FROM orders GROUP BY id"],
   ["crossShardGroup", "SELECT lower(name) AS name, count(*) FROM users GROUP BY name"],
-  ["crossShardOrder", "SELECT id FROM orders ORDER BY 1, total"],
+  ["crossShardOrder", "SELECT id FROM orders GROUP BY tenant_id, 1 ORDER BY max(total)"],
   ["crossShardOrder", "SELECT total, count(*) FROM orders GROUP BY total ORDER BY max(id) + 1"],
   [
     "crossShardOrder",
