@@ -35,7 +35,11 @@ export interface MergeShape {
  */
 export function mergeShape(select: SelectStmt, block: Block, scope: Scope): MergeShape {
   const query: Query = { select, block, scope, outputs: outputsOf(select, block, scope) };
-  refuseUnmergeable(query);
+  if (select.op !== "SETOP_NONE") throw new Refusal("crossShardSetOperation");
+  refuseUnmergeable(block, scope);
+  if (select.limitOption === "LIMIT_OPTION_WITH_TIES")
+    throw new Refusal("crossShardLimit", "WITH TIES");
+  if (!windowsAreByShard(query)) throw new Refusal("crossShardWindow");
   const isGrouped = isGroupedByShard(query);
   if (!isGrouped && select.havingClause !== undefined) throw new Refusal("crossShardHaving");
   const isAggregated =
@@ -54,19 +58,15 @@ export function mergeShape(select: SelectStmt, block: Block, scope: Scope): Merg
   };
 }
 
-function refuseUnmergeable(query: Query): void {
-  const { select, block, scope } = query;
-  if (select.op !== "SETOP_NONE") throw new Refusal("crossShardSetOperation");
+/** @throws Refusal for what no shard's rows may be merged of, whatever becomes of them */
+export function refuseUnmergeable(block: Block, scope: Scope): void {
   if (block.preservesOutside) throw new Refusal("outerJoin");
   if (scope.writesInWith) throw new Refusal("crossShardSubquery");
-  if (select.limitOption === "LIMIT_OPTION_WITH_TIES")
-    throw new Refusal("crossShardLimit", "WITH TIES");
   for (const { call, nature } of scope.calls) {
     if (nature === "unknown" || nature === "shard0" || nature === "setting") {
       throw new Refusal("crossShardFunction", lastName(call.funcname));
     }
   }
-  if (!windowsAreByShard(query)) throw new Refusal("crossShardWindow");
 }
 
 /**

@@ -123,6 +123,9 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ],
   // NULL NOT IN (nothing) is true, and NULL NOT IN (something) is not.
   ["crossShardSubquery", "SELECT * FROM tasks WHERE assignee_id NOT IN (SELECT id FROM users)"],
+  ["crossShardSubquery", "SELECT NOT EXISTS (SELECT 1 FROM orders)"],
+  ["crossShardSubquery", "SELECT EXISTS (SELECT 1 FROM orders OFFSET 10)"],
+  ["outerJoin", "SELECT EXISTS (SELECT 1 FROM plans p LEFT JOIN orders o ON o.id = p.id)"],
   ["crossShardSubquery", "SELECT id IN (SELECT assignee_id FROM tasks) FROM users"],
   [
     "crossShardSubquery",

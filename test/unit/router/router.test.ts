@@ -266,6 +266,8 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ],
     ["SELECT count(*) FROM (SELECT DISTINCT tenant_id, id FROM orders) s", () => "all"],
     ["SELECT DISTINCT id FROM orders ORDER BY id LIMIT 3", () => "all"],
+    ["SELECT EXISTS (SELECT 1 FROM orders WHERE id = 5 LIMIT 1) AS found", () => "all"],
+    ["SELECT EXISTS (SELECT 1 FROM plans)", () => "any"],
     ["SELECT * FROM orders NATURAL JOIN plans ORDER BY total", () => "all"],
     ["SELECT DISTINCT count(*) FROM orders GROUP BY tenant_id", () => "all"],
     [

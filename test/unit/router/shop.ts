@@ -130,7 +130,10 @@ export const SHOP_FACTS = schemaFacts({
     table(
       "users",
       [
-        column("id", "bigint", { isIdentity: true }),
+        column("id", "bigint", {
+          isIdentity: true,
+          defaultSql: "nextval('users_id_seq'::regclass)",
+        }),
         column("tenant_id", "bigint"),
         column("name", "text"),
         column("nick", "text", { isBytewise: false }),
