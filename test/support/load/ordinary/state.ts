@@ -63,15 +63,17 @@ const LOGINS = `
   SELECT ${classKey("users")} AS key, extract(epoch FROM min(last_login_at)) * 1000 AS from_ms,
          extract(epoch FROM max(last_login_at)) * 1000 AS to_ms
   FROM users WHERE ${SEEDED} GROUP BY 1`;
-/** Of the load's flags the time of their last change; of sessions when they began. */
+/** Of the seed and of load.sql; a person may have others. */
+const FLAG = "name LIKE 'flag%'";
+/** Of flags the time of their last change; of sessions when they began. */
 const STAMPS_EVERYWHERE = `
   SELECT 'sessions ' || session_key AS key, extract(epoch FROM expire_date - interval '1 day') * 1000 AS from_ms,
          extract(epoch FROM expire_date - interval '1 day') * 1000 AS to_ms
   FROM sessions
   UNION ALL
   SELECT 'feature_flags ' || name, extract(epoch FROM updated_at) * 1000, extract(epoch FROM updated_at) * 1000
-  FROM feature_flags`;
-const FLAGS = "SELECT 'feature_flags ' || name AS key, enabled FROM feature_flags";
+  FROM feature_flags WHERE ${FLAG}`;
+const FLAGS = `SELECT 'feature_flags ' || name AS key, enabled FROM feature_flags WHERE ${FLAG}`;
 const count = (table: string, condition: string) =>
   `(SELECT count(*) FROM ${table} r WHERE ${condition})`;
 const OWNED = `
