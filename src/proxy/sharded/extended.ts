@@ -252,7 +252,7 @@ export class ExtendedProtocol {
     const planned = portal.route(router);
     const needsTransaction = step.isOneTransaction || part.maxRows > 0;
     this.#statements.begin(context, needsTransaction ? "BEGIN" : null);
-    const mostRows = planned.kind === "draw" ? planned.plan.mostRows : Infinity;
+    const mostRows = mostRowsOf(planned);
     if (part.maxRows > 0 && mostRows > part.maxRows) {
       await this.#executeSome(portal, part.frame, planned);
       return "done";
@@ -375,6 +375,14 @@ export class ExtendedProtocol {
     if (portal) return portal;
     throw new StatementRefused(SQLSTATE.invalidCursorName, `portal "${name}" does not exist`);
   }
+}
+
+/** Rows that a statement may give, which a limit need not cut then (JDBC limits those without rows, too). */
+function mostRowsOf(route: Route): number {
+  if (route.kind === "draw") return route.plan.mostRows;
+  const isRowless =
+    route.kind === "replayed" && (route.plan.kind === "defined" || !route.plan.hasReturning);
+  return isRowless ? 0 : Number.POSITIVE_INFINITY;
 }
 
 interface Step {

@@ -214,9 +214,9 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ["omnishardedTrigger", "UPDATE touched SET id = 2"],
   [
     "omnishardedFromSharded",
-    "UPDATE plans SET name = (SELECT 'x' FROM orders WHERE tenant_id = 1)",
+    "UPDATE plans SET name = (SELECT 'x' FROM orders WHERE tenant_id = plans.id)",
   ],
-  ["omnishardedFromSharded", "INSERT INTO plans (id) SELECT id FROM orders"],
+  ["omnishardedFromSharded", "UPDATE plans SET name = 'x' FROM orders WHERE orders.id = plans.id"],
   ["unknownFunction", "SELECT ours(1)"],
   ["unknownFunction", "SELECT nowhere_to_be_found(1)"],
   ["unknownFunction", "SELECT setval('s', 1)"],
