@@ -61,6 +61,22 @@ export class Catalog {
     return { schema, name, kind: rule === null ? "omnisharded" : "sharded", rule, facts };
   }
 
+  /** Tables that are the same on every shard, without views. */
+  *omnishardedTables(): Iterable<TableFacts> {
+    for (const named of this.facts?.tables.values() ?? [])
+      for (const facts of named) if (facts.isTable && this.isOmnisharded(facts)) yield facts;
+  }
+
+  isOmnisharded(facts: TableFacts): boolean {
+    const columns = facts.columns.map((column) => column.name);
+    if (matchShardedTable(this.database, facts, columns) !== null) return false;
+    return !this.#readsSharded(facts);
+  }
+
+  factsOf(schema: string, name: string): TableFacts | null {
+    return this.facts?.tables.get(name)?.find((one) => one.schema === schema) ?? null;
+  }
+
   /** A rule by column may match this table, whose columns nobody has told us. */
   #needsColumns(table: TableName): boolean {
     const hasColumnRule = this.database.shardedTables.some((rule) => rule.name === null);

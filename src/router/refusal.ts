@@ -185,6 +185,14 @@ export const REFUSALS = {
     (table) => `ON CONFLICT must not assign the primary key of omnisharded table "${table}"`,
     "Leave the key out of DO UPDATE SET, or let the conflict be about the key.",
   ),
+  omnishardedCopy: unsupported(
+    (what) => `${what} would make something else of an omnisharded table's rows on every shard`,
+    "COPY into a table of its own, or send INSERT: several rows in one are as fast for tables of this kind.",
+  ),
+  omnishardedUnguarded: unsupported(
+    (trigger) => `what trigger ${trigger} makes would differ on every shard`,
+    "Omnisharded tables with triggers need guards: run sluice guard for this database, then RELOAD.",
+  ),
   omnishardedTrigger: unsupported(
     (trigger) => `what an omnisharded row is after trigger ${trigger}, may differ on every shard`,
     "Give the table a primary key, and delete and insert rows instead of changing their keys.",

@@ -32,6 +32,10 @@ export interface TableFacts {
   /** Of the primary key, else of a unique index that is as good; none: rows cannot be told apart. */
   readonly keyColumns: readonly string[];
   readonly triggers: readonly TriggerFacts[];
+  /** Has our own, see `ROW_GUARDS`. */
+  readonly isGuarded: boolean;
+  /** Whose foreign keys change or delete their rows when rows here are changed or deleted; schema and name each. */
+  readonly actsOn: readonly (readonly [schema: string, name: string])[];
   /** In their order in the table. */
   readonly columns: readonly ColumnFacts[];
   /** Foreign keys that point here do something on DELETE: CASCADE, SET NULL or SET DEFAULT. */
@@ -55,6 +59,8 @@ export interface SchemaFacts {
   readonly functions: ReadonlyMap<string, FunctionFacts>;
   /** Of the database's own collation. */
   readonly isBytewise: boolean;
+  /** Whoever asks may make the triggers of `ROW_GUARDS`. */
+  readonly hasGuardFunctions: boolean;
 }
 
 // libc's "C" and "POSIX", and what sorts by code point, which in UTF-8 is by byte.
@@ -70,6 +76,10 @@ const DATABASE_IS_BYTEWISE = `(
 export const SCHEMA_FACTS_SQL = `
 SELECT pg_catalog.json_build_object(
   'isBytewise', ${DATABASE_IS_BYTEWISE},
+  'hasGuardFunctions', coalesce((
+    SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') FROM pg_catalog.pg_namespace n
+    JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+    WHERE n.nspname = 'sluice' AND p.proname = 'replay_capture'), false),
   'tables', (
     SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
       'schema', n.nspname,
@@ -95,6 +105,19 @@ SELECT pg_catalog.json_build_object(
         JOIN pg_catalog.pg_namespace tpn ON tpn.oid = tp.pronamespace
         WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
           AND tpn.nspname <> 'sluice'),
+      'isGuarded', (
+        SELECT count(*) = 3 FROM pg_catalog.pg_trigger t
+        JOIN pg_catalog.pg_proc tp ON tp.oid = t.tgfoid
+        JOIN pg_catalog.pg_namespace tpn ON tpn.oid = tp.pronamespace
+        WHERE t.tgrelid = c.oid AND t.tgenabled IN ('O', 'A') AND tpn.nspname = 'sluice'
+          AND tp.proname IN ('replay_keep', 'replay_restore', 'replay_capture')),
+      'actsOn', (
+        SELECT coalesce(pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_array(fn.nspname, fc.relname)), '[]')
+        FROM pg_catalog.pg_constraint f
+        JOIN pg_catalog.pg_class fc ON fc.oid = f.conrelid
+        JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
+        WHERE f.confrelid = c.oid AND f.contype = 'f'
+          AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))),
       'hasDeleteActions', EXISTS (
         SELECT FROM pg_catalog.pg_constraint f
         WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')),
@@ -160,14 +183,17 @@ export interface SchemaFactsLists {
   readonly tables: readonly TableFacts[];
   readonly functions: readonly FunctionFacts[];
   readonly isBytewise: boolean;
+  readonly hasGuardFunctions: boolean;
 }
 
-export function schemaFacts({ tables, functions, isBytewise }: SchemaFactsLists): SchemaFacts {
+export function schemaFacts(lists: SchemaFactsLists): SchemaFacts {
+  const { tables, functions, isBytewise, hasGuardFunctions } = lists;
   const byName = new Map<string, TableFacts[]>();
   for (const table of tables) byName.set(table.name, [...(byName.get(table.name) ?? []), table]);
   return {
     tables: byName,
     functions: new Map(functions.map((one) => [one.name, one])),
     isBytewise,
+    hasGuardFunctions,
   };
 }

@@ -15,7 +15,7 @@ const rule = (
   ...more,
 });
 
-/** tenants by id; users, orders, items by tenant_id; sessions by uuid; codes by text; plans everywhere. */
+/** tenants and members by id, the latter's drawn; users, orders, items by tenant_id; sessions by uuid; codes by text; plans everywhere. */
 export function shop(changes: Partial<Database> = {}): Database {
   return {
     name: "shop",
@@ -30,6 +30,7 @@ export function shop(changes: Partial<Database> = {}): Database {
     })),
     shardedTables: [
       rule("tenants", "id"),
+      rule("members", "id"),
       rule("sessions", "id", { dataType: "uuid" }),
       rule("codes", "code", { dataType: "varchar" }),
       rule(null, "tenant_id"),
@@ -65,6 +66,8 @@ const table = (
   isTable: true,
   keyColumns: [],
   triggers: [],
+  isGuarded: false,
+  actsOn: [],
   hasDeleteActions: false,
   sources: [],
   ...more,
@@ -80,8 +83,18 @@ const named = (name: string, more: Partial<FunctionFacts> = {}): FunctionFacts =
 
 export const SHOP_FACTS = schemaFacts({
   isBytewise: true,
+  hasGuardFunctions: false,
   tables: [
     table("tenants", [column("id", "bigint"), column("name", "text")], { hasDeleteActions: true }),
+    table("members", [
+      column("id", "bigint", {
+        isIdentity: true,
+        isAlways: true,
+        defaultSql: "nextval('public.members_id_seq'::regclass)",
+      }),
+      column("name", "text"),
+      column("no", "integer", { isIdentity: true, isAlways: true, defaultSql: "nextval('no')" }),
+    ]),
     table("users", [
       column("id", "bigint", { isIdentity: true }),
       column("tenant_id", "bigint"),
@@ -113,6 +126,12 @@ export const SHOP_FACTS = schemaFacts({
     table("touched", [column("id", "bigint"), column("at", "date")], {
       keyColumns: ["id"],
       triggers: [{ name: "touch", source: "BEGIN NEW.at := now(); RETURN NEW; END" }],
+      isGuarded: true,
+    }),
+    table("watched", [column("id", "bigint")], {
+      keyColumns: ["id"],
+      triggers: [{ name: "watch", source: "BEGIN DELETE FROM journal; RETURN NEW; END" }],
+      isGuarded: true,
     }),
     table("totals", [column("total", "numeric")], { sources: [["public", "orders"]] }),
     table("grand_totals", [column("total", "numeric")], { sources: [["public", "totals"]] }),
