@@ -126,6 +126,27 @@ withMigration(program.command("schema-sync"))
     }),
   );
 
+withFiles(program.command("verify"))
+  .description("compare the shards of a database with each other; exit code 1 where they differ")
+  .argument("<database>", "as pgdog.toml names it")
+  .requiredOption("--omnisharded", "the tables that are the same on every shard")
+  .action((database: string, options: FileOptions) =>
+    act(async () => {
+      const { verifyOmnisharded } = await import("./cli/omnisharded-commands.js");
+      return await verifyOmnisharded(pathsOf(options), database);
+    }),
+  );
+
+withFiles(program.command("guard"))
+  .description("omnisharded tables with triggers: what lets their triggers have their effect once")
+  .argument("<database>", "as pgdog.toml names it")
+  .action((database: string, options: FileOptions) =>
+    act(async () => {
+      const { guardDatabase } = await import("./cli/omnisharded-commands.js");
+      return await guardDatabase(pathsOf(options), database);
+    }),
+  );
+
 await program.parseAsync();
 
 /** Loaded when they are needed: Temporal's client takes longer to load than most commands to run. */

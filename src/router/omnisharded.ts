@@ -2,6 +2,7 @@ import type { DeleteStmt, InsertStmt, Node, OnConflictClause, UpdateStmt } from 
 import { lastName, namesOf, walk } from "../sql/ast.js";
 import { type Analysis, everywhere, type Plan } from "./analysis.js";
 import type { Catalog } from "./catalog.js";
+import type { WriteTarget } from "./query.js";
 import { Refusal } from "./refusal.js";
 import {
   capturedReplayOf,
@@ -19,7 +20,7 @@ import {
   refuseUnsteadyDefault,
   UNSTEADY_TYPE,
 } from "./steadiness.js";
-import { hasReturning, type InsertTarget, type WriteTarget } from "./write-scope.js";
+import { hasReturning, type InsertTarget } from "./write-scope.js";
 
 /**
  * Writes to tables that have the same rows on every shard. One shard decides, always the first: the client's
@@ -88,8 +89,8 @@ export function omnishardedDelete(
 }
 
 /** The table, if its rows can be brought to other shards: columns are known, and it is no view. */
-function replayable({ ref }: WriteTarget): TableFacts | null {
-  const facts = ref.table?.facts ?? null;
+function replayable({ ref, name }: WriteTarget): TableFacts | null {
+  const facts = name === ref ? (ref.table?.facts ?? null) : null;
   return facts?.isTable === true ? facts : null;
 }
 
@@ -195,22 +196,18 @@ function refuseUnreplayable({ scope }: Analysis, statement: WriteStmt, table: st
  * another shard than the one that decides. Within one statement (`ctid IN (SELECT ctid ...)`) it is of one shard.
  */
 function usesForeignAddress(statement: WriteStmt): boolean {
-  let isOutside = false;
-  let isInside = false;
-  const look = (root: unknown, isSubquery: boolean) =>
+  const found = new Set<"outside" | "inside">();
+  const look = (root: unknown, where: "outside" | "inside") =>
     walk(root, (node, tag) => {
-      if (tag === "SelectStmt" && !isSubquery) {
-        look(Object.values(node)[0], true);
+      if (tag === "SelectStmt" && where === "outside") {
+        look(Object.values(node)[0], "inside");
         return false;
       }
-      if ("ColumnRef" in node && isAddress(node)) {
-        if (isSubquery) isInside = true;
-        else isOutside = true;
-      }
+      if ("ColumnRef" in node && isAddress(node)) found.add(where);
       return true;
     });
-  look(statement, false);
-  return isOutside && !isInside;
+  look(statement, "outside");
+  return found.has("outside") && !found.has("inside");
 }
 
 function isAddress(node: Extract<Node, { ColumnRef: unknown }>): boolean {
@@ -247,16 +244,16 @@ function isSteadyInsert(
   const columns = target.ref.table?.facts?.columns ?? [];
   if (target.rowCount === 0 || insert.onConflictClause !== undefined) return false;
   if (scope.refs.length > 1 || scope.readsClock) return false;
-  let isPlain = true;
-  walk(insert, (node) => {
-    if ("SetToDefault" in node || "SQLValueFunction" in node || "SubLink" in node) isPlain = false;
-    return isPlain;
+  const others: string[] = [];
+  walk(insert, (_node, tag) => {
+    if (/^(SetToDefault|SQLValueFunction|SubLink)$/.test(tag)) others.push(tag);
+    return true;
   });
   const isPure = scope.calls.every(({ call }) => {
     const facts = catalog.facts?.functions.get(lastName(call.funcname));
     return facts?.volatility === "immutable" && facts.isBuiltIn;
   });
-  if (!isPlain || !isPure) return false;
+  if (others.length > 0 || !isPure) return false;
   return columns.every((column) => {
     if (column.isGenerated) return true;
     if (target.columns?.includes(column.name) === true) return !UNSTEADY_TYPE.test(column.type);
