@@ -110,6 +110,7 @@ async function settle(
   work: SettleWork & { readonly asides: readonly AsideCount[] },
 ): Promise<SettleResult> {
   if (!(await passJointMarker(work))) return notNow("the lanes do not pass a marker now");
+  await context.announce("stream.afterSettleMarker");
   for (const [toShard, writer] of work.writers.entries())
     await forgetSettled(writer, { ...work, settledBy: work.asides[toShard]?.settledBy ?? [] });
   if (work.asides.every(({ unsettledKeys }) => unsettledKeys === 0)) return NOTHING;

@@ -38,7 +38,7 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-const STEPS = 150;
+const STEPS = 200;
 
 async function playHistory(of: Case, steps: readonly Step[]): Promise<void> {
   const { sources, destinations, otherUnique } = of;
@@ -57,7 +57,7 @@ async function playHistory(of: Case, steps: readonly Step[]): Promise<void> {
   if (of.stream === 0) await playSome(steps.length / 5);
   await createStream(context, { ref: fixture.ref, stream: of.stream });
   if (of.stream === 0) {
-    await playSome(steps.length / 10);
+    await playSome((steps.length * 2) / 5);
     await copyAll(fixture, () => playSome(2));
   }
   await using running = startStream(fixture, of.stream);
@@ -223,6 +223,78 @@ it.each(["stream.beforeSettleCommit", "stream.betweenSettleCommits", "stream.bef
     await over(fixture, running);
   },
 );
+
+it("R1 R9: a row that came and moved before it was copied comes once", async () => {
+  const fixture = await lanesFixture(server, INPUT);
+  const context = fixture.context();
+  await createStream(context, { ref: fixture.ref, stream: 0 });
+  await fixture.sql("source", 0, `INSERT INTO doc VALUES (1, ${tenantOn(0, 2)}, 0, 'b')`);
+  await fixture.sql("source", 0, `UPDATE doc SET tenant = ${tenantOn(1, 2)}`);
+  await copyAll(fixture, async () => {});
+  await using running = startStream(fixture, 0);
+  await settled(fixture, 0);
+  await expectPlaced(fixture, 0);
+  await over(fixture, running);
+});
+
+it("R9: a lane that is behind a settlement does not apply what the settled row has", async () => {
+  const fixture = await streaming();
+  const [here, there] = [tenantOn(0, 2), tenantOn(1, 2)];
+  let goOn: () => void = () => {};
+  const gate = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  let stand: () => void = () => {};
+  const frozen = new Promise<void>((resolve) => {
+    stand = resolve;
+  });
+  let isFreezing = false;
+  // Between two batches, so that it holds no lock.
+  const freeze = async (step: string) => {
+    if (step !== "stream.afterCommit" || !isFreezing) return;
+    isFreezing = false;
+    stand();
+    await gate;
+  };
+  await using running = startStream(fixture, 0, { overrides: { announce: freeze } });
+  await fixture.sql("source", 0, `INSERT INTO doc VALUES (1, ${here}, 0, 'b')`);
+  await drain(fixture, 0);
+  await fixture.sql("source", 0, `UPDATE doc SET tenant = ${there} WHERE id = 1`);
+  await drain(fixture, 0);
+  let isDone = false;
+  const meanwhile = async (step: string) => {
+    if (step !== "stream.afterSettleMarker" || isDone) return;
+    isDone = true;
+    isFreezing = true;
+    await fixture.sql("source", 0, `INSERT INTO doc VALUES (2, ${here}, 0, 'b')`);
+    await frozen;
+    // Comes to the lane that stands still; goes on to the other one, which does not know it.
+    await fixture.sql("source", 0, `INSERT INTO doc VALUES (3, ${here}, 0, 'b')`);
+    await fixture.sql("source", 0, `UPDATE doc SET tenant = ${there} WHERE id = 3`);
+    const aside = "SELECT FROM sluice.aside WHERE key = '{3}'";
+    await until(async () => (await fixture.sql("destination", 1, aside)).length === 1, {
+      timeoutMs: 10_000,
+      what: "the key to be set aside",
+    });
+  };
+  const context = fixture.context({ announce: meanwhile });
+  {
+    await using sides = await openSides(context, fixture.ref);
+    await settleAside(context, sides, { ref: fixture.ref, stream: 0 });
+  }
+  const [settledKey] = await fixture.sql(
+    "destination",
+    0,
+    "SELECT snapshots IS NOT NULL AS yes FROM sluice.aside WHERE key = '{3}'",
+  );
+  expect(settledKey).toEqual({ yes: true });
+  goOn();
+  await drain(fixture, 0);
+  expect(await fixture.sql("destination", 0, "SELECT id FROM doc")).toEqual([{ id: "2" }]);
+  await settled(fixture, 0);
+  await expectPlaced(fixture, 0);
+  await over(fixture, running);
+});
 
 it("R9: settlements beside each other take turns", async () => {
   const fixture = await streaming();

@@ -226,7 +226,7 @@ export class Model {
       else shard.rows.set(id, rowOf(change.row));
     }
     if (kind !== "update") return;
-    if (!isOwn || there === undefined) {
+    if (!isOwn) {
       if (this.#has("aside")) this.#setAside(shard, id);
       else shard.rows.set(id, rowOf(change.row));
       return;
