@@ -64,6 +64,11 @@ export class Catalog {
     throw new Refusal("ambiguousTable", range.relname ?? "");
   }
 
+  /** The table of this name; null for a view, whose columns have defaults and an order of their own. */
+  plainTable(range: RangeVar): RoutedTable | null {
+    return this.view(range) === null ? this.table(range) : null;
+  }
+
   /** Columns that say on which shard a row of a sharded table is. */
   locators({ rule, facts }: RoutedTable): readonly Locator[] {
     if (rule === null) return [];

@@ -46,7 +46,7 @@ export function orderedDraw({ sql, catalog }: Pick<Analysis, "sql" | "catalog">)
   if (statement === undefined || !("InsertStmt" in statement)) return null;
   const insert = statement.InsertStmt;
   if (!hasReturning(insert)) return null;
-  const { facts, name = "" } = catalog.table(insert.relation ?? {}) ?? {};
+  const { facts, name = "" } = catalog.plainTable(insert.relation ?? {}) ?? {};
   const inserts = (facts?.columns ?? [])
     .filter(({ defaultSql }) => /\bnextval\(/.test(defaultSql ?? ""))
     .flatMap((column) => keylessInsert(insert, { ordinal: 0, key: column, catalog }) ?? []);
@@ -103,9 +103,7 @@ function keylessInsert(
   },
 ): KeylessInsert | null {
   const { ordinal, catalog } = at;
-  const relation = insert.relation ?? {};
-  // A view's columns have defaults of its own.
-  const table = catalog.view(relation) === null ? catalog.table(relation) : null;
+  const table = catalog.plainTable(insert.relation ?? {});
   const key = at.key ?? table?.facts?.columns.find(({ name }) => name === table.rule?.column);
   if (!table?.facts || key === undefined) return null;
   const rows = rowsOf(insert);

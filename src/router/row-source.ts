@@ -33,7 +33,7 @@ export function rowsInText(sql: string, catalog: Catalog): RowsInText | null {
   const source = insert.selectStmt;
   if (source === undefined || !("SelectStmt" in source) || insert.withClause !== undefined)
     return null;
-  if (catalog.table(insert.relation ?? {})?.kind !== "sharded") return null;
+  if (catalog.plainTable(insert.relation ?? {})?.kind !== "sharded") return null;
   const select: SelectStmt = source.SelectStmt;
   const [from, other] = select.fromClause ?? [];
   if (from === undefined || other !== undefined || !isBare(select)) return null;

@@ -163,6 +163,11 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ["UPDATE view_view SET number = 1 FROM items i WHERE i.tenant_id = t", () => "all w"],
     ["DELETE FROM view_view WHERE number = 1", () => "all w"],
     ["INSERT INTO order_view VALUES (1, 7)", () => write(7)],
+    ["INSERT INTO order_view VALUES (1, 7), (2, 7) RETURNING number", () => write(7)],
+    [
+      "INSERT INTO order_view (number, tenant) SELECT 1, 7 FROM UNNEST('{1}'::int[])",
+      () => write(7),
+    ],
     ["INSERT INTO view_view (t, number) VALUES (7, 1) RETURNING t", () => write(7)],
     [
       "INSERT INTO order_view (number, tenant) SELECT order_id, tenant_id FROM items",
