@@ -37,6 +37,7 @@ export const SQLSTATE = {
   inFailedSqlTransaction: state("25P02"),
   invalidSqlStatementName: state("26000"),
   invalidCursorName: state("34000"),
+  duplicateCursor: state("42P03"),
   invalidAuthorizationSpecification: state("28000"),
   invalidPassword: state("28P01"),
   invalidCatalogName: state("3D000"),

@@ -24,7 +24,7 @@ function bindingOf(sql: string, catalog: Catalog): Binding {
   const parsed = parse(`SELECT ${sql}`);
   if (parsed.kind === "malformed") return "counter";
   let binding = "nowhere" as Binding;
-  let hasSequence = false;
+  const called = new Set<string>();
   const atLeast = (other: Binding) => {
     if (binding !== "counter" && other !== "nowhere") binding = other;
   };
@@ -32,14 +32,14 @@ function bindingOf(sql: string, catalog: Catalog): Binding {
     if ("SQLValueFunction" in node) atLeast("transaction");
     if ("FuncCall" in node) {
       const names = namesOf(node.FuncCall.funcname);
-      hasSequence ||= names.at(-1) === "nextval";
+      called.add(names.at(-1) ?? "");
       const isQualified = names.length > 1 && names[0] !== "pg_catalog";
       atLeast(callBinding(lastName(node.FuncCall.funcname), isQualified, catalog));
     }
     return true;
   });
   // A sequence is asked on the first shard, wherever else the rest could be.
-  return hasSequence && binding === "transaction" ? "counter" : binding;
+  return called.has("nextval") && binding !== "nowhere" ? "counter" : binding;
 }
 
 function callBinding(name: string, isQualified: boolean, { facts }: Catalog): Binding {

@@ -162,9 +162,10 @@ function sortKeys(query: Query, isClosed: boolean): Pick<MergeShape, "orderBy" |
   const keys = (select.sortClause ?? []).map((node) => sortKey(node, query));
   const hidden = [...keys.keys()].filter((index) => keys[index]?.column === null);
   if (hidden.length > 0) {
-    const counted = [...(select.sortClause ?? []).map(sortedNode), ...(select.groupClause ?? [])];
-    const isByPosition = counted.some((node) => scope.reader.pinnedInteger(node) !== null);
-    // A column that is put before the output moves what is named by its position.
+    // A column that is put before the output moves what is named by its position: in ORDER BY that is rewritten.
+    const isByPosition = (select.groupClause ?? []).some(
+      (node) => scope.reader.pinnedInteger(node) !== null,
+    );
     if (isClosed || isByPosition) throw new Refusal("crossShardOrder");
   }
   const orderBy = keys.map((key, index) => ({
@@ -172,10 +173,6 @@ function sortKeys(query: Query, isClosed: boolean): Pick<MergeShape, "orderBy" |
     column: key.column === null ? hidden.indexOf(index) : key.column + hidden.length,
   }));
   return { orderBy, hidden };
-}
-
-function sortedNode(node: Node): Node | undefined {
-  return "SortBy" in node ? node.SortBy.node : undefined;
 }
 
 /** `column` null: not in the output. */

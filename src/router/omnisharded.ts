@@ -2,6 +2,7 @@ import type { DeleteStmt, InsertStmt, Node, OnConflictClause, UpdateStmt } from 
 import { lastName, namesOf, walk } from "../sql/ast.js";
 import { type Analysis, everywhere, type Plan } from "./analysis.js";
 import type { Catalog } from "./catalog.js";
+import { computedSelects } from "./computed-selects.js";
 import type { WriteTarget } from "./query.js";
 import { Refusal } from "./refusal.js";
 import {
@@ -37,6 +38,8 @@ export function omnishardedInsert(
   insert: InsertStmt,
   target: InsertTarget,
 ): Plan {
+  const computed = computedSelects(analysis, insert);
+  if (computed !== null) return computed;
   const facts = replayable(target);
   const conflict = insert.onConflictClause;
   const isUpsert = conflict?.action === "ONCONFLICT_UPDATE";
@@ -48,7 +51,7 @@ export function omnishardedInsert(
     return () => everywhere(true);
   }
   refuseUnreplayable(analysis, insert, facts.name);
-  if (isCaptured(analysis.catalog, facts)) return captured(analysis.catalog, facts);
+  if (isCaptured(analysis.catalog, facts)) return captured(analysis.catalog, facts, insert);
   if (isUpsert) refuseKeyOnConflict(conflict, facts);
   return returned(insert, facts, isUpsert ? "upsert" : "insert");
 }
@@ -58,10 +61,12 @@ export function omnishardedUpdate(
   update: UpdateStmt,
   target: WriteTarget,
 ): Plan {
+  const computed = computedSelects(analysis, update);
+  if (computed !== null) return computed;
   const facts = replayable(target);
   if (facts !== null && isCaptured(analysis.catalog, facts)) {
     refuseUnreplayable(analysis, update, facts.name);
-    return captured(analysis.catalog, facts);
+    return captured(analysis.catalog, facts, update);
   }
   const isKeyed = facts !== null && facts.keyColumns.length > 0;
   const assigned = (update.targetList ?? []).map((node) =>
@@ -80,12 +85,16 @@ export function omnishardedDelete(
   statement: DeleteStmt,
   target: WriteTarget,
 ): Plan {
+  const computed = computedSelects(analysis, statement);
+  if (computed !== null) return computed;
   const facts = replayable(target);
   if (facts === null) return unreplayed(analysis, target);
   const isByCapture = isCaptured(analysis.catalog, facts);
   if (!isByCapture && facts.keyColumns.length === 0) return unreplayed(analysis, target);
   refuseUnreplayable(analysis, statement, facts.name);
-  return isByCapture ? captured(analysis.catalog, facts) : returned(statement, facts, "delete");
+  return isByCapture
+    ? captured(analysis.catalog, facts, statement)
+    : returned(statement, facts, "delete");
 }
 
 /** The table, if its rows can be brought to other shards: columns are known, and it is no view. */
@@ -145,7 +154,7 @@ function actedOn(catalog: Catalog, facts: TableFacts): readonly TableFacts[] {
 }
 
 /** Nothing may be written unseen, so every table of the kind needs its guard. */
-function captured(catalog: Catalog, facts: TableFacts): Plan {
+function captured(catalog: Catalog, facts: TableFacts, statement: WriteStmt): Plan {
   for (const one of catalog.omnishardedTables()) {
     if (one.isGuarded) continue;
     const [trigger] = facts.triggers;
@@ -156,6 +165,7 @@ function captured(catalog: Catalog, facts: TableFacts): Plan {
     kind: "replayed",
     plan: {
       kind: "captured",
+      hasReturning: hasReturning(statement),
       table: facts.name,
       obstacleSql: obstacleOf(facts),
       replayOf: ({ schema, name }) => {

@@ -180,7 +180,7 @@ export const REFUSALS = {
   ),
   omnishardedFromSharded: unsupported(
     (table) => `a write to omnisharded table "${table}" must not read a sharded table`,
-    "Read the rows first, then write them as literals or parameters.",
+    "Subqueries that name nothing outside of them are computed first; else read the rows, then write them.",
   ),
   omnishardedAddress: unsupported(
     (table) => `ctid, xmin and the like of omnisharded table "${table}" are others on every shard`,

@@ -1,5 +1,6 @@
 import type { SqlState } from "../core/sqlstate.js";
 import type { ShardId } from "../topology/topology.js";
+import type { Span } from "./clauses.js";
 
 /** What the rows of several shards become, in the order of the fields. */
 export interface MergePlan {
@@ -70,6 +71,8 @@ export type Route =
   | { readonly kind: "copyIn"; readonly plan: CopyInPlan }
   /** An INSERT that leaves the sharding key to a default: drawn first, then `Router.routeDrawn`. */
   | { readonly kind: "draw"; readonly plan: DrawPlan }
+  /** A write to an omnisharded table: these selects are run first, and their rows stand in their place. */
+  | { readonly kind: "computed"; readonly selects: readonly Span[] }
   | {
       readonly kind: "refused";
       readonly sqlState: SqlState;
@@ -143,6 +146,7 @@ export interface RowReplay {
 /** What triggers and foreign keys write as well: `ROW_GUARDS` note every row in the order of the writes. */
 export interface CapturedReplay {
   readonly kind: "captured";
+  readonly hasReturning: boolean;
   readonly table: string;
   /** For the other shards; null: of this table nothing is known. */
   readonly replayOf: (table: CapturedTable) => CapturedRowReplay | null;

@@ -94,6 +94,8 @@ export class Shards implements AsyncDisposable {
       case "one":
       case "any":
         return await this.#single(route.kind === "one" ? route.shard : 0, request, ends.sink);
+      case "computed":
+        throw new Error("the session computes selects");
       case "replayed":
         return await executeReplay({ plan: route.plan, request, sink: ends.sink, servers });
       default:

@@ -27,8 +27,10 @@ import type { PreparedStatement } from "../execution/prepared-statements.js";
 import { forgetStatement } from "../execution/session-state.js";
 import { isOfSession } from "../execution/statement-effects.js";
 import { AlreadyTold, StatementRefused } from "../session-errors.js";
+import { isOfCursor } from "./cursors.js";
 import { withDrawnValues } from "./drawn-values.js";
 import { Portal } from "./portal.js";
+import type { StatementRequest } from "./scatter/contract.js";
 import { runOfSession } from "./session-statements.js";
 import type { ShardedStatements } from "./statements.js";
 
@@ -109,12 +111,14 @@ export class ExtendedProtocol {
   #onlyShard({ parts }: DecodedPipeline, router: Router): ShardId | null {
     let route: Extract<Route, { kind: "one" | "any" }> | null = null;
     for (const part of parts) {
+      if (part.kind === "describe" && this.#cursorOf(part)) return null;
       if (part.kind === "execute") {
         // A portal of an earlier pipeline is known to the other way only.
         if (!route || part.maxRows > 0) return null;
       } else if (part.kind === "bind") {
         const { statement } = part;
         if (!statement || isOfSession(statement.effects)) return null;
+        if (isOfCursor(statement.effects)) return null;
         const portal = new Portal(statement, part);
         this.#routed.set(part, portal);
         const next = portal.route(router);
@@ -199,18 +203,29 @@ export class ExtendedProtocol {
   }
 
   async #describe(part: TargetPart, step: Step): Promise<void> {
-    if (part.target === "portal") {
+    const cursor = this.#cursorOf(part);
+    if (cursor && "description" in cursor) {
+      this.#answer(cursor.description);
+      return;
+    }
+    if (part.target === "portal" && cursor === null) {
       const portal = this.#portal(part.name);
       if (isOfSession(portal.statement.effects)) this.#answer(NO_DATA);
       // Told with the rows: which columns there are may depend on the shards' answers being merged.
       else portal.wantsDescription = true;
       return;
     }
-    this.#statement(part.name);
+    if (cursor === null) this.#statement(part.name);
     this.#statements.begin(step.context, step.isOneTransaction ? "BEGIN" : null);
-    const shard = this.#statements.shardOf({ kind: "any" });
+    const shard = cursor?.shard ?? this.#statements.shardOf({ kind: "any" });
     const server = await this.#statements.transaction.acquire(shard);
     await this.#relay(server, (translation) => translation.description(part));
+  }
+
+  /** SQL's cursors are portals by their names, which libpq's users describe. */
+  #cursorOf({ target, name }: { readonly target: string; readonly name: string }) {
+    if (target !== "portal" || this.#portals.has(name)) return null;
+    return this.#statements.cursors.describe(name);
   }
 
   #close({ target, name }: TargetPart): void {
@@ -233,10 +248,11 @@ export class ExtendedProtocol {
     this.#sendTag();
     // What was executed before it in the pipeline may have made the table.
     const router = await this.#statements.router(context);
+    if (isOfCursor(effects)) return await this.#executeOfCursor(portal, { ...step, router });
     const planned = portal.route(router);
     const needsTransaction = step.isOneTransaction || part.maxRows > 0;
     this.#statements.begin(context, needsTransaction ? "BEGIN" : null);
-    const mostRows = planned.kind === "draw" ? planned.plan.mostRows : Infinity;
+    const mostRows = mostRowsOf(planned);
     if (part.maxRows > 0 && mostRows > part.maxRows) {
       await this.#executeSome(portal, part.frame, planned);
       return "done";
@@ -248,20 +264,29 @@ export class ExtendedProtocol {
       parameters: portal.parameters,
     });
     this.#statements.state.settings.note(effects);
-    const { values } = portal.bind;
-    const outcome = await this.#statements.run(
-      {
-        protocol: "extended",
-        sql,
-        parameterTypes: statement.parameterTypes,
-        parameterFormats: values.parameterFormats,
-        parameters: values.parameters,
-        resultFormats: values.resultFormats,
-        wantsDescription: portal.wantsDescription,
-      },
-      { context, route, effects, isFresh },
-    );
+    const outcome = await this.#statements.run(requestOf(portal, sql), {
+      context,
+      route,
+      effects,
+      isFresh,
+    });
     if (outcome.kind === "refusedByGate") return "refusedByGate";
+    portal.wantsDescription = false;
+    this.#tag(outcome.tag);
+    return "done";
+  }
+
+  async #executeOfCursor(
+    portal: Portal,
+    { context, router, isOneTransaction, isFresh }: Step & { readonly router: Router },
+  ): Promise<"done" | "refusedByGate"> {
+    this.#statements.begin(context, isOneTransaction ? "BEGIN" : null);
+    const { statement, parameters, wantsDescription } = portal;
+    const outcome = await this.#statements.cursors.run(requestOf(portal, statement.sql), {
+      ...{ context, router, parameters, effects: statement.effects, isFresh },
+    });
+    if (outcome.kind === "refusedByGate") return "refusedByGate";
+    if (wantsDescription && !outcome.tag.startsWith("FETCH")) this.#answer(NO_DATA);
     portal.wantsDescription = false;
     this.#tag(outcome.tag);
     return "done";
@@ -352,10 +377,26 @@ export class ExtendedProtocol {
   }
 }
 
+/** Rows that a statement may give, which a limit need not cut then (JDBC limits those without rows, too). */
+function mostRowsOf(route: Route): number {
+  if (route.kind === "draw") return route.plan.mostRows;
+  const isRowless =
+    route.kind === "replayed" && (route.plan.kind === "defined" || !route.plan.hasReturning);
+  return isRowless ? 0 : Number.POSITIVE_INFINITY;
+}
+
 interface Step {
   readonly context: ExecutionContext;
   /** Its Executes commit together. */
   readonly isOneTransaction: boolean;
   /** Nothing has run before it in its transaction. */
   readonly isFresh: boolean;
+}
+
+function requestOf({ statement, bind, wantsDescription }: Portal, sql: string): StatementRequest {
+  const { parameterFormats, parameters, resultFormats } = bind.values;
+  return {
+    ...{ protocol: "extended", sql, parameterTypes: statement.parameterTypes },
+    ...{ parameterFormats, parameters, resultFormats, wantsDescription },
+  };
 }

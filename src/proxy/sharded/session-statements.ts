@@ -57,8 +57,10 @@ async function endTransaction(
 ): Promise<string> {
   const { state, transaction } = statements;
   try {
-    if (kind === "commit") await transaction.commit(context.served.database.twoPhaseCommit);
-    else for (const server of transaction.used) await server.query("ROLLBACK");
+    if (kind === "commit") {
+      await transaction.commit(context.served.database.twoPhaseCommit);
+      statements.cursors.committed();
+    } else for (const server of transaction.used) await server.query("ROLLBACK");
   } catch (error) {
     // Whatever came of it, the client's transaction is over.
     state.transaction = "none";
@@ -70,7 +72,11 @@ async function endTransaction(
   return kind === "commit" ? "COMMIT" : "ROLLBACK";
 }
 
-function discard(sql: string, effects: StatementEffects, { state }: ShardedStatements): string {
+function discard(
+  sql: string,
+  effects: StatementEffects,
+  { state, cursors }: ShardedStatements,
+): string {
   if (effects.discards === "none")
     throw new StatementRefused(
       SQLSTATE.featureNotSupported,
@@ -78,6 +84,9 @@ function discard(sql: string, effects: StatementEffects, { state }: ShardedState
       { hint: "Use DISCARD ALL, or DEALLOCATE ALL." },
     );
   forgetStatements(state);
-  if (effects.discards === "all") state.settings.restart();
+  if (effects.discards === "all") {
+    state.settings.restart();
+    cursors.closeAll();
+  }
   return sql.trim().replace(/\s*;$/, "").replaceAll(/\s+/g, " ").toUpperCase();
 }

@@ -36,6 +36,9 @@ export class ShardTransaction implements ShardServers {
   /** It has changed tables, which nobody else sees before it is committed. */
   #changesSchema = false;
 
+  /** Raised when a transaction ends. */
+  number = 0;
+
   /** A shard could not be joined because the topology has moved on; kept until `release`. */
   metRetired: PoolRetired | null = null;
 
@@ -249,6 +252,7 @@ export class ShardTransaction implements ShardServers {
     for (const loan of this.#loans.values()) loan.giveBack();
     this.#loans.clear();
     this.metRetired = null;
+    this.number++;
     this.#changesSchema = false;
     this.#beginSql = null;
     this.#joined = new TransactionPast();

@@ -1,9 +1,11 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
+import type { ServedDatabase } from "../databases/served-database.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import type { SessionState } from "../execution/session-state.js";
-import { StatementRefused } from "../session-errors.js";
+import { SessionEnded, StatementRefused } from "../session-errors.js";
 import { CopyInput } from "./copy-input.js";
+import { isOfCursor } from "./cursors.js";
 import { ExtendedProtocol } from "./extended.js";
 import { SimpleProtocol } from "./simple.js";
 import { ShardedStatements } from "./statements.js";
@@ -47,7 +49,8 @@ export class ShardedExecutor implements Executor {
         hint: "Use SELECT.",
       });
     refuseEncodings(this.#state);
-    for (const { tie } of request.effects) if (tie !== null) throw tied(tie);
+    for (const effects of request.effects)
+      if (effects.tie !== null && !isOfCursor(effects)) throw tied(effects.tie);
     this.#isRunning = true;
     try {
       if (request.kind === "extended") return await this.#extended.handle(request, context);
@@ -97,8 +100,15 @@ export class ShardedExecutor implements Executor {
     this.#statements.transaction.release();
   }
 
-  /** Between transactions nothing is kept here. */
-  async leave(): Promise<void> {}
+  /** Between transactions nothing is kept here but rows of cursors. */
+  async leave(served: ServedDatabase): Promise<void> {
+    if (!this.#statements.cursors.hasHeld) return;
+    throw new SessionEnded(
+      SQLSTATE.adminShutdown,
+      `database "${served.database.name}" has moved to other servers, and this session's cursor WITH HOLD cannot move`,
+      { hint: "Connect again and set the session up anew." },
+    );
+  }
 }
 
 function tied(tie: string): StatementRefused {

@@ -7,6 +7,7 @@ import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { effectsOf, isOfSession, type StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
+import { type CursorStatement, isOfCursor } from "./cursors.js";
 import { type DrawContext, withDrawnValues } from "./drawn-values.js";
 import type { StatementRequest } from "./scatter/contract.js";
 import { runOfSession } from "./session-statements.js";
@@ -37,6 +38,11 @@ export class SimpleProtocol {
       return await this.#end([tag], context);
     }
     const router = await this.#statements.router(context);
+    if (isOfCursor(only)) {
+      const outcome = await this.#ofCursor(sql, { context, router, effects: only, isFresh });
+      if (outcome.kind === "refusedByGate") return this.#statements.backOff(wasBegun);
+      return await this.#end([outcome.tag], context);
+    }
     const planned = router.route(sql, NO_PARAMETERS);
     if (planned.kind === "one" || planned.kind === "any") {
       this.#statements.begin(context, null);
@@ -92,9 +98,20 @@ export class SimpleProtocol {
     }
     // The one before it may have made the table.
     const router = await statements.router(context);
+    if (isOfCursor(effects))
+      return await this.#ofCursor(sql, { context, router, effects, isFresh: false });
     const planned = router.route(sql, NO_PARAMETERS);
     const { sql: text, route } = await this.#drawn(sql, planned, { context, router });
     return await statements.run(requestOf(text), { context, route, effects, isFresh: false });
+  }
+
+  async #ofCursor(sql: string, at: Omit<CursorStatement, "parameters">): Promise<StatementOutcome> {
+    const { context } = at;
+    this.#statements.begin(context, null);
+    return await this.#statements.cursors.run(requestOf(sql), {
+      ...at,
+      parameters: NO_PARAMETERS,
+    });
   }
 
   async #drawn(sql: string, planned: Route, at: Omit<DrawContext, "statements" | "parameters">) {

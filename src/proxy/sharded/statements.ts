@@ -3,9 +3,10 @@ import type { ServerConnection } from "../../backend/server-connection.js";
 import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import type { Span } from "../../router/clauses.js";
 import type { MergePlan, Route, SettledRoute } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
-import { type ShardId, shardId } from "../../topology/topology.js";
+import { FIRST_SHARD, type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
 import { decodeErrorFields } from "../../wire/error-fields.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
@@ -14,8 +15,15 @@ import type { SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
+import { Cursors } from "./cursors.js";
+import { type SelectRunner, withComputedSelects } from "./replay/computed-selects.js";
 import { executeReplay } from "./replay/execute.js";
-import type { ScatterOutcome, ScatterRoute, StatementRequest } from "./scatter/contract.js";
+import type {
+  ClientSink,
+  ScatterOutcome,
+  ScatterRoute,
+  StatementRequest,
+} from "./scatter/contract.js";
 import { executeScatter } from "./scatter/execute.js";
 import { ShardTransaction } from "./shard-transaction.js";
 import { ShardedSink } from "./sharded-sink.js";
@@ -29,6 +37,8 @@ export interface StatementContext {
   readonly context: ExecutionContext;
   readonly route: SettledRoute;
   readonly effects: StatementEffects;
+  /** Who takes description and rows; absent: the client. */
+  readonly sink?: ClientSink;
   /** Nothing of its transaction has run before it. */
   readonly isFresh: boolean;
 }
@@ -48,6 +58,7 @@ export class ShardedStatements {
   readonly transaction: ShardTransaction;
   readonly sink: ShardedSink;
   readonly relay: Relay;
+  readonly cursors = new Cursors(this);
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
   /** By the tables that the open transaction has made; null: not asked yet. */
@@ -126,14 +137,16 @@ export class ShardedStatements {
    */
   async run(
     request: StatementRequest,
-    { context, route, effects, isFresh }: StatementContext,
+    { context, route, effects, isFresh, sink = this.sink }: StatementContext,
   ): Promise<StatementOutcome> {
     if (route.kind === "refused")
       throw new StatementRefused(route.sqlState, route.reason, { hint: route.hint });
     const wasBegun = this.state.transaction !== "none";
     this.begin(context, needsTransaction(route, request.sql) ? "BEGIN" : null);
+    if (route.kind === "computed")
+      return await this.#computed(request, route.selects, { context, effects, isFresh });
     this.sink.restart();
-    const outcome = await this.#execute(route, request);
+    const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
       if (effects.changesSchema) {
         this.transaction.noteSchemaChange();
@@ -198,15 +211,21 @@ export class ShardedStatements {
   }
 
   async #execute(
-    route: Exclude<SettledRoute, { kind: "refused" }>,
+    route: Exclude<SettledRoute, { kind: "refused" | "computed" }>,
     request: StatementRequest,
+    sink: ClientSink,
   ): Promise<ScatterOutcome> {
-    if (route.kind !== "replayed") return await this.#scatter(this.#scattered(route), request);
-    const { transaction: servers, sink } = this;
+    if (route.kind !== "replayed")
+      return await this.#scatter(this.#scattered(route), request, sink);
+    const { transaction: servers } = this;
     return await executeReplay({ plan: route.plan, request, servers, sink });
   }
 
-  async #scatter(route: ScatterRoute, request: StatementRequest): Promise<ScatterOutcome> {
+  async #scatter(
+    route: ScatterRoute,
+    request: StatementRequest,
+    sink: ClientSink,
+  ): Promise<ScatterOutcome> {
     if (route.kind === "copyIn") {
       this.#copyInput.open(() => this.state.client.socket.resume());
       this.#onCopyIn();
@@ -216,7 +235,7 @@ export class ShardedStatements {
         route,
         request,
         servers: this.transaction,
-        sink: this.sink,
+        sink,
         copySource: this.#copyInput,
       });
     } finally {
@@ -225,12 +244,56 @@ export class ShardedStatements {
     }
   }
 
+  /** Its selects first, then what became of the statement; in one transaction. */
+  async #computed(
+    request: StatementRequest,
+    selects: readonly Span[],
+    statement: Omit<StatementContext, "route">,
+  ): Promise<StatementOutcome> {
+    const { context } = statement;
+    const router = await this.router(context);
+    const routed = ({ sql, parameters, parameterFormats, parameterTypes }: StatementRequest) =>
+      router.route(sql, {
+        values: parameters,
+        formats: parameterFormats,
+        typeOids: parameterTypes,
+      });
+    const runner: SelectRunner = {
+      run: async (select, sink) => {
+        const part = routed(select);
+        if (part.kind === "refused")
+          throw new StatementRefused(part.sqlState, part.reason, { hint: part.hint });
+        if (part.kind !== "one" && part.kind !== "any" && part.kind !== "many")
+          throw new StatementRefused(SQLSTATE.featureNotSupported, "this kind of subquery");
+        const whole = { ...select, resultFormats: [], wantsDescription: true };
+        const scattered = { route: this.#scattered(part), request: whole, sink };
+        const { transaction: servers } = this;
+        const end = await executeScatter({ ...scattered, servers, copySource: this.#copyInput });
+        if (end.kind === "failed") throw new StatementFailed(end.error);
+      },
+      typeNames: async (columns) => {
+        const names = columns.map(({ typeId, typeModifier }) =>
+          typeId < FIRST_OWN_TYPE ? `pg_catalog.format_type(${typeId}, ${typeModifier})` : "NULL",
+        );
+        const { rows } = await this.transaction.ask(FIRST_SHARD, `SELECT ${names.join(", ")}`);
+        return rows[0] ?? [];
+      },
+    };
+    const settled = await withComputedSelects(request, selects, runner);
+    const next = routed(settled);
+    if (next.kind === "draw" || next.kind === "computed")
+      throw new StatementRefused(SQLSTATE.featureNotSupported, "this kind of subquery");
+    return await this.run(settled, { ...statement, route: next });
+  }
+
   /** The topology has moved on while the statement looked for its shards, and all of it can be done again. */
   #retiredUnder(isFresh: boolean): PoolRetired | null {
     return isFresh && !this.sink.hasWritten ? this.transaction.metRetired : null;
   }
 
-  #scattered(route: Exclude<SettledRoute, { kind: "refused" | "replayed" }>): ScatterRoute {
+  #scattered(
+    route: Exclude<SettledRoute, { kind: "refused" | "replayed" | "computed" }>,
+  ): ScatterRoute {
     switch (route.kind) {
       case "one":
       case "any":
@@ -254,6 +317,9 @@ export class ShardedStatements {
   }
 }
 
+/** FirstNormalObjectId: types from here on have other numbers on each server. */
+const FIRST_OWN_TYPE = 16_384;
+
 /** One shard's rows as they come. */
 const UNMERGED: MergePlan = {
   orderBy: [],
@@ -271,6 +337,7 @@ function needsTransaction(route: SettledRoute, sql: string): boolean {
     case "moveRow":
     case "copyIn":
     case "replayed":
+    case "computed":
       return true;
     case "many":
       // CREATE INDEX CONCURRENTLY refuses to be in one.

@@ -311,7 +311,7 @@ describe("what a client sees", () => {
 
   test.each([
     [
-      "UPDATE flag SET enabled = (SELECT count(*) > 1 FROM tenant)",
+      "UPDATE flag SET enabled = (SELECT count(*) > 1 FROM tenant t WHERE t.name = flag.name)",
       /must not read a sharded table/,
     ],
     ["UPDATE flag SET enabled = true WHERE ctid = '(0,1)'", /ctid/],
@@ -531,4 +531,38 @@ test("tables that are made later get their guards, as do all with a first trigge
   await owner.query("DROP TRIGGER count_later ON version");
   await owner.query("DROP TABLE later");
   await expectSame();
+});
+
+test("subqueries over sharded tables are computed once, over all shards", async () => {
+  const app = await client();
+  await app.query("INSERT INTO flag (name) VALUES ('a'), ('b')");
+  for (let key = 1; key <= 12; key++)
+    await app.query("INSERT INTO tenant VALUES ($1, $2, $3)", [key, key % 3, `it's ${key}`]);
+  const steps: readonly (readonly [string, readonly unknown[], number])[] = [
+    ["INSERT INTO child (code) SELECT name FROM tenant WHERE plan_id > $1", [0], 8],
+    ["UPDATE flag SET enabled = (SELECT count(*) FROM tenant) = $1 WHERE name = $2", [12, "a"], 1],
+    ["DELETE FROM child WHERE code IN (SELECT name FROM tenant WHERE tenant_id = 1)", [], 1],
+    ["DELETE FROM child WHERE code NOT IN (SELECT name FROM tenant WHERE plan_id = 1)", [], 4],
+    [
+      "DELETE FROM flag WHERE NOT enabled AND EXISTS (SELECT 1 FROM tenant WHERE plan_id = 2)",
+      [],
+      1,
+    ],
+    ["DELETE FROM flag WHERE id IN (SELECT tenant_id FROM tenant WHERE plan_id = 77)", [], 0],
+  ];
+  for (const [text, values, count] of steps) {
+    const { rowCount } = await app.query({ text, values: [...values] });
+    expect(rowCount, text).toBe(count);
+    await expectSame();
+  }
+  expect((await app.query("SELECT name, enabled FROM flag")).rows).toEqual([
+    { name: "a", enabled: true },
+  ]);
+});
+
+test("a limit of rows, as JDBC sends it with writes, cuts none where there are none", async () => {
+  const app = await client();
+  const text = "INSERT INTO flag (name) VALUES ($1)";
+  await app.query({ text, values: ["limited"], rows: 1 } as pg.QueryConfig);
+  expect((await expectSame()).flag).toHaveLength(1);
 });

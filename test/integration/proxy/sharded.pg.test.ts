@@ -244,6 +244,52 @@ describe("several shards", () => {
     await client.query("DROP TABLE job");
   });
 
+  test("cursors show the rows of all shards, and those of one shard are its own", async () => {
+    const client = await proxy.client("app");
+    await client.query(
+      "INSERT INTO tenant VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e')",
+    );
+    const ids = async (sql: string) =>
+      (await client.query(sql)).rows.map(({ tenant_id }) => Number(tenant_id));
+    await client.query(
+      'DECLARE "Held" NO SCROLL CURSOR WITH HOLD FOR SELECT tenant_id FROM tenant ORDER BY name DESC',
+    );
+    await client.query("DELETE FROM tenant WHERE tenant_id = 1");
+    expect(await ids('FETCH FORWARD 2 FROM "Held"')).toEqual([5, 4]);
+    expect((await client.query('MOVE NEXT FROM "Held"')).command).toBe("MOVE");
+    expect(await ids('FETCH ALL "Held"')).toEqual([2, 1]);
+    expect(await ids('FETCH "Held"')).toEqual([]);
+    expect((await failure(client.query('FETCH PRIOR "Held"'))).code).toBe("0A000");
+    await client.query('CLOSE "Held"');
+    expect((await failure(client.query('FETCH "Held"'))).code).toBe("34000");
+    expect((await failure(client.query("DECLARE c CURSOR FOR SELECT 1"))).code).toBe("25P01");
+
+    await client.query("BEGIN");
+    await client.query("UPDATE tenant SET name = 'x' WHERE tenant_id = 2");
+    for (const [name, key] of [
+      ["one", 5],
+      ["two", 2],
+    ] as const)
+      await client.query({
+        text: `DECLARE ${name} CURSOR FOR SELECT tenant_id FROM tenant WHERE tenant_id = $1`,
+        values: [key],
+      });
+    await client.query("DECLARE every CURSOR FOR SELECT tenant_id FROM tenant ORDER BY 1");
+    expect(await ids("FETCH 1 FROM one")).toEqual([5]);
+    expect(await ids("FETCH 1 FROM two")).toEqual([2]);
+    expect(await ids("FETCH 3 FROM every")).toEqual([2, 3, 4]);
+    expect((await failure(client.query("DECLARE every CURSOR FOR SELECT 1"))).code).toBe("42P03");
+    await client.query("ROLLBACK");
+    await client.query("BEGIN");
+    await client.query("DECLARE kept CURSOR WITH HOLD FOR SELECT tenant_id FROM tenant ORDER BY 1");
+    await client.query("DECLARE lost CURSOR FOR SELECT tenant_id FROM tenant ORDER BY 1");
+    await client.query("COMMIT");
+    expect((await client.query("FETCH 1 FROM kept")).rows).toHaveLength(1);
+    expect((await failure(client.query("FETCH 1 FROM lost"))).code).toBe("34000");
+    await client.query("CLOSE ALL");
+    expect((await failure(client.query("FETCH 1 FROM kept"))).code).toBe("34000");
+  });
+
   test("a transaction knows the tables that it makes", async () => {
     const client = await proxy.client("app");
     const other = await proxy.client("app");

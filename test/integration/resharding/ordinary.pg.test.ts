@@ -90,7 +90,7 @@ async function definitions(database: string): Promise<unknown[]> {
        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
      UNION ALL SELECT tablename, 'index', indexdef FROM pg_indexes WHERE schemaname = 'public'
      UNION ALL SELECT tgrelid::regclass::text, 'trigger', pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger
-      WHERE NOT tgisinternal AND tgname NOT LIKE 'sluice%'
+      WHERE NOT tgisinternal AND tgname NOT LIKE '%sluice%'
      UNION ALL SELECT c.relname, 'partition', pg_get_expr(c.relpartbound, c.oid) FROM pg_class c WHERE c.relispartition
       AND c.relkind = 'r'
      UNION ALL SELECT enumtypid::regtype::text, 'label', string_agg(enumlabel, ',' ORDER BY enumsortorder)

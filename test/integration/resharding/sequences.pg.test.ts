@@ -5,6 +5,12 @@ import { advanceSequences } from "../../../src/resharding/switch/sequences.js";
 import { shardOfText } from "../../../src/topology/hash.js";
 import { EngineCycle, type RunningStream } from "../../support/engine-cycle.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
+import {
+  ACCOUNTS,
+  expectFinding,
+  found,
+  preflightFixture,
+} from "../../support/preflight-fixture.js";
 
 /** Ids of an application whose sequences are of every kind, drawn by clients that bypass the proxy. */
 
@@ -202,3 +208,24 @@ test("R48: a sequence that feeds a table of the new side only stops the switch, 
   ).rejects.toThrow("public.other of shard 0");
   await first.stop();
 }, 120_000);
+
+test("R49: the plan names what stays with its table, and what is near its end; a sequence alone is no news", async () => {
+  const fixture = await preflightFixture(server, {
+    source: `${ACCOUNTS}; CREATE TABLE outside (id serial PRIMARY KEY);
+      ALTER TABLE accounts ADD n smallserial; CREATE SEQUENCE alone; CREATE SEQUENCE tiny MAXVALUE 9;
+      SELECT setval('accounts_n_seq', 32000)`,
+    publication: "CREATE PUBLICATION moving FOR TABLE accounts",
+  });
+  const result = await fixture.run();
+  expect(found(result, "sequences")).toHaveLength(2);
+  expectFinding(result, "sequences", {
+    severity: "warning",
+    evidence: /left behind .* public\.outside_id_seq$/,
+  });
+  expectFinding(result, "sequences", {
+    severity: "warning",
+    scope: /accounts_n_seq/,
+    evidence: /767 values left/,
+    remedy: /AS bigint/,
+  });
+});

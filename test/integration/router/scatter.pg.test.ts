@@ -93,6 +93,7 @@ describe("reads answer as one database would", () => {
     "SELECT id FROM orders WHERE tenant_id IN (1, 2, 3) ORDER BY id",
     "SELECT note, ratio FROM orders ORDER BY total DESC NULLS LAST, (id % 7)::int, id /* c */ LIMIT 20 OFFSET 3 -- c",
     "SELECT note AS id, note FROM orders AS o ORDER BY o.id",
+    "SELECT note, id FROM orders ORDER BY 1 DESC, total NULLS FIRST, 2 LIMIT 30 OFFSET 2",
     "SELECT ALL id FROM orders ORDER BY CASE WHEN note IS DISTINCT FROM 'n1' THEN 1 ELSE 0 END, id",
     "WITH p AS (SELECT 1) SELECT tags, total FROM orders ORDER BY at, id FOR UPDATE",
     "SELECT tenant_id, count(*) FROM orders GROUP BY tenant_id ORDER BY max(id)",

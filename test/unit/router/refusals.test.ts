@@ -175,7 +175,7 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ["crossShardGroup", "SELECT count(*) FROM orders GROUP BY id"],
   ["crossShardGroup", "SELECT count(*), id FROM orders GROUP BY id"],
   ["crossShardGroup", "SELECT lower(name) AS name, count(*) FROM users GROUP BY name"],
-  ["crossShardOrder", "SELECT id FROM orders ORDER BY 1, total"],
+  ["crossShardOrder", "SELECT id FROM orders GROUP BY tenant_id, 1 ORDER BY max(total)"],
   ["crossShardOrder", "SELECT total, count(*) FROM orders GROUP BY total ORDER BY max(id) + 1"],
   [
     "crossShardOrder",
@@ -214,9 +214,9 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ["omnishardedTrigger", "UPDATE touched SET id = 2"],
   [
     "omnishardedFromSharded",
-    "UPDATE plans SET name = (SELECT 'x' FROM orders WHERE tenant_id = 1)",
+    "UPDATE plans SET name = (SELECT 'x' FROM orders WHERE tenant_id = plans.id)",
   ],
-  ["omnishardedFromSharded", "INSERT INTO plans (id) SELECT id FROM orders"],
+  ["omnishardedFromSharded", "UPDATE plans SET name = 'x' FROM orders WHERE orders.id = plans.id"],
   ["unknownFunction", "SELECT ours(1)"],
   ["unknownFunction", "SELECT nowhere_to_be_found(1)"],
   ["unknownFunction", "SELECT setval('s', 1)"],

@@ -357,6 +357,12 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ["INSERT INTO journal (what) VALUES ('x')", () => "replayed"],
     ["INSERT INTO plan_view (id) VALUES (1)", () => "all w first"],
     ["UPDATE plans SET name = 'x' WHERE id IN (SELECT id FROM settings)", () => "replayed"],
+    ["UPDATE plans SET name = (SELECT max(total) FROM orders)", () => "computed"],
+    [
+      "DELETE FROM plans WHERE id NOT IN (SELECT id FROM orders o WHERE o.total > 1)",
+      () => "computed",
+    ],
+    ["INSERT INTO plans (id) SELECT id FROM orders", () => "computed"],
     ["UPDATE plans SET id = 2", () => "all w first"],
     ["UPDATE journal SET what = 'x'", () => "all w first"],
     ["DELETE FROM plans WHERE id = $1", () => "replayed", texts("1")],

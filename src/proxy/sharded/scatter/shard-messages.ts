@@ -19,7 +19,7 @@ export function statementMessages(
 ): Buffer {
   if (request.protocol === "simple") return encodeQuery(sql);
   const { parameters, parameterTypes, parameterFormats, resultFormats } =
-    positions === null ? request : select(request, positions);
+    positions === null ? request : selectParameters(request, positions);
   return Buffer.concat([
     encodeParseSql("", sql, parameterTypes),
     encodeBind({ portal: "", statement: "", parameterFormats, parameters, resultFormats }),
@@ -29,7 +29,11 @@ export function statementMessages(
   ]);
 }
 
-function select(request: StatementRequest, positions: readonly number[]): StatementRequest {
+/** A request with some of its parameters, in this order. */
+export function selectParameters(
+  request: StatementRequest,
+  positions: readonly number[],
+): StatementRequest {
   const { parameterTypes, parameterFormats, parameters } = request;
   const formatOf = (position: number) =>
     (parameterFormats.length === 1 ? parameterFormats[0] : parameterFormats[position]) ?? 0;

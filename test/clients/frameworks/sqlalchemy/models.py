@@ -5,8 +5,8 @@ import decimal
 import os
 import uuid
 
-from sqlalchemy import ARRAY, DateTime, ForeignKey, Index, Numeric, String, UniqueConstraint, create_engine, func, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import DateTime, ForeignKey, Index, Numeric, String, UniqueConstraint, create_engine, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 VERSION = int(os.environ.get("APP_VERSION", "2"))
