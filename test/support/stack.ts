@@ -188,7 +188,7 @@ host = "127.0.0.1"
 port = ${second.port}
 database_name = "app_1"
 
-# What no rule names is the same on every shard.
+# What no rule matches is the same on every shard.
 ${application.shardedTables.map(shardedTable).join("\n")}
 [rewrite]
 shard_key = "rewrite"
