@@ -15,6 +15,7 @@ import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
 import { Cursors } from "./cursors.js";
+import { sequencesBefore, spreadNewSequences } from "./new-sequences.js";
 import { executeReplay } from "./replay/execute.js";
 import type {
   ClientSink,
@@ -142,8 +143,11 @@ export class ShardedStatements {
     const wasBegun = this.state.transaction !== "none";
     this.begin(context, needsTransaction(route, request.sql) ? "BEGIN" : null);
     this.sink.restart();
+    const makes = effects.changesSchema && this.transaction.isBegun;
+    const before = makes ? await sequencesBefore(this.transaction, request.sql) : null;
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
+      if (before) await spreadNewSequences(this.transaction, before);
       if (effects.changesSchema) {
         this.transaction.noteSchemaChange();
         this.forgetTables();
