@@ -17,6 +17,7 @@ import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
 import { Cursors } from "./cursors.js";
 import { type SelectRunner, withComputedSelects } from "./replay/computed-selects.js";
+import { sequencesBefore, spreadNewSequences } from "./new-sequences.js";
 import { executeReplay } from "./replay/execute.js";
 import type {
   ClientSink,
@@ -146,8 +147,11 @@ export class ShardedStatements {
     if (route.kind === "computed")
       return await this.#computed(request, route.selects, { context, effects, isFresh });
     this.sink.restart();
+    const makes = effects.changesSchema && this.transaction.isBegun;
+    const before = makes ? await sequencesBefore(this.transaction, request.sql) : null;
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
+      if (before) await spreadNewSequences(this.transaction, before);
       if (effects.changesSchema) {
         this.transaction.noteSchemaChange();
         this.forgetTables();

@@ -290,6 +290,29 @@ describe("several shards", () => {
     expect((await failure(client.query("FETCH 1 FROM kept"))).code).toBe("34000");
   });
 
+  test("what is made later has ids that no two shards give", async () => {
+    const client = await proxy.client("app");
+    await client.query("CREATE SEQUENCE blocks INCREMENT BY 50 START WITH 100");
+    await client.query("CREATE TABLE late (id serial PRIMARY KEY, tenant_id bigint)");
+    await client.query("CREATE TABLE IF NOT EXISTS late (id serial PRIMARY KEY, tenant_id bigint)");
+    await client.query("BEGIN");
+    await client.query("ALTER TABLE late ADD COLUMN n bigint GENERATED ALWAYS AS IDENTITY");
+    await client.query("ALTER TABLE late ADD COLUMN m int DEFAULT 1");
+    await client.query("COMMIT");
+    for (const tenant of [1, 3, 1, 3, 3, 3])
+      await client.query("INSERT INTO late (tenant_id) VALUES ($1)", [tenant]);
+    const { rows } = await client.query("SELECT id, n FROM late");
+    expect(new Set(rows.map(({ id }) => id)).size).toBe(6);
+    expect(new Set(rows.map(({ n }) => n)).size).toBe(6);
+    const blocks: number[] = [];
+    for (const name of ["shard_0", "shard_1"])
+      for (let draw = 0; draw < 2; draw++)
+        blocks.push(Number((await server.sql(name, "SELECT nextval('blocks') AS v"))[0]?.v));
+    expect(blocks).toEqual([100, 200, 150, 250]);
+    await client.query("DROP TABLE late");
+    await client.query("DROP SEQUENCE blocks");
+  });
+
   test("a transaction knows the tables that it makes", async () => {
     const client = await proxy.client("app");
     const other = await proxy.client("app");
