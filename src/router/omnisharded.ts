@@ -3,6 +3,7 @@ import { lastName, namesOf, walk } from "../sql/ast.js";
 import { type Analysis, everywhere, type Plan } from "./analysis.js";
 import type { Catalog } from "./catalog.js";
 import { computedSelects } from "./computed-selects.js";
+import type { WriteTarget } from "./query.js";
 import { Refusal } from "./refusal.js";
 import {
   capturedReplayOf,
@@ -20,7 +21,7 @@ import {
   refuseUnsteadyDefault,
   UNSTEADY_TYPE,
 } from "./steadiness.js";
-import { hasReturning, type InsertTarget, type WriteTarget } from "./write-scope.js";
+import { hasReturning, type InsertTarget } from "./write-scope.js";
 
 /**
  * Writes to tables that have the same rows on every shard. One shard decides, always the first: the client's
@@ -97,8 +98,8 @@ export function omnishardedDelete(
 }
 
 /** The table, if its rows can be brought to other shards: columns are known, and it is no view. */
-function replayable({ ref }: WriteTarget): TableFacts | null {
-  const facts = ref.table?.facts ?? null;
+function replayable({ ref, name }: WriteTarget): TableFacts | null {
+  const facts = name === ref ? (ref.table?.facts ?? null) : null;
   return facts?.isTable === true ? facts : null;
 }
 

@@ -26,9 +26,14 @@ export const REFUSALS = {
     reason: (table) => `relation "${table}" does not exist, or was made since the schema was read`,
     hint: "RELOAD after a table was made by other means than this proxy.",
   },
-  keylessView: unsupported(
-    (table) => `"${table}" is made of a sharded table and does not have its sharding key`,
-    "Add the key's column to the view, or read the table itself.",
+  viewOverShards: unsupported(
+    (view) =>
+      `view "${view}" needs rows of several shards at once: a LIMIT, DISTINCT, aggregate or join in it`,
+    "Name the sharding key in the view's query, or write the query in its place by the key.",
+  ),
+  viewWrite: unsupported(
+    (view) => `view "${view}" cannot be written to: it is more than one table's rows, or has rules`,
+    "Write to the table itself.",
   ),
   columnAliases: unsupported(
     (alias) => `column aliases of "${alias}" hide its sharding key`,

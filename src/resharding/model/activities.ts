@@ -114,8 +114,8 @@ export interface StreamStatus {
   /** Worst shard; null: not known yet. */
   readonly lagBytes: number | null;
   readonly asideKeys: number;
-  /** Why keys stay aside, by table and key columns, without values; absent in older results. */
-  readonly conflicts?: readonly string[];
+  /** Why some of them could not be settled, by table and key columns; absent: none that a person must see to. */
+  readonly asideConflicts?: readonly string[];
   readonly blocker: Blocker | null;
 }
 

@@ -62,7 +62,7 @@ export async function readStreamStatus(sides: Sides, input: StreamInput): Promis
     lanes,
     lagBytes,
     asideKeys,
-    conflicts,
+    ...(conflicts.length > 0 ? { asideConflicts: conflicts } : {}),
     blocker: stopped ? stoppedBlocker(stopped) : null,
   };
 }

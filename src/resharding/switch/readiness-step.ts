@@ -113,10 +113,10 @@ function streamBlockers(status: StreamStatus, thresholdBytes: number): Blocker[]
     found.push(waiting(`${status.lagBytes} bytes to apply, threshold ${thresholdBytes}`));
   }
   if (status.asideKeys > 0) {
-    const why = status.conflicts ?? [];
-    const where = why.length > 0 ? ["SHOW EVIDENCE names the rows"] : [];
-    const aside = `${status.asideKeys} keys are set aside, not settled yet`;
-    found.push(waiting([aside, ...why, ...where].join("; ")));
+    const conflicts = status.asideConflicts ?? [];
+    const words = [...conflicts, ...(conflicts.length > 0 ? ["SHOW EVIDENCE names the rows"] : [])];
+    const why = words.map((one) => `; ${one}`).join("");
+    found.push(waiting(`${status.asideKeys} keys are set aside, not settled yet${why}`));
   }
   return found;
 }

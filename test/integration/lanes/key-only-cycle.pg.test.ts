@@ -17,8 +17,8 @@ let server: PostgresServer;
 let cycle: EngineCycle;
 const SOURCE = "keys_source";
 const SHARDS = ["keys_0", "keys_1"];
-const IDS = 400;
-const WRITERS = 4;
+const IDS = 2_000;
+const WRITERS = 2;
 
 beforeAll(async () => {
   server = await startPostgres({ settings: { fsync: "off" } });
@@ -94,15 +94,15 @@ class Writer {
     if (old === undefined) {
       await this.#on(tenant).query(insert);
       this.#where.set(id, tenant);
-    } else if (dice < 0.15) {
+    } else if (dice < 0.04) {
       await this.#on(old).query(`DELETE FROM public.doc WHERE id = ${id}`);
       this.#where.delete(id);
-    } else if (dice < 0.35 && this.#on(old) === this.#on(tenant)) {
+    } else if (dice < 0.1 && this.#on(old) === this.#on(tenant)) {
       await this.#on(old).query(
         `UPDATE public.doc SET tenant_id = ${tenant}, slug = 't${id}x${v}' WHERE id = ${id}`,
       );
       this.#where.set(id, tenant);
-    } else if (dice < 0.45) {
+    } else if (dice < 0.14) {
       // As a proxy moves a row between shards; on one server it is a delete and an insert as well.
       await this.#on(old).query(`DELETE FROM public.doc WHERE id = ${id}`);
       await this.#on(tenant).query(insert);
@@ -173,10 +173,10 @@ test("R9 R33: keys without the sharding key go there, back and there again, with
   await begin([SOURCE]);
   await cycle.copy();
   const first = await cycle.catchUp();
-  await untilWritten(500);
+  await untilWritten(300);
   // Under load: what moves all the time is never called a difference.
   const { ref } = cycle;
-  const pass = await verifyPass(cycle.context(), { ref, stream: 0, pass: 1_000 });
+  const pass = await verifyPass(cycle.context(), { ref, stream: 0, pass: 0 });
   expect(pass.differences.filter((one) => !one.includes("still moving"))).toEqual([]);
   await stop();
 
@@ -188,7 +188,7 @@ test("R9 R33: keys without the sharding key go there, back and there again, with
   await expectSame();
   await first.stop();
   await begin(SHARDS);
-  await untilWritten(500);
+  await untilWritten(300);
   await stop();
 
   const back = await switchTo("source", 1, async () => {

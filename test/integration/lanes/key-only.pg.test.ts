@@ -256,7 +256,7 @@ it("R9: two rows of one key that belong to one shard are named, by their columns
   const status = await streamStatus(fixture.context(), { ref: fixture.ref, stream: 0 });
   expect(status).toMatchObject({
     asideKeys: 1,
-    conflicts: ["key (id) of public.doc: it is on 2 shards"],
+    asideConflicts: ["key (id) of public.doc: it is on 2 shards"],
   });
   expect(JSON.stringify([conflicts, status])).not.toMatch(/1234567|secret/);
   // The other source's row is none of its business.

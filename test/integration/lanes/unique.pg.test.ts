@@ -161,12 +161,12 @@ describe("R33: a value that two shards have", () => {
       await until(
         async () => {
           await settleNow(fixture, 1);
-          return ((await streamStatus(context, look)).conflicts ?? []).length > 0;
+          return ((await streamStatus(context, look)).asideConflicts ?? []).length > 0;
         },
         { timeoutMs: 15_000, what: "the conflict" },
       );
       const status = await streamStatus(context, look);
-      expect(status.conflicts).toEqual([
+      expect(status.asideConflicts).toEqual([
         `key (id) of public.t: another row has its value of ${description}`,
       ]);
       expect(status.asideKeys).toBe(1);
@@ -185,7 +185,7 @@ describe("R33: a value that two shards have", () => {
       ).toEqual(["id = 2; in its way: id = 1"]);
       await fixture.sql("destination", 0, "UPDATE t SET v = 'another' WHERE id = 1");
       await expectSame(fixture);
-      expect((await streamStatus(context, look)).conflicts).toEqual([]);
+      expect((await streamStatus(context, look)).asideConflicts).toBeUndefined();
     },
   );
 

@@ -53,7 +53,7 @@ test("the ordinary application", async () => {
         their keys
           tenants.tenants_slug_key (slug), users.users_email_key (email)
       foreign-keys, 8: no sharding key in the reference: after the switch a row may refer to rows of its
-        own shard only, so to those of the same sharding key
+        own shard only, so to those of the same sharding key; all rows do so now
           attachments.task_id, comments.author_id, comments.task_id, project_members.project_id,
           project_members.user_id, projects.owner_id, tasks.assignee_id, tasks.project_id
     good to know:
@@ -154,8 +154,8 @@ test("hundreds of tables with everything to be said of each", async () => {
       CREATE TABLE ${name}_kind (id serial PRIMARY KEY, name text UNIQUE);
       ALTER TABLE ${name} OWNER TO ${role};
       CREATE MATERIALIZED VIEW ${name}_view AS SELECT 1;
-      CREATE TRIGGER audit AFTER INSERT ON ${name} FOR EACH ROW EXECUTE FUNCTION f();
-      ALTER TABLE ${name} ENABLE ALWAYS TRIGGER audit;
+      CREATE TRIGGER audit_${index} AFTER INSERT ON ${name} FOR EACH ROW EXECUTE FUNCTION f();
+      ALTER TABLE ${name} ENABLE ALWAYS TRIGGER audit_${index};
       CREATE RULE quiet_${index} AS ON DELETE TO ${name} DO ALSO NOTHING;`;
   });
   const page = await pageOf({

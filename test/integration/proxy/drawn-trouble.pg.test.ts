@@ -72,6 +72,8 @@ describe("drawn sharding keys: transactions and what goes wrong", () => {
     expect(rows).toEqual([{ id: "1" }]);
     await client.query("COMMIT");
     await client.query("BEGIN");
+    // The first shard has no part in it.
+    await client.query("INSERT INTO visits VALUES (3, 'on shard 1')");
     await client.query("SET LOCAL app.tenant = '5'");
     await client.query("INSERT INTO notes (note) VALUES ('local')");
     await client.query("COMMIT");
@@ -81,7 +83,16 @@ describe("drawn sharding keys: transactions and what goes wrong", () => {
       'notes (1,"of the session")',
       "notes (5,local)",
       "tenants (1,a,1)",
+      'visits (3,"on shard 1")',
     ]);
+  });
+
+  test("a default means the same whatever the client's search path is", async () => {
+    const client = await proxy.client("app");
+    await client.query("SET search_path = crm");
+    await client.query("INSERT INTO public.tenants (slug) VALUES ('a')");
+    await client.query("INSERT INTO leads (name) VALUES ('b')");
+    expect(await shop.rowsOf(SHARDS)).toEqual(["crm.leads (b,100)", "tenants (1,a,1)"]);
   });
 
   test("a function that counts in a table does so with the row, in one place", async () => {

@@ -17,6 +17,7 @@ const column = (name: string, type: string, defaultSql: string | null): ColumnFa
   defaultSql,
   isGenerated: false,
   isIdentity: false,
+  isNotNull: false,
   isAlways: false,
   isBytewise: true,
 });
