@@ -80,11 +80,10 @@ const config = () =>
 
 /** All omnisharded tables of one shard, row by row. */
 async function rowsOf(database: string): Promise<Readonly<Record<string, readonly unknown[]>>> {
-  const rows: Record<string, readonly unknown[]> = {};
-  for (const table of TABLES) {
-    const found = await server.sql(database, `SELECT t::text AS row FROM ${table} t ORDER BY 1`);
-    rows[table] = found.map(({ row }) => row);
-  }
+  const all = TABLES.map((table) => `SELECT '${table}' AS name, t::text AS row FROM ${table} t`);
+  const found = await server.sql(database, `${all.join(" UNION ALL ")} ORDER BY 1, 2`);
+  const rows: Record<string, unknown[]> = Object.fromEntries(TABLES.map((table) => [table, []]));
+  for (const { name, row } of found) rows[String(name)]?.push(row);
   return rows;
 }
 
