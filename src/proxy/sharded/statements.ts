@@ -16,8 +16,8 @@ import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
 import { Cursors } from "./cursors.js";
-import { type SelectRunner, withComputedSelects } from "./replay/computed-selects.js";
 import { sequencesBefore, spreadNewSequences } from "./new-sequences.js";
+import { type SelectRunner, withComputedSelects } from "./replay/computed-selects.js";
 import { executeReplay } from "./replay/execute.js";
 import type {
   ClientSink,
