@@ -11,6 +11,7 @@ import { report, runBuild, runVitest } from "./run-vitest.mjs";
 const SELECTION = [
   "test/integration/main/operator.temporal.test.ts",
   "test/integration/main/node.pg.test.ts",
+  "test/integration/main/ordinary.temporal.test.ts",
   "test/integration/proxy/session.pg.test.ts",
   "test/integration/proxy/parity.pg.test.ts",
   "test/integration/load",

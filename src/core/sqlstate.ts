@@ -60,6 +60,7 @@ export const SQLSTATE = {
   wrongObjectType: state("42809"),
   tooManyConnections: state("53300"),
   configurationLimitExceeded: state("53400"),
+  programLimitExceeded: state("54000"),
   objectNotInPrerequisiteState: state("55000"),
   objectInUse: state("55006"),
   lockNotAvailable: state("55P03"),

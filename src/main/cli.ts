@@ -48,8 +48,12 @@ const migrate = program
   .description("plan, start and steer migrations from a shell, by Temporal");
 
 withMigration(migrate.command("plan"))
-  .description("dry run: every preflight check with its evidence and remedy; changes nothing")
-  .action((options: MigrationOptions) =>
+  .description(
+    "dry run of every check: what moves, what is changed and put back, what is otherwise",
+  )
+  .option("--all", "every finding with its evidence and remedy, also of checks that are fine")
+  .option("--json", "the same as JSON")
+  .action((options: MigrationOptions & { all?: boolean; json?: boolean }) =>
     act(async () => {
       const { planMigration } = await import("./cli/migrate-plan.js");
       return await planMigration(pathsOf(options), options);
@@ -119,6 +123,27 @@ withMigration(program.command("schema-sync"))
         options.cutover === true ? "cutover" : options.dataSyncComplete === true ? "post" : "pre";
       const { startSchemaSync } = await migrateCommands();
       return await startSchemaSync(pathsOf(options), { ...options, phase });
+    }),
+  );
+
+withFiles(program.command("verify"))
+  .description("compare the shards of a database with each other; exit code 1 where they differ")
+  .argument("<database>", "as pgdog.toml names it")
+  .requiredOption("--omnisharded", "the tables that are the same on every shard")
+  .action((database: string, options: FileOptions) =>
+    act(async () => {
+      const { verifyOmnisharded } = await import("./cli/omnisharded-commands.js");
+      return await verifyOmnisharded(pathsOf(options), database);
+    }),
+  );
+
+withFiles(program.command("guard"))
+  .description("omnisharded tables with triggers: what lets their triggers have their effect once")
+  .argument("<database>", "as pgdog.toml names it")
+  .action((database: string, options: FileOptions) =>
+    act(async () => {
+      const { guardDatabase } = await import("./cli/omnisharded-commands.js");
+      return await guardDatabase(pathsOf(options), database);
     }),
   );
 

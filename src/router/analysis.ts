@@ -1,11 +1,12 @@
 import type { LiftedText } from "../sql/literals.js";
 import type { ShardId } from "../topology/topology.js";
+import type { Block } from "./block.js";
 import type { Catalog } from "./catalog.js";
 import { type StatementValues, ValueReader } from "./key-value.js";
 import { Placement } from "./placement.js";
 import { refused } from "./refusal.js";
 import type { MergePlan, Route } from "./route.js";
-import { type Block, Scope } from "./scope.js";
+import { Scope } from "./scope.js";
 import { addWrite } from "./write-scope.js";
 
 /** What an analysis leaves: the route for the values of the moment. */

@@ -1,6 +1,13 @@
 import type { RangeVar } from "libpg-query";
 import { isListedOmnisharded, matchShardedTable, type TableName } from "../topology/match.js";
 import type { Database, ShardedTable } from "../topology/topology.js";
+import {
+  keySpace,
+  type LocatedTable,
+  type Locator,
+  type Locators,
+  locatorsOf,
+} from "./locators.js";
 import { Refusal } from "./refusal.js";
 import type { SchemaFacts, TableFacts } from "./schema-facts.js";
 
@@ -20,6 +27,7 @@ const SYSTEM_SCHEMAS = /^(pg_catalog|information_schema|pg_toast)$/;
 export class Catalog {
   readonly database: Database;
   readonly facts: SchemaFacts | undefined;
+  #locators: Locators | null = null;
 
   constructor(database: Database, facts: SchemaFacts | undefined) {
     this.database = database;
@@ -31,9 +39,7 @@ export class Catalog {
     const name = range.relname ?? "";
     const schema = range.schemaname ?? null;
     if (schema !== null && SYSTEM_SCHEMAS.test(schema)) return system(schema, name);
-    const candidates = (this.facts?.tables.get(name) ?? []).filter(
-      (facts) => schema === null || facts.schema === schema,
-    );
+    const candidates = this.#candidates(range);
     // Names that begin with pg_ are PostgreSQL's own, found before any other.
     if (candidates.length === 0 && schema === null && name.startsWith("pg_")) {
       return system(schema, name);
@@ -45,20 +51,69 @@ export class Catalog {
     return routed.length === 1 ? first : { ...first, schema, facts: null };
   }
 
+  /**
+   * The view of this name, or null where it is a table's.
+   * @throws Refusal where a view and something else have it, and they are not the same on every shard
+   */
+  view(range: RangeVar): TableFacts | null {
+    const candidates = this.#candidates(range);
+    if (candidates.every((facts) => facts.view === null)) return null;
+    const [only, other] = candidates;
+    if (other === undefined) return only ?? null;
+    if (!candidates.some((facts) => this.#isOfShards(facts))) return null;
+    throw new Refusal("ambiguousTable", range.relname ?? "");
+  }
+
+  /** Columns that say on which shard a row of a sharded table is. */
+  locators({ rule, facts }: RoutedTable): readonly Locator[] {
+    if (rule === null) return [];
+    if (facts === null) return [{ space: keySpace(rule), columns: [rule.column] }];
+    this.#locators ??= locatorsOf(this.#shardedTables());
+    return this.#locators(facts);
+  }
+
+  #shardedTables(): readonly LocatedTable[] {
+    const all = [...(this.facts?.tables.values() ?? [])].flat();
+    return all.flatMap((facts) => {
+      const rule = facts.view === null ? this.#ruleOf(facts) : null;
+      return rule === null ? [] : [{ facts, rule }];
+    });
+  }
+
+  #candidates({ relname, schemaname }: RangeVar): readonly TableFacts[] {
+    return (this.facts?.tables.get(relname ?? "") ?? []).filter(
+      (facts) => schemaname === undefined || facts.schema === schemaname,
+    );
+  }
+
   #routed(
     table: { readonly schema: string | null; readonly name: string },
     facts: TableFacts | null,
   ): RoutedTable {
-    const columns = facts?.columns.map((column) => column.name) ?? null;
-    const rule = matchShardedTable(this.database, table, columns);
+    const rule =
+      facts === null ? matchShardedTable(this.database, table, null) : this.#ruleOf(facts);
     const { schema, name } = table;
-    if (rule === null && columns === null && this.#needsColumns(table)) {
+    if (rule === null && facts === null && this.#needsColumns(table)) {
       throw new Refusal("unknownTable", name);
     }
-    if (rule === null && facts !== null && this.#readsSharded(facts)) {
-      throw new Refusal("keylessView", name);
+    if (rule === null && facts !== null && this.#isOfShards(facts)) {
+      throw new Refusal("viewOverShards", name);
     }
     return { schema, name, kind: rule === null ? "omnisharded" : "sharded", rule, facts };
+  }
+
+  /** Tables that are the same on every shard, without views. */
+  *omnishardedTables(): Iterable<TableFacts> {
+    for (const named of this.facts?.tables.values() ?? [])
+      for (const facts of named) if (facts.isTable && this.isOmnisharded(facts)) yield facts;
+  }
+
+  isOmnisharded(facts: TableFacts): boolean {
+    return !this.#isOfShards(facts);
+  }
+
+  factsOf(schema: string, name: string): TableFacts | null {
+    return this.facts?.tables.get(name)?.find((one) => one.schema === schema) ?? null;
   }
 
   /** A rule by column may match this table, whose columns nobody has told us. */
@@ -67,14 +122,29 @@ export class Catalog {
     return hasColumnRule && !isListedOmnisharded(this.database, table);
   }
 
-  /** Views and partitions take part in the sharding of what they are made of. */
-  #readsSharded(facts: TableFacts): boolean {
-    return facts.sources.some(([schema, name]) => {
-      const source = this.facts?.tables.get(name)?.find((one) => one.schema === schema);
-      const columns = source?.columns.map((column) => column.name) ?? null;
-      if (matchShardedTable(this.database, { schema, name }, columns) !== null) return true;
-      return source !== undefined && this.#readsSharded(source);
-    });
+  /** The rule of a table; a partition or child is sharded as its parent is, as it holds the parent's rows. */
+  #ruleOf(facts: TableFacts): ShardedTable | null {
+    const columns = facts.columns.map((column) => column.name);
+    const rule = matchShardedTable(this.database, facts, columns);
+    if (rule !== null || facts.view !== null) return rule;
+    for (const source of this.#sourcesOf(facts)) {
+      const inherited = this.#ruleOf(source);
+      if (inherited !== null && columns.includes(inherited.column)) return inherited;
+    }
+    return null;
+  }
+
+  /** Has other rows on every shard. */
+  #isOfShards(facts: TableFacts): boolean {
+    if (facts.view === null && this.#ruleOf(facts) !== null) return true;
+    return this.#sourcesOf(facts).some((source) => this.#isOfShards(source));
+  }
+
+  #sourcesOf(facts: TableFacts): readonly TableFacts[] {
+    return facts.sources.flatMap(
+      ([schema, name]) =>
+        this.facts?.tables.get(name)?.filter((one) => one.schema === schema) ?? [],
+    );
   }
 }
 

@@ -2,12 +2,14 @@ import type { CopyStmt, Node } from "libpg-query";
 import { quoteIdentifier } from "../core/identifier.js";
 import type { ShardedTable } from "../topology/topology.js";
 import { type Analysis, onShards, type Plan } from "./analysis.js";
-import type { RoutedTable } from "./catalog.js";
+import type { Catalog, RoutedTable } from "./catalog.js";
 import { withFirstColumn } from "./insert-text.js";
 import { keyDefault } from "./key-default.js";
 import { Refusal, refused } from "./refusal.js";
 import type { CopyInPlan, Route } from "./route.js";
+import type { ColumnFacts } from "./schema-facts.js";
 import { selectPlan } from "./select.js";
+import { hasUnsteadyDefault } from "./steadiness.js";
 
 interface CopyOptions {
   readonly format: CopyInPlan["format"];
@@ -27,13 +29,15 @@ function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Pla
   if (table === null) throw new Refusal("ambiguousTable", copy.relation?.relname);
   const { rule, facts, name } = table;
   const plan = { ...formatOf(options), keyColumn: -1, keyType: "bigint" as const, drawn: null };
-  if (rule === null) {
-    const route: Route = { kind: "copyIn", plan };
-    return () => route;
-  }
   const listed = (copy.attlist ?? []).map((node) =>
     "String" in node ? (node.String.sval ?? "") : "",
   );
+  if (rule === null) {
+    const isMore = copy.whereClause !== undefined || options.texts.has("default");
+    refuseUnsteadyCopy(analysis.catalog, table, { listed, isMore });
+    const route: Route = { kind: "copyIn", plan };
+    return () => route;
+  }
   // Without a list a copy has every column but the generated ones, in the order of the table.
   const columns =
     listed.length > 0
@@ -45,7 +49,7 @@ function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Pla
   // A value in the place of the key could mean: its default.
   if (options.texts.has("default")) throw new Refusal("copyFormat", "with DEFAULT");
   if (keyColumn < 0)
-    return keylessCopy(analysis, { rule, facts }, { ...plan, keyType: rule.dataType });
+    return keylessCopy(analysis, { rule, facts, listed }, { ...plan, keyType: rule.dataType });
   const route: Route = { kind: "copyIn", plan: { ...plan, keyColumn, keyType: rule.dataType } };
   return () => route;
 }
@@ -53,17 +57,43 @@ function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Pla
 /** The key's column is left to its default: its values are drawn, a batch of rows at a time. */
 function keylessCopy(
   { catalog }: Analysis,
-  { rule, facts }: Pick<RoutedTable, "facts"> & { readonly rule: ShardedTable },
+  {
+    rule,
+    facts,
+    listed,
+  }: Pick<RoutedTable, "facts"> & {
+    readonly rule: ShardedTable;
+    readonly listed: readonly string[];
+  },
   plan: CopyInPlan,
 ): Plan {
   const column = facts?.columns.find(({ name }) => name === rule.column);
   const key = column === undefined ? null : keyDefault(column, catalog);
   if (column === undefined || key === null) throw new Refusal("copyKey", rule.column);
+  const columns = [column.name, ...listed];
   return ({ sql: text }) => {
     const sql = withFirstColumn(text, quoteIdentifier(column.name));
     if (sql === null) return refused("copyKey", rule.column);
-    return { kind: "copyIn", plan: { ...plan, drawn: { key, column: column.name, sql } } };
+    return { kind: "copyIn", plan: { ...plan, drawn: { key, columns, sql } } };
   };
+}
+
+/** All shards read the same data; it must say all of the rows. */
+function refuseUnsteadyCopy(
+  catalog: Catalog,
+  { facts, name, kind }: RoutedTable,
+  { listed, isMore }: { readonly listed: readonly string[]; readonly isMore: boolean },
+): void {
+  if (facts === null || kind === "system") return;
+  const isGiven = (column: ColumnFacts) =>
+    column.isGenerated || listed.length === 0 || listed.includes(column.name);
+  const missing = facts.columns.find(
+    (column) => !isGiven(column) && hasUnsteadyDefault(column, catalog),
+  );
+  if (missing !== undefined) throw new Refusal("omnishardedCopy", `column "${missing.name}"`);
+  const [trigger] = facts.triggers;
+  if (trigger !== undefined) throw new Refusal("omnishardedCopy", `trigger "${trigger.name}"`);
+  if (isMore) throw new Refusal("omnishardedCopy", `WHERE or DEFAULT of COPY into "${name}"`);
 }
 
 function copyTo(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Plan {

@@ -1,5 +1,6 @@
 import type { InsertStmt, Node } from "libpg-query";
 import { quoteIdentifier } from "../core/identifier.js";
+import { parse } from "../sql/parser.js";
 import { ANY, type Analysis, type Plan } from "./analysis.js";
 import type { Catalog } from "./catalog.js";
 import { type InsertShape, openText } from "./insert-text.js";
@@ -21,7 +22,9 @@ interface KeylessInsert extends InsertShape {
 export function drawPlan({ catalog }: Analysis, statement: Node): Plan | null {
   const all = insertsOf(statement);
   if (all.some(isUnfit)) return () => ANY;
-  const inserts = all.flatMap((insert, ordinal) => keylessInsert(insert, ordinal, catalog) ?? []);
+  const inserts = all.flatMap(
+    (insert, ordinal) => keylessInsert(insert, { ordinal, key: null, catalog }) ?? [],
+  );
   if (inserts.length === 0) return null;
   const draws: DrawPlan["draws"] = inserts.map(({ drawn, count }) => ({ key: drawn, count }));
   const mostRows = "InsertStmt" in statement ? rowsReturned(statement.InsertStmt) : Infinity;
@@ -30,6 +33,30 @@ export function drawPlan({ catalog }: Analysis, statement: Node): Plan | null {
     if (text === null) return refused("drawnShape", "this form of INSERT");
     return { kind: "draw", plan: { draws, text, mostRows } };
   };
+}
+
+/**
+ * For an INSERT ... VALUES that is to be dealt out to several shards and whose client relies on ids that ascend with
+ * the rows: all of them from one sequence, as one database would draw them. null: no id is left to a sequence.
+ * @throws Refusal where there are several, or no value can be put
+ */
+export function orderedDraw({ sql, catalog }: Pick<Analysis, "sql" | "catalog">): DrawPlan | null {
+  const parsed = parse(sql);
+  const statement = parsed.kind === "malformed" ? undefined : parsed.statements[0];
+  if (statement === undefined || !("InsertStmt" in statement)) return null;
+  const insert = statement.InsertStmt;
+  if (!hasReturning(insert)) return null;
+  const { facts, name = "" } = catalog.table(insert.relation ?? {}) ?? {};
+  const inserts = (facts?.columns ?? [])
+    .filter(({ defaultSql }) => /\bnextval\(/.test(defaultSql ?? ""))
+    .flatMap((column) => keylessInsert(insert, { ordinal: 0, key: column, catalog }) ?? []);
+  const [only, other] = inserts;
+  if (only === undefined) return null;
+  if (other !== undefined) throw new Refusal("splitInsert", name);
+  const text = openText(sql, [only]);
+  if (text === null) throw new Refusal("drawnShape", "this form of INSERT");
+  const mostRows = rowsReturned(insert);
+  return { draws: [{ key: only.drawn, count: only.count }], text, mostRows };
 }
 
 /** Constants without a type, as a client may write them: each takes its column's. */
@@ -68,23 +95,30 @@ function rowsReturned(insert: InsertStmt): number {
 
 function keylessInsert(
   insert: InsertStmt,
-  ordinal: number,
-  catalog: Catalog,
+  at: {
+    readonly ordinal: number;
+    /** null: the table's sharding key. */
+    readonly key: ColumnFacts | null;
+    readonly catalog: Catalog;
+  },
 ): KeylessInsert | null {
-  const table = catalog.table(insert.relation ?? {});
-  const key = table?.facts?.columns.find(({ name }) => name === table.rule?.column);
+  const { ordinal, catalog } = at;
+  const relation = insert.relation ?? {};
+  // A view's columns have defaults of its own.
+  const table = catalog.view(relation) === null ? catalog.table(relation) : null;
+  const key = at.key ?? table?.facts?.columns.find(({ name }) => name === table.rule?.column);
   if (!table?.facts || key === undefined) return null;
   const rows = rowsOf(insert);
   if (rows?.some((row) => row.some(isStar))) throw new Refusal("drawnShape", ".* in VALUES");
   const listed = columnsOf(insert, table.facts.columns, rows);
   if (listed === null) return null;
   const isPassedOver = key.isIdentity && insert.override === "OVERRIDING_USER_VALUE";
-  const at = listed.indexOf(key.name);
+  const place = listed.indexOf(key.name);
   const isGiven = (row: readonly Node[]) => {
-    const item = row[at];
+    const item = row[place];
     return item !== undefined && !("SetToDefault" in item) && !isPassedOver;
   };
-  const filled = rows?.map((row) => !isGiven(row)) ?? [at < 0 || isPassedOver];
+  const filled = rows?.map((row) => !isGiven(row)) ?? [place < 0 || isPassedOver];
   if (!filled.includes(true)) return null;
   const drawn = keyDefault(key, catalog);
   if (drawn === null) return null;
@@ -104,7 +138,7 @@ function keylessInsert(
     hasColumns: (insert.cols ?? []).length > 0,
     columns: listed.map(quoteIdentifier),
     key: quoteIdentifier(key.name),
-    position: at < 0 ? null : at,
+    position: place < 0 ? null : place,
     rows: filled,
     hasDefaultValues: insert.selectStmt === undefined,
     mustOverride,

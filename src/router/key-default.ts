@@ -23,7 +23,8 @@ export function keyDefault(column: ColumnFacts, catalog: Catalog): KeyDefault | 
 function bindingOf(sql: string, catalog: Catalog): Binding {
   const parsed = parse(`SELECT ${sql}`);
   if (parsed.kind === "malformed") return "counter";
-  let binding: Binding = "nowhere";
+  let binding = "nowhere" as Binding;
+  let hasSequence = false;
   const atLeast = (other: Binding) => {
     if (binding !== "counter" && other !== "nowhere") binding = other;
   };
@@ -31,12 +32,14 @@ function bindingOf(sql: string, catalog: Catalog): Binding {
     if ("SQLValueFunction" in node) atLeast("transaction");
     if ("FuncCall" in node) {
       const names = namesOf(node.FuncCall.funcname);
+      hasSequence ||= names.at(-1) === "nextval";
       const isQualified = names.length > 1 && names[0] !== "pg_catalog";
       atLeast(callBinding(lastName(node.FuncCall.funcname), isQualified, catalog));
     }
     return true;
   });
-  return binding;
+  // A sequence is asked on the first shard, wherever else the rest could be.
+  return hasSequence && binding === "transaction" ? "counter" : binding;
 }
 
 function callBinding(name: string, isQualified: boolean, { facts }: Catalog): Binding {

@@ -1,11 +1,19 @@
 import type { FuncCall, Node, SelectStmt, SortBy } from "libpg-query";
-import { lastName, namesOf, walk } from "../sql/ast.js";
-import { natureOf } from "./functions.js";
+import { lastName, namesOf } from "../sql/ast.js";
+import type { Block } from "./block.js";
+import {
+  distinctOn,
+  isDistinctByShard,
+  isGroupedByShard,
+  outerAggregates,
+  type Query,
+  windowsAreByShard,
+} from "./grouping.js";
 import type { ValueRef } from "./key-value.js";
-import { isBytewise, type Output, outputPosition, outputsOf } from "./outputs.js";
+import { isBytewise, outputPosition, outputsOf } from "./outputs.js";
 import { Refusal } from "./refusal.js";
 import type { MergePlan, OrderKey } from "./route.js";
-import type { Block, Scope } from "./scope.js";
+import type { Scope } from "./scope.js";
 
 /** How the rows of several shards become one result; limits are values of the moment. */
 export interface MergeShape {
@@ -21,29 +29,27 @@ export interface MergeShape {
   readonly hidden: readonly number[];
 }
 
-interface Query {
-  readonly select: SelectStmt;
-  readonly block: Block;
-  readonly scope: Scope;
-  readonly outputs: readonly Output[] | null;
-}
-
 /**
  * The merge of a SELECT whose rows come from several shards.
  * @throws Refusal where the shards' answers do not make the whole answer
  */
 export function mergeShape(select: SelectStmt, block: Block, scope: Scope): MergeShape {
   const query: Query = { select, block, scope, outputs: outputsOf(select, block, scope) };
-  refuseUnmergeable(query);
-  const isGroupedByKey = (select.groupClause ?? []).some((node) => isKey(node, query));
-  if (!isGroupedByKey && select.havingClause !== undefined) throw new Refusal("crossShardHaving");
-  refuseDistinct(query, isGroupedByKey);
-  const calls = outerAggregates(query);
-  const isPartial = !isGroupedByKey && (calls.length > 0 || (select.groupClause ?? []).length > 0);
-  const groupColumns = isPartial ? leadingGroups(query) : 0;
+  if (select.op !== "SETOP_NONE") throw new Refusal("crossShardSetOperation");
+  refuseUnmergeable(block, scope);
+  if (select.limitOption === "LIMIT_OPTION_WITH_TIES")
+    throw new Refusal("crossShardLimit", "WITH TIES");
+  if (!windowsAreByShard(query)) throw new Refusal("crossShardWindow");
+  const isGrouped = isGroupedByShard(query);
+  if (!isGrouped && select.havingClause !== undefined) throw new Refusal("crossShardHaving");
+  const isAggregated =
+    outerAggregates(select, scope).length > 0 || (select.groupClause ?? []).length > 0;
+  const isPartial = isAggregated && !isGrouped;
+  const isFolded = foldsDistinct(query, isPartial);
+  const groupColumns = isFolded ? allColumns(query) : isPartial ? leadingGroups(query) : 0;
   return {
     ...sortKeys(query, isPartial || (select.distinctClause ?? []).length > 0),
-    aggregates: isPartial ? aggregatesAfter(groupColumns, query) : null,
+    aggregates: isPartial || isFolded ? aggregatesAfter(groupColumns, query) : null,
     groupColumns,
     isBytewise: query.outputs?.every((output) => output.isBytewise) === true,
     limit: limitValue("LIMIT", select.limitCount, scope),
@@ -52,68 +58,31 @@ export function mergeShape(select: SelectStmt, block: Block, scope: Scope): Merg
   };
 }
 
-function refuseUnmergeable({ select, block, scope }: Query): void {
-  if (select.op !== "SETOP_NONE") throw new Refusal("crossShardSetOperation");
+/** @throws Refusal for what no shard's rows may be merged of, whatever becomes of them */
+export function refuseUnmergeable(block: Block, scope: Scope): void {
   if (block.preservesOutside) throw new Refusal("outerJoin");
   if (scope.writesInWith) throw new Refusal("crossShardSubquery");
-  if (select.limitOption === "LIMIT_OPTION_WITH_TIES")
-    throw new Refusal("crossShardLimit", "WITH TIES");
   for (const { call, nature } of scope.calls) {
     if (nature === "unknown" || nature === "shard0" || nature === "setting") {
       throw new Refusal("crossShardFunction", lastName(call.funcname));
     }
   }
-  // A window within one key's rows has them all on its shard.
-  walk([select.targetList, select.sortClause], (node, tag) => {
-    if ("FuncCall" in node && node.FuncCall.over !== undefined) {
-      const partition = node.FuncCall.over.partitionClause ?? [];
-      const isByKey = partition.some((one) => scope.keyOwner(one, block)?.isNullable === false);
-      if (!isByKey) throw new Refusal("crossShardWindow");
-    }
-    return tag !== "SelectStmt";
-  });
 }
 
-/** A row's key is on its shard only, except where an outer join made it NULL. */
-function isKey(node: Node, { block, scope, outputs }: Query): boolean {
-  const owner = scope.keyOwner(node, block);
-  if (owner !== null) return !owner.isNullable;
-  const position = outputPosition(node, outputs, { scope, block, prefersInput: true });
-  const output = position === null ? null : outputs?.[position]?.node;
-  return output ? scope.keyOwner(output, block)?.isNullable === false : false;
+/**
+ * Whether DISTINCT is done here once more, as a grouping by all columns; otherwise the rows of different shards
+ * are different anyway, or it is refused.
+ */
+function foldsDistinct(query: Query, isPartial: boolean): boolean {
+  const { select, outputs } = query;
+  if ((select.distinctClause ?? []).length === 0 || isDistinctByShard(query)) return false;
+  const isKnown = outputs !== null && distinctOn(select).length === 0;
+  if (!isKnown || isPartial) throw new Refusal("crossShardDistinct");
+  return true;
 }
 
-function refuseDistinct(query: Query, isGroupedByKey: boolean): void {
-  const distinct = query.select.distinctClause ?? [];
-  if (distinct.length === 0 || isGroupedByKey) return;
-  // DISTINCT without ON is a list with one empty node.
-  const expressions = distinct.filter((node) => Object.keys(node).length > 0);
-  const columns =
-    expressions.length > 0 ? expressions : (query.outputs ?? []).map((output) => output.node);
-  if (!columns.some((node) => node !== null && isKey(node, query))) {
-    throw new Refusal("crossShardDistinct");
-  }
-}
-
-function outerAggregates({ select, scope }: Query): readonly FuncCall[] {
-  const found: FuncCall[] = [];
-  walk([select.targetList, select.sortClause, select.havingClause], (node, tag) => {
-    if (
-      "FuncCall" in node &&
-      node.FuncCall.over === undefined &&
-      isAggregate(node.FuncCall, scope)
-    ) {
-      found.push(node.FuncCall);
-    }
-    return tag !== "SelectStmt";
-  });
-  return found;
-}
-
-function isAggregate(call: FuncCall, scope: Scope): boolean {
-  const names = namesOf(call.funcname);
-  const isQualified = names.length > 1 && names[0] !== "pg_catalog";
-  return natureOf(lastName(call.funcname), isQualified, scope.catalog.facts) === "aggregate";
+function allColumns({ outputs }: Query): number {
+  return outputs?.length ?? 0;
 }
 
 function leadingGroups({ select, block, scope, outputs }: Query): number {
@@ -128,13 +97,11 @@ function leadingGroups({ select, block, scope, outputs }: Query): number {
   return groups.size;
 }
 
-function aggregatesAfter(
-  groupColumns: number,
-  { outputs, scope }: Query,
-): NonNullable<MergePlan["aggregates"]> {
+function aggregatesAfter(groupColumns: number, query: Query): NonNullable<MergePlan["aggregates"]> {
+  const { outputs } = query;
   if (outputs === null) throw new Refusal("crossShardGroup");
   return outputs.slice(groupColumns).map(({ node }) => {
-    const aggregate = node === null ? null : aggregateOf(node, scope);
+    const aggregate = node === null ? null : aggregateOf(node, query);
     if (aggregate === null) throw new Refusal("crossShardAggregate", describe(node));
     return aggregate;
   });
@@ -143,30 +110,44 @@ function aggregatesAfter(
 const MERGEABLE = new Set(["count", "sum", "min", "max"] as const);
 type Mergeable = "count" | "sum" | "min" | "max";
 
-function aggregateOf(node: Node, scope: Scope): Mergeable | null {
-  if ("FuncCall" in node) return plainAggregate(node.FuncCall, scope);
+function aggregateOf(node: Node, query: Query): Mergeable | null {
+  const { scope } = query;
+  if ("FuncCall" in node) return plainAggregate(node.FuncCall, query);
   if ("TypeCast" in node && node.TypeCast.arg !== undefined) {
     // A sum that is rounded before it is added up would be another one.
-    const isCount = aggregateOf(node.TypeCast.arg, scope) === "count";
+    const isCount = aggregateOf(node.TypeCast.arg, query) === "count";
     const type = lastName(node.TypeCast.typeName?.names);
     return isCount && /^(int2|int4|int8|numeric)$/.test(type) ? "sum" : null;
   }
   if (!("CoalesceExpr" in node)) return null;
   const [first, second, third] = node.CoalesceExpr.args ?? [];
   if (first === undefined || second === undefined || third !== undefined) return null;
-  const inner = aggregateOf(first, scope);
+  const inner = aggregateOf(first, query);
   const isZero = scope.reader.pinnedInteger(second) === 0;
   return isZero && (inner === "sum" || inner === "count") ? inner : null;
 }
 
-function plainAggregate(call: FuncCall, scope: Scope): Mergeable | null {
+function plainAggregate(call: FuncCall, query: Query): Mergeable | null {
+  const { scope } = query;
   const names = namesOf(call.funcname);
   const name = names.at(-1);
   const facts = scope.catalog.facts?.functions.get(name ?? "");
   const isOwn = (names.length > 1 && names[0] !== "pg_catalog") || facts?.isBuiltIn === false;
-  if (isOwn || call.agg_distinct === true || call.agg_within_group === true) return null;
-  for (const known of MERGEABLE) if (known === name) return known;
+  if (isOwn || call.agg_within_group === true) return null;
+  for (const known of MERGEABLE) {
+    if (known !== name) continue;
+    const isExtreme = known === "min" || known === "max";
+    return call.agg_distinct !== true || isExtreme || countsApart(call, query) ? known : null;
+  }
   return null;
+}
+
+/** DISTINCT over values of which no two shards have the same. */
+function countsApart({ args }: FuncCall, { scope, block }: Query): boolean {
+  const use = args?.length === 1 ? scope.column(args[0], block) : null;
+  const isSimple = (columns: readonly string[]) =>
+    columns.length === 1 && columns[0] === use?.column;
+  return use?.at === block && use.ref.locators.some((locator) => isSimple(locator.columns));
 }
 
 function describe(node: Node | null): string {

@@ -5,10 +5,11 @@ import { ANY, type Analysis, type Plan } from "./analysis.js";
 import { outerWords, type Span, splitByComma, textOf } from "./clauses.js";
 import { NULL_KEY, type StatementValues, shardOfValue, UNKNOWN } from "./key-value.js";
 import { Placement } from "./placement.js";
+import type { WriteTarget } from "./query.js";
 import { Refusal, refused } from "./refusal.js";
 import type { Route, RowMove } from "./route.js";
 import type { ColumnFacts, TableFacts } from "./schema-facts.js";
-import { hasReturning, type WriteTarget } from "./write-scope.js";
+import { hasReturning } from "./write-scope.js";
 
 export interface KeyUpdate extends WriteTarget {
   readonly assignedKey: Node;

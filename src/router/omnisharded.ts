@@ -1,12 +1,26 @@
 import type { DeleteStmt, InsertStmt, Node, OnConflictClause, UpdateStmt } from "libpg-query";
 import { lastName, namesOf, walk } from "../sql/ast.js";
 import { type Analysis, everywhere, type Plan } from "./analysis.js";
+import type { Catalog } from "./catalog.js";
+import type { WriteTarget } from "./query.js";
 import { Refusal } from "./refusal.js";
-import { type ReplayedVerb, replayOf, withReturnedRows } from "./replay-sql.js";
-import type { ReplayPlan, Route } from "./route.js";
+import {
+  capturedReplayOf,
+  obstacleOf,
+  type ReplayedVerb,
+  replayOf,
+  withReturnedRows,
+} from "./replay-sql.js";
+import type { ReturnedReplay, Route } from "./route.js";
 import type { TableFacts } from "./schema-facts.js";
-import { hasUnsteadyDefault, refuseUnsteady, refuseUnsteadyDefault } from "./steadiness.js";
-import { hasReturning, type InsertTarget, type WriteTarget } from "./write-scope.js";
+import {
+  hasUnsteadyDefault,
+  isPlainTrigger,
+  refuseUnsteady,
+  refuseUnsteadyDefault,
+  UNSTEADY_TYPE,
+} from "./steadiness.js";
+import { hasReturning, type InsertTarget } from "./write-scope.js";
 
 /**
  * Writes to tables that have the same rows on every shard. One shard decides, always the first: the client's
@@ -26,15 +40,17 @@ export function omnishardedInsert(
   const facts = replayable(target);
   const conflict = insert.onConflictClause;
   const isUpsert = conflict?.action === "ONCONFLICT_UPDATE";
-  if (facts === null || (isUpsert && facts.keyColumns.length === 0)) {
+  if (facts === null) return unreplayedInsert(analysis, target);
+  if (isUpsert && facts.keyColumns.length === 0 && !isCaptured(analysis.catalog, facts)) {
     return unreplayedInsert(analysis, target);
   }
   if (facts.triggers.length === 0 && isSteadyInsert(analysis, insert, target)) {
     return () => everywhere(true);
   }
   refuseUnreplayable(analysis, insert, facts.name);
+  if (isCaptured(analysis.catalog, facts)) return captured(analysis.catalog, facts);
   if (isUpsert) refuseKeyOnConflict(conflict, facts);
-  return replayed(insert, facts, isUpsert ? "upsert" : "insert");
+  return returned(insert, facts, isUpsert ? "upsert" : "insert");
 }
 
 export function omnishardedUpdate(
@@ -43,13 +59,17 @@ export function omnishardedUpdate(
   target: WriteTarget,
 ): Plan {
   const facts = replayable(target);
+  if (facts !== null && isCaptured(analysis.catalog, facts)) {
+    refuseUnreplayable(analysis, update, facts.name);
+    return captured(analysis.catalog, facts);
+  }
   const isKeyed = facts !== null && facts.keyColumns.length > 0;
   const assigned = (update.targetList ?? []).map((node) =>
     "ResTarget" in node ? (node.ResTarget.name ?? "") : "",
   );
   if (isKeyed && !facts.keyColumns.some((column) => assigned.includes(column))) {
     refuseUnreplayable(analysis, update, facts.name);
-    return replayed(update, facts, "update");
+    return returned(update, facts, "update");
   }
   refuseTriggers(facts, isKeyed ? "its key changes" : "it has no key");
   return unreplayed(analysis, target);
@@ -61,36 +81,90 @@ export function omnishardedDelete(
   target: WriteTarget,
 ): Plan {
   const facts = replayable(target);
-  if (facts === null || facts.keyColumns.length === 0) return unreplayed(analysis, target);
+  if (facts === null) return unreplayed(analysis, target);
+  const isByCapture = isCaptured(analysis.catalog, facts);
+  if (!isByCapture && facts.keyColumns.length === 0) return unreplayed(analysis, target);
   refuseUnreplayable(analysis, statement, facts.name);
-  return replayed(statement, facts, "delete");
+  return isByCapture ? captured(analysis.catalog, facts) : returned(statement, facts, "delete");
 }
 
 /** The table, if its rows can be brought to other shards: columns are known, and it is no view. */
-function replayable({ ref }: WriteTarget): TableFacts | null {
-  const facts = ref.table?.facts ?? null;
+function replayable({ ref, name }: WriteTarget): TableFacts | null {
+  const facts = name === ref ? (ref.table?.facts ?? null) : null;
   return facts?.isTable === true ? facts : null;
 }
 
 type WriteStmt = InsertStmt | UpdateStmt | DeleteStmt;
 
-function replayed(statement: WriteStmt, facts: TableFacts, verb: ReplayedVerb): Plan {
+function returned(statement: WriteStmt, facts: TableFacts, verb: ReplayedVerb): Plan {
   const { relation } = statement;
-  const returned = {
+  const [trigger] = facts.triggers;
+  if (trigger !== undefined && !facts.isGuarded) {
+    throw new Refusal("omnishardedUnguarded", `"${trigger.name}" of "${facts.name}"`);
+  }
+  const rows = {
     alias: relation?.alias?.aliasname ?? relation?.relname ?? "",
     facts,
     hasReturning: hasReturning(statement),
   };
-  const plan: Omit<ReplayPlan, "ownerSql"> = {
+  const plan: Omit<ReturnedReplay, "ownerSql"> = {
+    kind: "returned",
     table: facts.name,
-    hasReturning: returned.hasReturning,
+    hasReturning: rows.hasReturning,
     replay: replayOf(verb, facts),
-    isGuarded: facts.triggers.length > 0,
+    isGuarded: trigger !== undefined,
   };
   return ({ sql }): Route => ({
     kind: "replayed",
-    plan: { ...plan, ownerSql: withReturnedRows(sql, returned) },
+    plan: { ...plan, ownerSql: withReturnedRows(sql, rows) },
   });
+}
+
+/**
+ * Whether a write to this table may write others, or other rows: a trigger does more than to make something of its
+ * row, or a foreign key acts on a table whose triggers make something of theirs.
+ */
+function isCaptured(catalog: Catalog, facts: TableFacts): boolean {
+  if (facts.triggers.some((trigger) => !isPlainTrigger(trigger, catalog))) return true;
+  return actedOn(catalog, facts).some((one) => one.triggers.length > 0 || one.isGuarded);
+}
+
+/** Omnisharded tables whose rows foreign keys change with this one's, near and far. */
+function actedOn(catalog: Catalog, facts: TableFacts): readonly TableFacts[] {
+  const found = new Set<TableFacts>();
+  const add = (from: TableFacts) => {
+    for (const [schema, name] of from.actsOn) {
+      const other = catalog.factsOf(schema, name);
+      if (other === null || found.has(other) || !catalog.isOmnisharded(other)) continue;
+      found.add(other);
+      add(other);
+    }
+  };
+  add(facts);
+  return [...found];
+}
+
+/** Nothing may be written unseen, so every table of the kind needs its guard. */
+function captured(catalog: Catalog, facts: TableFacts): Plan {
+  for (const one of catalog.omnishardedTables()) {
+    if (one.isGuarded) continue;
+    const [trigger] = facts.triggers;
+    const which = trigger === undefined ? "a foreign key" : `"${trigger.name}"`;
+    throw new Refusal("omnishardedUnguarded", `${which} of "${facts.name}"`);
+  }
+  const route: Route = {
+    kind: "replayed",
+    plan: {
+      kind: "captured",
+      table: facts.name,
+      obstacleSql: obstacleOf(facts),
+      replayOf: ({ schema, name }) => {
+        const other = catalog.factsOf(schema, name);
+        return other === null ? null : capturedReplayOf(other);
+      },
+    },
+  };
+  return () => route;
 }
 
 /** On every shard by itself, if it does the same there whatever it meets. */
@@ -122,22 +196,18 @@ function refuseUnreplayable({ scope }: Analysis, statement: WriteStmt, table: st
  * another shard than the one that decides. Within one statement (`ctid IN (SELECT ctid ...)`) it is of one shard.
  */
 function usesForeignAddress(statement: WriteStmt): boolean {
-  let isOutside = false;
-  let isInside = false;
-  const look = (root: unknown, isSubquery: boolean) =>
+  const found = new Set<"outside" | "inside">();
+  const look = (root: unknown, where: "outside" | "inside") =>
     walk(root, (node, tag) => {
-      if (tag === "SelectStmt" && !isSubquery) {
-        look(Object.values(node)[0], true);
+      if (tag === "SelectStmt" && where === "outside") {
+        look(Object.values(node)[0], "inside");
         return false;
       }
-      if ("ColumnRef" in node && isAddress(node)) {
-        if (isSubquery) isInside = true;
-        else isOutside = true;
-      }
+      if ("ColumnRef" in node && isAddress(node)) found.add(where);
       return true;
     });
-  look(statement, false);
-  return isOutside && !isInside;
+  look(statement, "outside");
+  return found.has("outside") && !found.has("inside");
 }
 
 function isAddress(node: Extract<Node, { ColumnRef: unknown }>): boolean {
@@ -165,9 +235,6 @@ function refuseTriggers(facts: TableFacts | null, why: string): void {
     throw new Refusal("omnishardedTrigger", `"${trigger.name}", as ${why}`);
 }
 
-/** Types whose input reads the clock ('now', 'today') or the catalog. */
-const UNSTEADY_TYPE = /^(date|time|regclass|reg|"?[a-z_]+"?\.)/;
-
 /** Every value is given, and is the same wherever it is read. */
 function isSteadyInsert(
   { scope, catalog }: Analysis,
@@ -177,16 +244,16 @@ function isSteadyInsert(
   const columns = target.ref.table?.facts?.columns ?? [];
   if (target.rowCount === 0 || insert.onConflictClause !== undefined) return false;
   if (scope.refs.length > 1 || scope.readsClock) return false;
-  let isPlain = true;
-  walk(insert, (node) => {
-    if ("SetToDefault" in node || "SQLValueFunction" in node || "SubLink" in node) isPlain = false;
-    return isPlain;
+  const others: string[] = [];
+  walk(insert, (_node, tag) => {
+    if (/^(SetToDefault|SQLValueFunction|SubLink)$/.test(tag)) others.push(tag);
+    return true;
   });
   const isPure = scope.calls.every(({ call }) => {
     const facts = catalog.facts?.functions.get(lastName(call.funcname));
     return facts?.volatility === "immutable" && facts.isBuiltIn;
   });
-  if (!isPlain || !isPure) return false;
+  if (others.length > 0 || !isPure) return false;
   return columns.every((column) => {
     if (column.isGenerated) return true;
     if (target.columns?.includes(column.name) === true) return !UNSTEADY_TYPE.test(column.type);

@@ -1,12 +1,16 @@
 import type { Node, SelectStmt } from "libpg-query";
 import { namesOf } from "../sql/ast.js";
-import type { Block, Scope, TableRef } from "./scope.js";
+import type { Block } from "./block.js";
+import type { Scope } from "./scope.js";
+import type { ColumnUse, TableRef } from "./table-ref.js";
 
 /** One column of a SELECT's rows. */
 export interface Output {
   readonly name: string | null;
   /** null: a column that `*` stands for. */
   readonly node: Node | null;
+  /** The table's column that it is; null: an expression. */
+  readonly use: ColumnUse | null;
   /** Sorts by its bytes, if it is text. */
   readonly isBytewise: boolean;
 }
@@ -26,6 +30,7 @@ export function outputsOf(
       outputs.push({
         name: name ?? columnName(val),
         node: val ?? null,
+        use: scope.column(val, block),
         isBytewise: isBytewise(val, block, scope),
       });
       continue;
@@ -49,13 +54,21 @@ function expand(qualifier: string, block: Block): readonly Output[] | null {
   if (qualifier === "" && block.merged.size > 0) return null;
   const refs = qualifier === "" ? block.refs : block.refs.filter((ref) => ref.alias === qualifier);
   const outputs: Output[] = [];
-  for (const { table } of refs) {
-    if (table === null || table.facts === null) return null;
-    for (const { name, isBytewise } of table.facts.columns) {
-      outputs.push({ name, node: null, isBytewise });
+  for (const ref of refs) {
+    const columns = columnsOf(ref);
+    if (columns === null) return null;
+    for (const { name, isBytewise } of columns) {
+      const origin = ref.originOf(name);
+      outputs.push({ name, node: null, use: origin && { ...origin, at: block }, isBytewise });
     }
   }
   return refs.length === 0 ? null : outputs;
+}
+
+function columnsOf(
+  ref: TableRef,
+): readonly { readonly name: string; readonly isBytewise: boolean }[] | null {
+  return ref.table === null ? ref.columns : (ref.table.facts?.columns ?? null);
 }
 
 function columnName(node: Node | undefined): string | null {
@@ -86,12 +99,13 @@ export function isBytewise(node: Node | undefined, block: Block, scope: Scope): 
   const owners = block.refs.filter(
     (ref) => ref.hasColumn(column ?? "") && (names.length === 1 || ref.alias === names.at(-2)),
   );
-  const facts = owners[0]?.table?.facts?.columns.find((one) => one.name === column);
-  return owners.length === 1 && facts?.isBytewise === true;
+  const [owner] = owners;
+  const found = owner && columnsOf(owner)?.find((one) => one.name === column);
+  return owners.length === 1 && found?.isBytewise === true;
 }
 
 function hasBytewiseColumns(ref: TableRef): boolean {
-  return ref.table?.facts?.columns.every((column) => column.isBytewise) ?? false;
+  return columnsOf(ref)?.every((column) => column.isBytewise) ?? false;
 }
 
 /** Position of the output that a node of ORDER BY or GROUP BY means; null: none. */
@@ -101,7 +115,8 @@ export function outputPosition(
   place: { readonly scope: Scope; readonly block: Block; readonly prefersInput: boolean },
 ): number | null {
   const { scope, block, prefersInput } = place;
-  const position = scope.reader.pinnedInteger(node);
+  const reader = scope.readerOf(block);
+  const position = reader.pinnedInteger(node);
   if (position !== null) return position >= 1 ? position - 1 : null;
   if (outputs === null) return null;
   const names = "ColumnRef" in node ? namesOf(node.ColumnRef.fields) : [];
@@ -111,19 +126,30 @@ export function outputPosition(
     const isInput = block.refs.some((ref) => ref.hasColumn(name) || ref.hasUnknownColumns);
     if (prefersInput && (input >= 0 || isInput)) return input >= 0 ? input : null;
     const named = outputs.findIndex((output) => output.name === name);
-    return named >= 0 ? named : null;
+    return named >= 0 ? named : positionOf(node, outputs, place);
   }
   // Whether two expressions are one depends on their constants.
-  if (!("ColumnRef" in node)) scope.reader.pinAll();
+  if (!("ColumnRef" in node)) reader.pinAll();
   const wanted = shapeOf(node);
   const same = outputs.findIndex(
     (output) => output.node !== null && shapeOf(output.node) === wanted,
   );
-  if (same >= 0) return same;
-  if (names.length < 2 || block.refs.length !== 1) return null;
-  const column = names.at(-1) ?? "";
-  const plain = outputs.findIndex((output) => isColumn(output, column));
-  return plain >= 0 ? plain : null;
+  return same >= 0 ? same : positionOf(node, outputs, place);
+}
+
+/** Of the output that shows the same column, whatever the name. */
+function positionOf(
+  node: Node,
+  outputs: readonly Output[],
+  { scope, block }: { readonly scope: Scope; readonly block: Block },
+): number | null {
+  const use = scope.column(node, block);
+  const position = outputs.findIndex((output) => use !== null && isSameUse(output.use, use));
+  return position >= 0 ? position : null;
+}
+
+function isSameUse(one: ColumnUse | null, other: ColumnUse): boolean {
+  return one?.ref === other.ref && one.column === other.column && one.at === other.at;
 }
 
 function isColumn(output: Output, name: string): boolean {

@@ -1,5 +1,6 @@
 import type { KeyType } from "../topology/hash.js";
 import { FIRST_SHARD, type ShardId, shardId } from "../topology/topology.js";
+import type { Block } from "./block.js";
 import {
   type KeyTerm,
   NULL_KEY,
@@ -10,9 +11,10 @@ import {
 } from "./key-value.js";
 import { type RefusalKind, refused } from "./refusal.js";
 import type { Route } from "./route.js";
-import type { Block, Scope, TableConstraint, TableRef } from "./scope.js";
+import type { Scope } from "./scope.js";
+import type { TableConstraint, Together } from "./table-ref.js";
 
-/** Tables of a statement whose keys are equal, and what the key may be; null: anything. */
+/** Tables of a statement whose rows are on one shard, and what the key may be; null: anything. */
 interface Component {
   readonly keyName: string;
   readonly type: KeyType;
@@ -20,6 +22,8 @@ interface Component {
   readonly isInserted: boolean;
   /** Belongs to the statement's own FROM, not to a subquery. */
   readonly isAtTop: boolean;
+  /** The view that they are read through, where it is not taken apart. */
+  readonly view: string | null;
 }
 
 export type Placed =
@@ -36,11 +40,13 @@ export class Placement {
 
   constructor(scope: Scope, top: Block) {
     this.#shardCount = scope.catalog.database.shardCount;
-    const groups = new Map<TableRef, TableRef[]>();
-    for (const ref of scope.sharded) {
-      groups.set(ref.component, [...(groups.get(ref.component) ?? []), ref]);
-    }
-    this.#components = [...groups.values()].map((refs) => componentOf(refs, top));
+    const own = new Set(top.located.map((ref) => ref.together));
+    const loose = new Map(scope.loose.map(({ rows, view }) => [rows, view]));
+    for (const rows of own) loose.delete(rows);
+    this.#components = [
+      ...[...own].map((rows) => componentOf(rows, { isAtTop: true, view: null })),
+      ...[...loose].map(([rows, view]) => componentOf(rows, { isAtTop: false, view })),
+    ];
   }
 
   get isSharded(): boolean {
@@ -72,38 +78,37 @@ export class Placement {
     }
     if (!hasSeveral) return { kind: "single", shard: single ?? FIRST_SHARD };
     const [only, other] = this.#components;
-    if (only === undefined || other !== undefined) return this.#refuse(this.#reason());
-    return only.isAtTop ? { kind: "several", shards: several } : this.#refuse("crossShardSubquery");
+    const isSimple = only?.isAtTop === true && other === undefined;
+    return isSimple ? { kind: "several", shards: several } : this.#refuse(this.#reason());
   }
 
   #reason(): RefusalKind {
-    const isJoin = this.#components.every((component) => component.isAtTop);
-    return isJoin ? "crossShardJoin" : "crossShardSubquery";
+    if (this.#components.every((component) => component.isAtTop)) return "crossShardJoin";
+    return this.#view === null ? "crossShardSubquery" : "viewOverShards";
+  }
+
+  get #view(): string | null {
+    return this.#components.find(({ view }) => view !== null)?.view ?? null;
   }
 
   #refuse(kind: RefusalKind): Placed {
-    return { kind: "refused", route: refused(kind) };
+    return { kind: "refused", route: refused(kind, this.#view ?? "") };
   }
 }
 
-/**
- * Conditions count where they stand outermost: `NOT EXISTS (... inner.key = outer.key AND inner.key = 5)`
- * says nothing of the outer key.
- */
-function componentOf(refs: readonly TableRef[], top: Block): Component {
-  const depth = Math.min(...refs.map((ref) => ref.block.depth));
-  const outermost = refs.filter((ref) => ref.block.depth === depth);
-  const constraints = outermost
-    .flatMap((ref) => ref.constraints)
-    .filter((constraint) => !constraint.isWeak || refs.length === 1)
-    .sort((one, other) => rank(one) - rank(other));
-  const rule = refs[0]?.table?.rule;
+function componentOf({ members }: Together, place: Pick<Component, "isAtTop" | "view">): Component {
+  const constraints = members
+    .flatMap((ref) => ref.constraints.map((constraint) => ({ ref, constraint })))
+    .sort((one, other) => rank(one.constraint) - rank(other.constraint));
+  const [best] = constraints;
+  // Tables that a foreign key brings together may have keys of different types.
+  const table = (best?.ref ?? members[0])?.table;
   return {
-    keyName: `"${refs[0]?.table?.name}"."${rule?.column}"`,
-    type: rule?.dataType ?? "bigint",
-    terms: constraints[0]?.terms ?? null,
-    isInserted: constraints[0]?.isInserted ?? false,
-    isAtTop: outermost.some((ref) => ref.block === top),
+    ...place,
+    keyName: `"${table?.name}"."${table?.rule?.column}"`,
+    type: table?.rule?.dataType ?? "bigint",
+    terms: best?.constraint.terms ?? null,
+    isInserted: best?.constraint.isInserted ?? false,
   };
 }
 

@@ -26,9 +26,14 @@ export const REFUSALS = {
     reason: (table) => `relation "${table}" does not exist, or was made since the schema was read`,
     hint: "RELOAD after a table was made by other means than this proxy.",
   },
-  keylessView: unsupported(
-    (table) => `"${table}" is made of a sharded table and does not have its sharding key`,
-    "Add the key's column to the view, or read the table itself.",
+  viewOverShards: unsupported(
+    (view) =>
+      `view "${view}" needs rows of several shards at once: a LIMIT, DISTINCT, aggregate or join in it`,
+    "Name the sharding key in the view's query, or write the query in its place by the key.",
+  ),
+  viewWrite: unsupported(
+    (view) => `view "${view}" cannot be written to: it is more than one table's rows, or has rules`,
+    "Write to the table itself.",
   ),
   columnAliases: unsupported(
     (alias) => `column aliases of "${alias}" hide its sharding key`,
@@ -184,6 +189,14 @@ export const REFUSALS = {
   omnishardedKey: unsupported(
     (table) => `ON CONFLICT must not assign the primary key of omnisharded table "${table}"`,
     "Leave the key out of DO UPDATE SET, or let the conflict be about the key.",
+  ),
+  omnishardedCopy: unsupported(
+    (what) => `${what} would make something else of an omnisharded table's rows on every shard`,
+    "COPY into a table of its own, or send INSERT: several rows in one are as fast for tables of this kind.",
+  ),
+  omnishardedUnguarded: unsupported(
+    (trigger) => `what trigger ${trigger} makes would differ on every shard`,
+    "Omnisharded tables with triggers need guards: run sluice guard for this database, then RELOAD.",
   ),
   omnishardedTrigger: unsupported(
     (trigger) => `what an omnisharded row is after trigger ${trigger}, may differ on every shard`,

@@ -1,6 +1,6 @@
 import { quoteIdentifier, quoteLiteral, quoteQualified } from "../core/identifier.js";
 import { outerWords } from "./clauses.js";
-import type { ReplayPlan } from "./route.js";
+import type { CapturedRowReplay, RowReplay } from "./route.js";
 import type { ColumnFacts, TableFacts } from "./schema-facts.js";
 
 /** What a statement does to an omnisharded table; `upsert` may insert or update. */
@@ -20,7 +20,7 @@ export function withReturnedRows(
   { alias, facts, hasReturning }: ReturnedRows,
 ): string {
   const end = outerWords(sql, []).get("")?.start ?? sql.length;
-  const columns = `(${quoteIdentifier(alias)}.*)::pg_catalog.text, ${obstacle(facts)}`;
+  const columns = `(${quoteIdentifier(alias)}.*)::pg_catalog.text, (${obstacleOf(facts)})`;
   // A line end, as the statement may end in a comment.
   return `${sql.slice(0, end)}\n${hasReturning ? "," : "RETURNING"} ${columns}`;
 }
@@ -35,20 +35,46 @@ export interface ReturnedRows {
  * Empty where the text of a row is the whole row: the columns are those that we know, in their order, and the
  * session's settings lose nothing. Evaluated once per statement, as it refers to nothing outside.
  */
-function obstacle(facts: TableFacts): string {
+export function obstacleOf(facts: TableFacts): string {
   const table = quoteLiteral(quoteQualified(facts.schema, facts.name));
   const names = quoteLiteral(facts.columns.map(({ name }) => name).join(","));
-  return `(SELECT CASE
+  return `SELECT CASE
     WHEN (SELECT pg_catalog.string_agg(attname, ',' ORDER BY attnum) FROM pg_catalog.pg_attribute
       WHERE attrelid = ${table}::pg_catalog.regclass AND attnum > 0 AND NOT attisdropped) <> ${names} THEN 'columns'
+    ${LOSSY_SETTINGS} ELSE '' END`;
+}
+
+const LOSSY_SETTINGS = `
     WHEN pg_catalog.current_setting('extra_float_digits')::pg_catalog.int4 < 1 THEN 'extra_float_digits'
     WHEN pg_catalog.current_setting('DateStyle') NOT LIKE 'ISO%' THEN 'DateStyle'
-    WHEN pg_catalog.current_setting('IntervalStyle') = 'sql_standard' THEN 'IntervalStyle'
-    ELSE '' END)`;
+    WHEN pg_catalog.current_setting('IntervalStyle') = 'sql_standard' THEN 'IntervalStyle'`;
+
+/** All rows of a table, as `withReturnedRows` would have them. @param table quoted */
+export function rowsOf(table: string): string {
+  return `SELECT (${TARGET}.*)::pg_catalog.text, (SELECT CASE ${LOSSY_SETTINGS} ELSE '' END) FROM ${table} AS ${TARGET}`;
+}
+
+/** @param table quoted, and empty */
+export function wholeRowsOf(table: string): RowReplay {
+  const sql = `INSERT INTO ${table} AS ${TARGET} SELECT ${ROW}.* FROM pg_catalog.unnest($1::${table}[]) AS ${ROW} RETURNING (${TARGET}.*)::pg_catalog.text`;
+  return { sql, checks: "rows" };
+}
+
+/** Some columns of rows that are there. @param table quoted */
+export function keyedUpdateOf(
+  table: string,
+  key: readonly string[],
+  columns: readonly string[],
+): RowReplay {
+  const set = columns.map(quoteIdentifier).map((column) => `${column} = ${ROW}.${column}`);
+  const isSame = key.map(quoteIdentifier).map((column) => `${TARGET}.${column} = ${ROW}.${column}`);
+  const sql = `UPDATE ${table} AS ${TARGET} SET ${set.join(", ")} FROM pg_catalog.unnest($1::${table}[]) AS ${ROW}
+    WHERE ${isSame.join(" AND ")} RETURNING (${TARGET}.*)::pg_catalog.text`;
+  return { sql, checks: "rows" };
 }
 
 /** The statements that bring rows of the deciding shard to another. */
-export function replayOf(verb: ReplayedVerb, facts: TableFacts): ReplayPlan["replay"] {
+export function replayOf(verb: ReplayedVerb, facts: TableFacts): RowReplay {
   const table = quoteQualified(facts.schema, facts.name);
   const rows = `pg_catalog.unnest($1::${table}[]) AS ${ROW}`;
   const returning = `RETURNING (${TARGET}.*)::pg_catalog.text`;
@@ -81,6 +107,33 @@ export function replayOf(verb: ReplayedVerb, facts: TableFacts): ReplayPlan["rep
   }
 }
 
+/** The same for rows that triggers or foreign keys have written, one by one. */
+export function capturedReplayOf(facts: TableFacts): CapturedRowReplay {
+  const table = quoteQualified(facts.schema, facts.name);
+  const old = '"sluice_old"';
+  const oldRows = (index: number) => `pg_catalog.unnest($${index}::${table}[]) AS ${old}`;
+  const newRows = `pg_catalog.unnest($2::${table}[]) AS ${ROW}`;
+  const isOld =
+    facts.keyColumns.length > 0
+      ? facts.keyColumns
+          .map(quoteIdentifier)
+          .map((key) => `${TARGET}.${key} = ${old}.${key}`)
+          .join(" AND ")
+      : // Any one of equal rows.
+        `${TARGET}.ctid = (SELECT ctid FROM ${table} AS "sluice_any"
+           WHERE ("sluice_any".*)::pg_catalog.text = (${old}.*)::pg_catalog.text LIMIT 1)`;
+  const set = assignments(facts, ROW, { withKey: true });
+  const returning = `RETURNING (${TARGET}.*)::pg_catalog.text`;
+  return {
+    INSERT: replayOf("insert", facts).sql,
+    UPDATE:
+      set === null
+        ? "SELECT WHERE false"
+        : `UPDATE ${table} AS ${TARGET} SET ${set} FROM ${oldRows(1)}, ${newRows} WHERE ${isOld} ${returning}`,
+    DELETE: `DELETE FROM ${table} AS ${TARGET} USING ${oldRows(1)} WHERE ${isOld} ${returning}`,
+  };
+}
+
 function insertion(table: string, facts: TableFacts, rows: string): string {
   const columns = facts.columns.filter((column) => !column.isGenerated).map(quotedName);
   const values = columns.map((column) => `${ROW}.${column}`);
@@ -88,10 +141,14 @@ function insertion(table: string, facts: TableFacts, rows: string): string {
 }
 
 /** All columns, so that a row which was another before is the same afterwards; null: none can be assigned. */
-function assignments(facts: TableFacts, from: string): string | null {
+function assignments(
+  facts: TableFacts,
+  from: string,
+  { withKey }: { readonly withKey: boolean } = { withKey: false },
+): string | null {
   const assignable = facts.columns.filter(
     ({ name, isGenerated, isAlways }) =>
-      !isGenerated && !isAlways && !facts.keyColumns.includes(name),
+      !isGenerated && !isAlways && (withKey || !facts.keyColumns.includes(name)),
   );
   if (assignable.length === 0) return null;
   return assignable

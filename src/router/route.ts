@@ -90,6 +90,9 @@ export interface RowMove {
   readonly insertSql: string;
 }
 
+/** A route with nothing left to draw. */
+export type SettledRoute = Exclude<Route, { kind: "draw" }>;
+
 /** A default as an expression that a server can be asked for by itself. */
 export interface KeyDefault {
   /** Of the column's own type. */
@@ -112,7 +115,11 @@ export interface DrawPlan {
   readonly mostRows: number;
 }
 
-export interface ReplayPlan {
+export type ReplayPlan = ReturnedReplay | CapturedReplay | DefinedReplay;
+
+/** The statement itself returns the rows. */
+export interface ReturnedReplay {
+  readonly kind: "returned";
   readonly table: string;
   /**
    * The client's statement, which returns two columns more, both text: the row, and why its text is not the
@@ -122,13 +129,51 @@ export interface ReplayPlan {
   /** The client wants to see rows: those without the two columns. */
   readonly hasReturning: boolean;
   /** For the other shards; binds one array of rows as text. */
-  readonly replay: {
-    readonly sql: string;
-    /** What must be true: it returns the rows that were bound, it is about as many, or nothing. */
-    readonly checks: "rows" | "count" | "nothing";
-  };
+  readonly replay: RowReplay;
   /** Triggers are told to leave the rows as they are. */
   readonly isGuarded: boolean;
+}
+
+export interface RowReplay {
+  readonly sql: string;
+  /** What must be true: it returns the rows that were bound, it is about as many, or nothing. */
+  readonly checks: "rows" | "count" | "nothing";
+}
+
+/** What triggers and foreign keys write as well: `ROW_GUARDS` note every row in the order of the writes. */
+export interface CapturedReplay {
+  readonly kind: "captured";
+  readonly table: string;
+  /** For the other shards; null: of this table nothing is known. */
+  readonly replayOf: (table: CapturedTable) => CapturedRowReplay | null;
+  /** As the second column of `ownerSql`, asked before the statement. */
+  readonly obstacleSql: string;
+}
+
+/** The client's statement runs on every shard, one after the other. */
+export interface DefinedReplay {
+  readonly kind: "defined";
+  /** Runs behind it on each; null: nothing. */
+  readonly afterSql: string | null;
+  /** Then rows of the first take the place of the others'; null: there are none. */
+  readonly rows: DefinedRows | null;
+}
+
+export interface DefinedRows extends Omit<ReturnedReplay, "kind" | "hasReturning"> {
+  /** Takes the rows away that the statement has made on another shard, if it has made any; null: they stay. */
+  readonly emptySql: string | null;
+}
+
+export interface CapturedTable {
+  readonly schema: string;
+  readonly name: string;
+}
+
+/** Each binds arrays of one row as text: the old one, the new one, or both in this order. */
+export interface CapturedRowReplay {
+  readonly INSERT: string;
+  readonly UPDATE: string;
+  readonly DELETE: string;
 }
 
 export interface CopyInPlan {
@@ -147,8 +192,8 @@ export interface CopyInPlan {
 
 export interface DrawnCopy {
   readonly key: KeyDefault;
-  /** The key's column as a header names it. */
-  readonly column: string;
+  /** The key's column, and behind it the client's list. */
+  readonly columns: readonly string[];
   /** The client's COPY with the key's column before its own. */
   readonly sql: string;
 }

@@ -4,10 +4,11 @@ import { type Analyzed, StatementCache } from "../sql/statement-cache.js";
 import type { Database } from "../topology/topology.js";
 import { ANY, beginAnalysis, type Plan } from "./analysis.js";
 import { Catalog } from "./catalog.js";
-import { drawnText, drawPlan } from "./draw.js";
+import { drawnText, drawPlan, orderedDraw } from "./draw.js";
 import type { ParameterValues } from "./key-value.js";
 import { Refusal, refused } from "./refusal.js";
 import type { DrawPlan, Route } from "./route.js";
+import { rowsInText } from "./row-source.js";
 import type { SchemaFacts } from "./schema-facts.js";
 import { planOf } from "./utility.js";
 
@@ -63,7 +64,14 @@ export function createRouter(
     return plan({ sql, lifted, parameters, isDrawn });
   };
   return {
-    route: (sql, parameters) => route(sql, parameters, false),
+    route(sql, parameters) {
+      const rows = rowsInText(sql, catalog);
+      if (rows === null) return route(sql, parameters, false);
+      const found = route(rows.sql, parameters, false);
+      return found.kind === "split" && rows.isOrdered
+        ? (inOrder(rows.sql, catalog) ?? found)
+        : found;
+    },
     routeDrawn(plan, drawn, parameters) {
       const sql = drawnText(plan, drawn);
       return { sql, route: route(sql, parameters, true) };
@@ -86,6 +94,16 @@ function analyze(sql: string, lifted: LiftedText, catalog: Catalog): Analyzed<Pl
     if (!(error instanceof Refusal)) throw error;
     const { route } = error;
     return { value: () => route, pinned: [...analysis.reader.pinned] };
+  }
+}
+
+function inOrder(sql: string, catalog: Catalog): Route | null {
+  try {
+    const plan = orderedDraw({ sql, catalog });
+    return plan && { kind: "draw", plan };
+  } catch (error) {
+    if (error instanceof Refusal) return error.route;
+    throw error;
   }
 }
 

@@ -13,8 +13,30 @@ export interface ColumnFacts {
    * nextval. Means the same under any search_path, PostgreSQL's own names apart.
    */
   readonly defaultSql: string | null;
+  readonly isNotNull: boolean;
   /** Text of it sorts by its bytes; true for types without collation. */
   readonly isBytewise: boolean;
+}
+
+/** What a view shows. */
+export interface ViewFacts {
+  /** Its query, every name but PostgreSQL's own with its schema. */
+  readonly sql: string;
+  /** A materialized view: rows as they were when it was refreshed. */
+  readonly isStored: boolean;
+  /** Rules or INSTEAD OF triggers of its own do something else than PostgreSQL would on a write. */
+  readonly hasOwnWrites: boolean;
+}
+
+/** A foreign key that holds for every row: neither NOT VALID nor NOT ENFORCED. */
+export interface ForeignKeyFacts {
+  readonly columns: readonly string[];
+  readonly schema: string;
+  readonly table: string;
+  /** The other table's columns, in the order of `columns`. */
+  readonly referenced: readonly string[];
+  /** MATCH FULL: where one column is NULL, all are. */
+  readonly isFull: boolean;
 }
 
 /** A trigger of the application that fires for clients; ours and those of foreign keys are left out. */
@@ -32,12 +54,21 @@ export interface TableFacts {
   /** Of the primary key, else of a unique index that is as good; none: rows cannot be told apart. */
   readonly keyColumns: readonly string[];
   readonly triggers: readonly TriggerFacts[];
+  /** Has our own, see `ROW_GUARDS`. */
+  readonly isGuarded: boolean;
+  /** Whose foreign keys change or delete their rows when rows here are changed or deleted; schema and name each. */
+  readonly actsOn: readonly (readonly [schema: string, name: string])[];
   /** In their order in the table. */
   readonly columns: readonly ColumnFacts[];
   /** Foreign keys that point here do something on DELETE: CASCADE, SET NULL or SET DEFAULT. */
   readonly hasDeleteActions: boolean;
   /** What a view reads, or what a partition or child table is a part of; schema and name each. */
   readonly sources: readonly (readonly [schema: string, name: string])[];
+  /** null: no view, or one of an extension, which shows the server and not the application's rows. */
+  readonly view: ViewFacts | null;
+  /** Columns of each unique index that holds for all rows. */
+  readonly uniqueKeys: readonly (readonly string[])[];
+  readonly foreignKeys: readonly ForeignKeyFacts[];
 }
 
 export interface FunctionFacts {
@@ -55,6 +86,8 @@ export interface SchemaFacts {
   readonly functions: ReadonlyMap<string, FunctionFacts>;
   /** Of the database's own collation. */
   readonly isBytewise: boolean;
+  /** Whoever asks may make the triggers of `ROW_GUARDS`. */
+  readonly hasGuardFunctions: boolean;
 }
 
 // libc's "C" and "POSIX", and what sorts by code point, which in UTF-8 is by byte.
@@ -63,6 +96,44 @@ const DATABASE_IS_BYTEWISE = `(
   SELECT datcollate IN ${BYTEWISE} FROM pg_catalog.pg_database
   WHERE datname = pg_catalog.current_database())`;
 
+const columnNames = (relation: string, numbers: string) => `(
+  SELECT pg_catalog.json_agg(ka.attname ORDER BY k.n)
+  FROM pg_catalog.unnest(${numbers}) WITH ORDINALITY k(attnum, n)
+  JOIN pg_catalog.pg_attribute ka ON ka.attrelid = ${relation} AND ka.attnum = k.attnum)`;
+
+// Rows of an inheritance child are read with the parent and bound by none of its keys.
+const HAS_CHILDREN = (alias: string) => `(${alias}.relkind = 'r' AND ${alias}.relhassubclass)`;
+
+const VIEW = `CASE WHEN c.relkind IN ('v', 'm') AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_depend e
+    WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid AND e.deptype = 'e')
+  THEN pg_catalog.json_build_object(
+    'sql', pg_catalog.pg_get_viewdef(c.oid),
+    'isStored', c.relkind = 'm',
+    'hasOwnWrites', EXISTS (
+        SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type <> '1')
+      OR EXISTS (SELECT FROM pg_catalog.pg_trigger t
+        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 64 <> 0)) END`;
+
+const UNIQUE_KEYS = `(
+  SELECT coalesce(pg_catalog.json_agg(${columnNames("i.indrelid", "i.indkey[0:i.indnkeyatts - 1]")}), '[]')
+  FROM pg_catalog.pg_index i
+  WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+    AND i.indexprs IS NULL AND NOT ${HAS_CHILDREN("c")})`;
+
+const FOREIGN_KEYS = `(
+  SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+    'columns', ${columnNames("f.conrelid", "f.conkey")},
+    'schema', rn.nspname,
+    'table', r.relname,
+    'referenced', ${columnNames("f.confrelid", "f.confkey")},
+    'isFull', f.confmatchtype = 'f')), '[]')
+  FROM pg_catalog.pg_constraint f
+  JOIN pg_catalog.pg_class r ON r.oid = f.confrelid
+  JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+  WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.convalidated
+    AND NOT ${HAS_CHILDREN("c")} AND NOT ${HAS_CHILDREN("r")})`;
+
 /**
  * One row, one column `facts`: JSON text for `parseSchemaFacts`. Takes some 10 ms. Read it at start, on
  * RELOAD and after DDL.
@@ -70,6 +141,10 @@ const DATABASE_IS_BYTEWISE = `(
 export const SCHEMA_FACTS_SQL = `
 SELECT pg_catalog.json_build_object(
   'isBytewise', ${DATABASE_IS_BYTEWISE},
+  'hasGuardFunctions', coalesce((
+    SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') FROM pg_catalog.pg_namespace n
+    JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+    WHERE n.nspname = 'sluice' AND p.proname = 'replay_capture'), false),
   'tables', (
     SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
       'schema', n.nspname,
@@ -95,6 +170,19 @@ SELECT pg_catalog.json_build_object(
         JOIN pg_catalog.pg_namespace tpn ON tpn.oid = tp.pronamespace
         WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
           AND tpn.nspname <> 'sluice'),
+      'isGuarded', (
+        SELECT count(*) = 3 FROM pg_catalog.pg_trigger t
+        JOIN pg_catalog.pg_proc tp ON tp.oid = t.tgfoid
+        JOIN pg_catalog.pg_namespace tpn ON tpn.oid = tp.pronamespace
+        WHERE t.tgrelid = c.oid AND t.tgenabled IN ('O', 'A') AND tpn.nspname = 'sluice'
+          AND tp.proname IN ('replay_keep', 'replay_restore', 'replay_capture')),
+      'actsOn', (
+        SELECT coalesce(pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_array(fn.nspname, fc.relname)), '[]')
+        FROM pg_catalog.pg_constraint f
+        JOIN pg_catalog.pg_class fc ON fc.oid = f.conrelid
+        JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
+        WHERE f.confrelid = c.oid AND f.contype = 'f'
+          AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))),
       'hasDeleteActions', EXISTS (
         SELECT FROM pg_catalog.pg_constraint f
         WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')),
@@ -108,6 +196,9 @@ SELECT pg_catalog.json_build_object(
           UNION SELECT h.inhparent FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid) o
         JOIN pg_catalog.pg_class s ON s.oid = o.oid
         JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace),
+      'view', ${VIEW},
+      'uniqueKeys', ${UNIQUE_KEYS},
+      'foreignKeys', ${FOREIGN_KEYS},
       'columns', (
         SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
           'name', a.attname,
@@ -118,6 +209,7 @@ SELECT pg_catalog.json_build_object(
               ELSE pg_catalog.quote_ident(y.typname) END END,
           'isGenerated', a.attgenerated <> '',
           'isIdentity', a.attidentity <> '',
+          'isNotNull', a.attnotnull,
           'isAlways', a.attidentity = 'a',
           'defaultSql', CASE WHEN a.attidentity <> '' THEN
               (SELECT pg_catalog.format('nextval(%L::regclass)', q)
@@ -160,14 +252,17 @@ export interface SchemaFactsLists {
   readonly tables: readonly TableFacts[];
   readonly functions: readonly FunctionFacts[];
   readonly isBytewise: boolean;
+  readonly hasGuardFunctions: boolean;
 }
 
-export function schemaFacts({ tables, functions, isBytewise }: SchemaFactsLists): SchemaFacts {
+export function schemaFacts(lists: SchemaFactsLists): SchemaFacts {
+  const { tables, functions, isBytewise, hasGuardFunctions } = lists;
   const byName = new Map<string, TableFacts[]>();
   for (const table of tables) byName.set(table.name, [...(byName.get(table.name) ?? []), table]);
   return {
     tables: byName,
     functions: new Map(functions.map((one) => [one.name, one])),
     isBytewise,
+    hasGuardFunctions,
   };
 }

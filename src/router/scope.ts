@@ -1,98 +1,26 @@
-import type {
-  CommonTableExpr,
-  FuncCall,
-  Node,
-  RangeVar,
-  SelectStmt,
-  WithClause,
-} from "libpg-query";
+import type { FuncCall, Node, RangeVar, WithClause } from "libpg-query";
 import { lastName, namesOf, walk } from "../sql/ast.js";
-import type { Catalog, RoutedTable } from "./catalog.js";
+import type { Block } from "./block.js";
+import type { Catalog } from "./catalog.js";
 import { type FunctionNature, natureOf } from "./functions.js";
-import type { KeyTerm, ValueReader } from "./key-value.js";
+import type { ValueReader } from "./key-value.js";
 import { Refusal } from "./refusal.js";
-
-export interface TableConstraint {
-  readonly terms: readonly KeyTerm[];
-  /** Only for this table's own rows, not for those it is joined with (ON of an outer join). */
-  readonly isWeak: boolean;
-  /** Values of new rows: NULL is refused, where in a condition it means no row. */
-  readonly isInserted: boolean;
-}
-
-/** One mention of a table, with what is known of its key. */
-export class TableRef {
-  /** null: a subquery, a CTE or a function. */
-  readonly table: RoutedTable | null;
-  readonly alias: string;
-  readonly isAliased: boolean;
-  readonly block: Block;
-  /** An outer join may put NULLs in the place of its rows. */
-  isNullable = false;
-  /** Values that a row's key must be among. */
-  readonly constraints: TableConstraint[] = [];
-  #joined: TableRef = this;
-
-  constructor(table: RoutedTable | null, alias: string, isAliased: boolean, block: Block) {
-    this.table = table;
-    this.alias = alias;
-    this.isAliased = isAliased;
-    this.block = block;
-  }
-
-  get isSharded(): boolean {
-    return this.table?.kind === "sharded";
-  }
-
-  /** The tables whose keys equal this one's share one representative. */
-  get component(): TableRef {
-    return this.#joined === this ? this : this.#joined.component;
-  }
-
-  /** Of equal keys of one type: other hashes would differ for equal values. */
-  join(other: TableRef): void {
-    if (this.table?.rule?.dataType !== other.table?.rule?.dataType) return;
-    const own = this.component;
-    if (own !== other.component) own.#joined = other.component;
-  }
-
-  hasColumn(column: string): boolean {
-    if (this.table === null) return false;
-    if (this.table.facts === null) return this.table.rule?.column === column;
-    return this.table.facts.columns.some((one) => one.name === column);
-  }
-
-  get hasUnknownColumns(): boolean {
-    return this.table === null || (this.table.facts === null && this.table.kind !== "system");
-  }
-}
-
-/** One SELECT, UPDATE, DELETE or INSERT with its own FROM. */
-export class Block {
-  readonly parent: Block | null;
-  readonly depth: number;
-  readonly refs: TableRef[] = [];
-  readonly ctes: Set<string>;
-  /** Columns of JOIN ... USING: of several tables, yet not ambiguous. */
-  readonly merged = new Set<string>();
-  /** A table that is no part of a shard's rows keeps rows where a sharded one has no match. */
-  preservesOutside = false;
-
-  constructor(parent: Block | null) {
-    this.parent = parent;
-    this.depth = parent === null ? 0 : parent.depth + 1;
-    this.ctes = new Set(parent?.ctes);
-  }
-}
+import { type ColumnUse, TableRef, type Together } from "./table-ref.js";
 
 type NestedWrite = (scope: Scope, query: Node, parent: Block) => void;
 
 /** All that routing needs to know of one statement, gathered in one walk. */
 export class Scope {
   readonly catalog: Catalog;
+  /** Of the client's text; a view's block has its own. */
   readonly reader: ValueReader;
   readonly refs: TableRef[] = [];
   readonly calls: { readonly call: FuncCall; readonly nature: FunctionNature }[] = [];
+  /**
+   * Rows of subqueries that are tied to none of the statement's own: right only where they are all on the one
+   * shard that answers.
+   */
+  readonly loose: { readonly rows: Together; readonly view: string | null }[] = [];
   /** CURRENT_TIMESTAMP and its like. */
   readsClock = false;
   /** CURRENT_USER and its like: a shard may be logged in to as somebody else, and has its own database. */
@@ -101,6 +29,7 @@ export class Scope {
   writesInWith = false;
   /** LIMIT, OFFSET or FETCH in a subquery: which rows is chance. */
   hasInnerLimit = false;
+  #derivedCount = 0;
 
   /** Notes a write within WITH. */
   readonly addNestedWrite: NestedWrite;
@@ -115,38 +44,30 @@ export class Scope {
     return this.refs.filter((ref) => ref.isSharded);
   }
 
+  readerOf(block: Block): ValueReader {
+    return block.reader ?? this.reader;
+  }
+
   addTable(range: RangeVar, block: Block): TableRef {
     const alias = range.alias?.aliasname ?? range.relname ?? "";
-    const isCte = range.schemaname === undefined && block.ctes.has(range.relname ?? "");
-    const table = isCte ? null : this.catalog.table(range);
-    if (table === null && !isCte) {
-      throw new Refusal("ambiguousTable", range.relname ?? "");
-    }
-    const ref = new TableRef(table, alias, range.alias !== undefined, block);
+    const table = this.catalog.table(range);
+    if (table === null) throw new Refusal("ambiguousTable", range.relname ?? "");
+    const isAliased = range.alias !== undefined;
+    const ref = new TableRef({ table, alias, isAliased, locators: this.catalog.locators(table) });
+    if (ref.isSharded) block.located.push(ref);
+    this.refs.push(ref);
     // A column alias list renames the key: then it is found by its own name no more.
     if ((range.alias?.colnames ?? []).length > 0 && ref.isSharded) {
       throw new Refusal("columnAliases", alias);
     }
-    return this.#add(ref);
-  }
-
-  /** The table that an INSERT writes to: its columns are no names in the query that feeds it. */
-  addInsertTarget(range: RangeVar, block: Block): TableRef {
-    const table = this.catalog.table(range);
-    if (table === null) throw new Refusal("ambiguousTable", range.relname ?? "");
-    const ref = new TableRef(table, range.alias?.aliasname ?? range.relname ?? "", false, block);
-    this.refs.push(ref);
+    block.refs.push(ref);
     return ref;
   }
 
-  #add(ref: TableRef): TableRef {
-    ref.block.refs.push(ref);
-    this.refs.push(ref);
-    return ref;
-  }
-
-  addDerived(alias: string, block: Block): void {
-    this.#add(new TableRef(null, alias, true, block));
+  /** Queries within queries are taken in place: a statement may not become endless by it. */
+  countDerived(): void {
+    this.#derivedCount += 1;
+    if (this.#derivedCount > 300) throw new Refusal("unsupported", "a statement of so many views");
   }
 
   addWith(
@@ -154,25 +75,25 @@ export class Scope {
     block: Block,
     addQuery: (query: Node, block: Block) => void,
   ): void {
-    const expressions = (clause?.ctes ?? [])
-      .map((node) => ("CommonTableExpr" in node ? node.CommonTableExpr : null))
-      .filter((cte): cte is CommonTableExpr => cte !== null);
-    // A recursive one sees itself; a name seen too early is at worst a refusal.
-    for (const cte of expressions) block.ctes.add(cte.ctename ?? "");
-    for (const cte of expressions) if (cte.ctequery !== undefined) addQuery(cte.ctequery, block);
+    const isRecursive = clause?.recursive === true;
+    // A recursive one sees itself and those behind it; a name seen too early is at worst a refusal.
+    if (isRecursive) for (const cte of ctesOf(clause)) block.ctes.set(cte.name, null);
+    for (const { name, query, columns } of ctesOf(clause)) {
+      const home = block.besides();
+      // Taken in the place of every mention; without one, the server does not run it either.
+      const isTaken = !isRecursive && "SelectStmt" in query;
+      if (!isTaken) addQuery(query, home);
+      block.ctes.set(name, isTaken ? { select: query.SelectStmt, home, columns } : null);
+    }
   }
 
-  /** Notes functions and clock readings, and hands every subquery in the expression to `addSelect`. */
-  addExpression(
-    root: unknown,
-    block: Block,
-    addSelect: (select: SelectStmt, parent: Block) => void,
-  ): void {
-    walk(root, (node, tag) => {
-      if (tag === "SelectStmt" && "SelectStmt" in node) {
-        addSelect(node.SelectStmt, block);
-        return false;
-      }
+  /**
+   * Notes functions and clock readings.
+   * @param addSubLink takes a subquery: true, and its node is not looked into here
+   */
+  addExpression(root: unknown, addSubLink: (node: Node) => boolean): void {
+    walk(root, (node) => {
+      if (addSubLink(node)) return false;
       if ("FuncCall" in node) this.#addCall(node.FuncCall);
       if ("SQLValueFunction" in node) {
         const isOfSession = /ROLE|USER|CATALOG|SCHEMA/.test(node.SQLValueFunction.op ?? "");
@@ -190,31 +111,30 @@ export class Scope {
     this.calls.push({ call, nature });
   }
 
+  /** The table's column that an expression is, through views and subqueries; null: no plain column. */
+  column(node: Node | undefined, block: Block): ColumnUse | null {
+    if (node === undefined || !("ColumnRef" in node)) return null;
+    return block.column(namesOf(node.ColumnRef.fields));
+  }
+
   /** The sharded table whose key a column is, or null. */
   keyOwner(node: Node | undefined, block: Block): TableRef | null {
-    if (node === undefined || !("ColumnRef" in node)) return null;
-    const names = namesOf(node.ColumnRef.fields);
-    const column = names.at(-1) ?? "";
-    const owner = names.length === 1 ? ownerOf(column, block) : qualifiedOwner(names, block);
-    return owner?.isSharded === true && owner.table?.rule?.column === column ? owner : null;
+    const use = this.column(node, block);
+    return use?.ref.isKey(use.column) === true ? use.ref : null;
   }
 }
 
-function ownerOf(column: string, block: Block): TableRef | null {
-  const owners = block.refs.filter((ref) => ref.hasColumn(column));
-  const first = owners[0];
-  if (owners.length === 1 || (owners.length > 1 && block.merged.has(column))) return first ?? null;
-  // Ambiguous, or perhaps a column of something whose columns we do not know.
-  if (owners.length > 1 || block.refs.some((ref) => ref.hasUnknownColumns)) return null;
-  return block.parent === null ? null : ownerOf(column, block.parent);
+interface NamedQuery {
+  readonly name: string;
+  readonly query: Node;
+  readonly columns: readonly string[];
 }
 
-function qualifiedOwner(names: readonly string[], block: Block): TableRef | null {
-  const [schema, name] = names.length > 2 ? [names.at(-3), names.at(-2)] : [null, names.at(-2)];
-  const found = block.refs.find(
-    (ref) =>
-      ref.alias === name && (schema === null || (!ref.isAliased && ref.table?.schema === schema)),
-  );
-  if (found !== undefined) return found;
-  return block.parent === null ? null : qualifiedOwner(names, block.parent);
+function ctesOf(clause: WithClause | undefined): readonly NamedQuery[] {
+  return (clause?.ctes ?? []).flatMap((node) => {
+    if (!("CommonTableExpr" in node)) return [];
+    const { ctename, ctequery, aliascolnames } = node.CommonTableExpr;
+    if (ctequery === undefined) return [];
+    return [{ name: ctename ?? "", query: ctequery, columns: namesOf(aliascolnames) }];
+  });
 }

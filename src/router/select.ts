@@ -4,24 +4,30 @@ import { FIRST_SHARD } from "../topology/topology.js";
 import { ANY, type Analysis, everywhere, type Plan, placed } from "./analysis.js";
 import { constantOf, isBinary, type StatementValues, type ValueRef } from "./key-value.js";
 import { rewriteLimit } from "./limit-rewrite.js";
-import { type MergeShape, mergeShape } from "./merge.js";
+import { type MergeShape, mergeShape, refuseUnmergeable } from "./merge.js";
 import { showSortKeys } from "./order-rewrite.js";
 import { addSelect } from "./query.js";
 import { REFUSALS, Refusal, refused } from "./refusal.js";
 import type { Route } from "./route.js";
+import type { Scope } from "./scope.js";
 
 export function selectPlan(analysis: Analysis, select: SelectStmt): Plan {
   const { scope } = analysis;
+  const exists = existsQuery(select);
+  if (exists !== null) return existsPlan(analysis, exists);
   const top = addSelect(scope, select, null);
   if (select.intoClause !== undefined) throw new Refusal("crossShardInto");
   if (scope.sharded.length === 0) return withoutKeys(analysis);
-  const merge = mergeOrRefusal(() => mergeShape(select, top, scope));
-  const isWrite =
-    scope.locksRows ||
-    scope.writesInWith ||
-    scope.calls.some((one) => one.nature === "unknown" || one.nature === "shard0");
+  const merge = mergeOrRefusal(() => {
+    // A view's own order reaches no further than its shard.
+    const isOrdered = (select.sortClause ?? []).length > 0;
+    const shape = mergeShape(select, top, scope);
+    const keepsOrder = top.hasInnerOrder && top.refs.length === 1 && shape.aggregates === null;
+    if (keepsOrder && !isOrdered) throw new Refusal("crossShardOrder");
+    return shape;
+  });
   const plan = placed(analysis, top, {
-    isWrite,
+    isWrite: isWriting(scope),
     several: (values, shards) => {
       if ("kind" in merge) return merge;
       if (scope.locksRows && merge.aggregates !== null) return refused("crossShardLock");
@@ -35,6 +41,50 @@ export function selectPlan(analysis: Analysis, select: SelectStmt): Plan {
     return isCrossShard ? refused("crossShardSetOperation") : route;
   };
 }
+
+/** The query of `SELECT EXISTS (...)` and nothing else, if there is a row where any shard has one. */
+function existsQuery(select: SelectStmt): SelectStmt | null {
+  const { targetList = [], ...others } = select;
+  const [only] = targetList;
+  const isAlone = Object.keys(others).every((key) => /^(op|limitOption)$/.test(key));
+  if (!isAlone || targetList.length !== 1 || only === undefined) return null;
+  const link = "ResTarget" in only ? only.ResTarget.val : undefined;
+  if (link === undefined || !("SubLink" in link)) return null;
+  const { subLinkType, subselect } = link.SubLink;
+  if (subLinkType !== "EXISTS_SUBLINK" || !subselect || !("SelectStmt" in subselect)) return null;
+  const query = subselect.SelectStmt;
+  // Which groups there are, and how many rows, is a matter of all shards.
+  const isOfAll = query.havingClause !== undefined || query.limitOffset !== undefined;
+  return query.op === "SETOP_NONE" && !isOfAll ? query : null;
+}
+
+function existsPlan(analysis: Analysis, query: SelectStmt): Plan {
+  const { scope } = analysis;
+  const block = addSelect(scope, query, null);
+  if (scope.sharded.length === 0) return withoutKeys(analysis);
+  const merge = mergeOrRefusal(() => {
+    if (scope.locksRows) throw new Refusal("crossShardLock");
+    refuseUnmergeable(block, scope);
+    return ANY_IS_TRUE;
+  });
+  return placed(analysis, block, {
+    isWrite: isWriting(scope),
+    several: (values, shards) =>
+      "kind" in merge ? merge : manyRoute(values, { shards, locksRows: false }, merge),
+  });
+}
+
+/** True is above false. */
+const ANY_IS_TRUE: MergeShape = {
+  orderBy: [],
+  aggregates: ["max"],
+  groupColumns: 0,
+  isBytewise: true,
+  limit: null,
+  offset: null,
+  keepsLimitFromShards: false,
+  hidden: [],
+};
 
 /** What the branches of a UNION look like to the placement: tables side by side, or below. */
 const CROSS_SHARD = new Set([
@@ -50,6 +100,11 @@ function mergeOrRefusal(work: () => MergeShape): MergeShape | Route {
     if (error instanceof Refusal) return error.route;
     throw error;
   }
+}
+
+function isWriting(scope: Scope): boolean {
+  const mayWrite = scope.calls.some(({ nature }) => nature === "unknown" || nature === "shard0");
+  return scope.locksRows || scope.writesInWith || mayWrite;
 }
 
 /** Only omnisharded tables, or none. */

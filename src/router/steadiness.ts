@@ -3,7 +3,7 @@ import { parse } from "../sql/parser.js";
 import type { Catalog } from "./catalog.js";
 import { natureOf } from "./functions.js";
 import { Refusal } from "./refusal.js";
-import type { ColumnFacts } from "./schema-facts.js";
+import type { ColumnFacts, TriggerFacts } from "./schema-facts.js";
 import type { Scope } from "./scope.js";
 
 /**
@@ -50,4 +50,40 @@ function hasUnsteadyCall(defaultSql: string | null, catalog: Catalog): boolean {
     return true;
   });
   return isUnsteady;
+}
+
+/** Types whose input reads the clock ('now', 'today') or the catalog. */
+export const UNSTEADY_TYPE = /^(date|time|reg|"?[a-z_]+"?\.)/;
+
+const TOUCHES_TABLES =
+  /\b(select|insert|update|delete|merge|perform|execute|call|copy|truncate|notify|import|do|lock)\b/i;
+const CALLS = /([a-z_][\w$.]*)\s*\(/gi;
+const KEYWORDS = new Set([
+  "if",
+  "elsif",
+  "and",
+  "or",
+  "not",
+  "in",
+  "when",
+  "then",
+  "else",
+  "row",
+  "return",
+]);
+
+/**
+ * Whether a trigger makes something of its row and touches nothing else. Read from its source, so every word that
+ * could be a statement, be it in a comment, makes it one that does.
+ */
+export function isPlainTrigger({ source }: TriggerFacts, catalog: Catalog): boolean {
+  if (source === null || TOUCHES_TABLES.test(source)) return false;
+  for (const [, name = ""] of source.matchAll(CALLS)) {
+    if (KEYWORDS.has(name.toLowerCase())) continue;
+    const facts = catalog.facts?.functions.get(name.toLowerCase().replace(/^pg_catalog\./, ""));
+    if (facts?.isBuiltIn !== true || natureOf(facts.name, false, catalog.facts) === "unknown") {
+      return false;
+    }
+  }
+  return true;
 }

@@ -4,7 +4,12 @@ import { FIRST_SHARD } from "../topology/topology.js";
 import { ANY, type Analysis, everywhere, type Plan } from "./analysis.js";
 import { copyPlan } from "./copy.js";
 import { insertPlan } from "./insert.js";
-import { addSelect } from "./query.js";
+import {
+  alterTablePlan,
+  derivedTablePlan,
+  guardedTablePlan,
+  guardedTriggerPlan,
+} from "./omnisharded-definition.js";
 import { Refusal, refused } from "./refusal.js";
 import { selectPlan } from "./select.js";
 import { deletePlan, updatePlan } from "./write.js";
@@ -58,6 +63,9 @@ export function planOf(analysis: Analysis, node: Node): Plan {
 }
 
 function utilityPlan(analysis: Analysis, node: Node): Plan {
+  if ("CreateTableAsStmt" in node) return derivedTablePlan(analysis, node.CreateTableAsStmt);
+  const special = specialDefinition(analysis, node);
+  if (special !== null) return special;
   const tag = tagged(node)?.[0] ?? "";
   if (SESSION.has(tag)) return () => ANY;
   const name = UNSUPPORTED.get(tag);
@@ -76,12 +84,18 @@ function utilityPlan(analysis: Analysis, node: Node): Plan {
       throw new Refusal("procedural", "DO");
     case "CallStmt":
       throw new Refusal("procedural", "CALL");
-    case "CreateTableAsStmt":
     case "RefreshMatViewStmt":
-      return derivedTablePlan(analysis, node);
+      return () => everywhere(true);
     default:
       return definitionPlan(node, tag);
   }
+}
+
+/** null: it does the same on every shard as it stands. */
+function specialDefinition(analysis: Analysis, node: Node): Plan | null {
+  if ("AlterTableStmt" in node) return alterTablePlan(analysis, node.AlterTableStmt);
+  if ("CreateStmt" in node) return guardedTablePlan(analysis, node.CreateStmt);
+  return "CreateTrigStmt" in node ? guardedTriggerPlan(analysis) : null;
 }
 
 /** DDL, grants, TRUNCATE, LOCK: the same on every shard. */
@@ -95,16 +109,6 @@ function definitionPlan(node: Node, tag: string): Plan {
     );
   if (!isDefinition) throw new Refusal("unsupported", tag.replace(/Stmt$/, ""));
   return () => everywhere(!isConcurrent);
-}
-
-function derivedTablePlan(analysis: Analysis, node: Node): Plan {
-  if ("CreateTableAsStmt" in node) {
-    const { query } = node.CreateTableAsStmt;
-    if (query !== undefined && "SelectStmt" in query)
-      addSelect(analysis.scope, query.SelectStmt, null);
-    if (analysis.scope.sharded.length > 0) throw new Refusal("crossShardInto");
-  }
-  return () => everywhere(true);
 }
 
 function explainPlan(analysis: Analysis, query: Node | undefined): Plan {

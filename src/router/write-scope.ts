@@ -8,16 +8,21 @@ import type {
   WithClause,
 } from "libpg-query";
 import { namesOf } from "../sql/ast.js";
+import { Block } from "./block.js";
+import { settle } from "./colocation.js";
 import type { KeyTerm } from "./key-value.js";
-import { addExpression, addFrom, addQuery, addSelectTo, addWhere } from "./query.js";
+import {
+  addExpression,
+  addFrom,
+  addQuery,
+  addSelectTo,
+  addTarget,
+  addWhere,
+  type WriteTarget,
+} from "./query.js";
 import { Refusal } from "./refusal.js";
-import { Block, type Scope, type TableRef } from "./scope.js";
-
-/** A statement that writes, noted in its scope. */
-export interface WriteTarget {
-  readonly block: Block;
-  readonly ref: TableRef;
-}
+import type { Scope } from "./scope.js";
+import type { TableRef } from "./table-ref.js";
 
 export interface UpdateTarget extends WriteTarget {
   /** What the sharding key becomes; null: it stays. */
@@ -35,7 +40,8 @@ export interface InsertTarget extends WriteTarget {
 
 /** A write within WITH: it runs on the statement's one shard, so its table must be sharded. */
 export function addWrite(scope: Scope, query: Node, parent: Block): void {
-  const { ref, assignedKey } = targetOf(scope, query, parent);
+  const { ref, assignedKey, block } = targetOf(scope, query, parent);
+  settle(scope, block, null);
   if (!ref.isSharded)
     throw new Refusal("unsupported", "a write to an omnisharded table within WITH");
   if (assignedKey !== null) throw new Refusal("keyUpdateShape", "WITH");
@@ -61,17 +67,18 @@ interface TargetClauses {
 function begin(scope: Scope, clauses: TargetClauses): WriteTarget {
   const block = new Block(clauses.parent);
   scope.addWith(clauses.withClause, block, (query, within) => addQuery(scope, query, within));
-  return { block, ref: scope.addTable(clauses.relation ?? {}, block) };
+  return addTarget(scope, clauses.relation ?? {}, block);
 }
 
 export function addUpdate(scope: Scope, update: UpdateStmt, parent: Block | null): UpdateTarget {
   const { relation, withClause, fromClause, whereClause, targetList } = update;
-  const { block, ref } = begin(scope, { relation, withClause, parent });
-  for (const item of fromClause ?? []) addFrom(scope, item, { block, isNullable: false });
+  const target = begin(scope, { relation, withClause, parent });
+  const { block, name } = target;
+  for (const item of fromClause ?? []) addFrom(scope, item, block);
   addWhere(scope, whereClause, block);
   addExpression(scope, [targetList, returningOf(update)], block);
-  const column = ref.table?.rule?.column;
-  return { block, ref, assignedKey: column === undefined ? null : assignment(targetList, column) };
+  const assigned = name.keyNames.map((column) => assignment(targetList, column));
+  return { ...target, assignedKey: assigned.find((node) => node !== null) ?? null };
 }
 
 /** PostgreSQL 18 moved the list into a clause of its own. */
@@ -100,7 +107,7 @@ export function addDelete(scope: Scope, statement: DeleteStmt, parent: Block | n
   const { relation, withClause, usingClause, whereClause } = statement;
   const target = begin(scope, { relation, withClause, parent });
   const { block } = target;
-  for (const item of usingClause ?? []) addFrom(scope, item, { block, isNullable: false });
+  for (const item of usingClause ?? []) addFrom(scope, item, block);
   addWhere(scope, whereClause, block);
   addExpression(scope, returningOf(statement), block);
   return target;
@@ -109,36 +116,41 @@ export function addDelete(scope: Scope, statement: DeleteStmt, parent: Block | n
 export function addInsert(scope: Scope, insert: InsertStmt, parent: Block | null): InsertTarget {
   const block = new Block(parent);
   scope.addWith(insert.withClause, block, (query, within) => addQuery(scope, query, within));
-  const ref = scope.addInsertTarget(insert.relation ?? {}, block);
+  // Its columns are no names in the query that feeds it.
   const aside = new Block(block);
-  aside.refs.push(ref);
+  const { name, ref } = addTarget(scope, insert.relation ?? {}, aside);
+  block.located.push(...aside.located);
   addExpression(scope, [insert.onConflictClause, returningOf(insert)], aside);
   const source = insert.selectStmt;
   const select = source !== undefined && "SelectStmt" in source ? source.SelectStmt : null;
   if (select !== null) addSelectTo(scope, select, block);
-  const columns = insertColumns(insert, ref);
-  const target = { block, ref, columns, rowCount: select?.valuesLists?.length ?? 0, keys: [] };
+  const columns = insertColumns(insert, name);
+  const rowCount = select?.valuesLists?.length ?? 0;
+  const target = { block, name, ref, columns, rowCount, keys: [] };
   if (!ref.isSharded) return target;
-  refuseKeyOnConflict(insert, ref);
+  refuseKeyOnConflict(insert, name);
   return { ...target, keys: placeInsert(scope, select, target) };
 }
 
-function insertColumns(insert: InsertStmt, ref: TableRef): readonly string[] | null {
-  const named = insert.cols ?? [];
-  if (named.length > 0) {
-    return named.map((node) => ("ResTarget" in node ? (node.ResTarget.name ?? "") : ""));
-  }
-  return ref.table?.facts?.columns.map((column) => column.name) ?? null;
+/** By their names in the table that is written to. */
+function insertColumns(insert: InsertStmt, name: TableRef): readonly string[] | null {
+  const named = (insert.cols ?? []).map((node) =>
+    "ResTarget" in node ? (node.ResTarget.name ?? "") : "",
+  );
+  const shown = name.columns ?? name.table?.facts?.columns ?? null;
+  const columns = named.length > 0 ? named : shown?.map((column) => column.name);
+  return columns?.map((column) => name.originOf(column)?.column ?? column) ?? null;
 }
 
 /** `SET key = EXCLUDED.key` stays: the new row's key routed the statement. */
-function refuseKeyOnConflict(insert: InsertStmt, ref: TableRef): void {
-  const column = ref.table?.rule?.column ?? "";
-  const assigned = assignment(insert.onConflictClause?.targetList, column);
-  if (assigned === null) return;
-  const names = "ColumnRef" in assigned ? namesOf(assigned.ColumnRef.fields) : [];
-  if (names.length === 2 && names[0] === "excluded" && names[1] === column) return;
-  throw new Refusal("keyUpdateOnConflict", column);
+function refuseKeyOnConflict(insert: InsertStmt, name: TableRef): void {
+  for (const column of name.keyNames) {
+    const assigned = assignment(insert.onConflictClause?.targetList, column);
+    if (assigned === null) continue;
+    const names = "ColumnRef" in assigned ? namesOf(assigned.ColumnRef.fields) : [];
+    const isSame = names.length === 2 && names[0] === "excluded" && names[1] === column;
+    if (!isSame) throw new Refusal("keyUpdateOnConflict", column);
+  }
 }
 
 function placeInsert(
@@ -164,7 +176,7 @@ function placeInsert(
     if (value === null) throw new Refusal("computedKey", keyName);
     return { value, isArray: false };
   });
-  ref.constraints.push({ terms, isWeak: false, isInserted: true });
+  ref.constraints.push({ terms, isInserted: true });
   return terms;
 }
 
@@ -190,11 +202,11 @@ function placeInsertSelect(scope: Scope, select: SelectStmt, key: SelectedKey): 
   }
   const value = scope.reader.key(node, type);
   if (value !== null) {
-    ref.constraints.push({ terms: [{ value, isArray: false }], isWeak: false, isInserted: true });
+    ref.constraints.push({ terms: [{ value, isArray: false }], isInserted: true });
     return;
   }
   const owner = scope.keyOwner(node, block);
   if (owner === null || owner.isNullable) throw new Refusal("insertSelect", keyName);
   ref.join(owner);
-  if (owner.component !== ref.component) throw new Refusal("insertSelect", keyName);
+  if (owner.together !== ref.together) throw new Refusal("insertSelect", keyName);
 }

@@ -1,25 +1,27 @@
 import type { DeleteStmt, UpdateStmt } from "libpg-query";
 import { lastName } from "../sql/ast.js";
 import { type Analysis, onShards, type Plan, placed } from "./analysis.js";
+import type { Block } from "./block.js";
 import { assignedKeyPlan, moveRow } from "./move-row.js";
 import { omnishardedDelete, omnishardedUpdate } from "./omnisharded.js";
+import type { WriteTarget } from "./query.js";
 import { Refusal, refused } from "./refusal.js";
 import type { Route } from "./route.js";
-import type { Block } from "./scope.js";
-import { addDelete, addUpdate, type WriteTarget } from "./write-scope.js";
+import { addDelete, addUpdate } from "./write-scope.js";
 
 export function updatePlan(analysis: Analysis, update: UpdateStmt): Plan {
   const target = addUpdate(analysis.scope, update, null);
-  const { ref, block, assignedKey } = target;
+  const { ref, name, assignedKey } = target;
   const rule = ref.table?.rule;
   if (!ref.isSharded) return omnishardedUpdate(analysis, update, target);
   if (assignedKey === null || !rule) return writePlan(analysis, target);
   const { shardKeyUpdates } = analysis.catalog.database;
   if (shardKeyUpdates === "ignore") return writePlan(analysis, target);
-  const refusal = severalRefusal(analysis, block);
+  if (name !== ref) throw new Refusal("keyUpdateShape", "a view");
+  const refusal = severalRefusal(analysis, target.block);
   return assignedKeyPlan(
     analysis,
-    { ref, block, assignedKey },
+    { ...target, assignedKey },
     {
       elsewhere:
         shardKeyUpdates === "error"

@@ -2,19 +2,18 @@
 // into one database, all on one server. One JSON line per contender. `npm run bench -- copy [rows] [rounds]`.
 // CPU is the figure to trust: seconds of the server's processes plus those of the client.
 import { spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { copyRange } from "../../src/resharding/copy/copy-range-step.js";
 import { planCopy } from "../../src/resharding/copy/plan-copy-step.js";
 import { copyFixture } from "../support/copy-fixture.js";
-import { type PostgresServer, startPostgres } from "../support/postgres.js";
+import { startPostgres } from "../support/postgres.js";
+import { serverCpuSeconds } from "../support/server-cpu.js";
 import { until } from "../support/until.js";
 
 const [rows = 1_000_000, rounds = 3] = process.argv.slice(2).map(Number);
 const PARALLEL = 2;
 const SCHEMA = `CREATE TABLE orders (id bigint PRIMARY KEY, tenant_id bigint NOT NULL, amount numeric,
   note text, at timestamptz)`;
-const TICKS_PER_SECOND = 100;
 
 interface Result {
   readonly wallSeconds: number;
@@ -198,26 +197,4 @@ async function measured(work: () => Promise<number>): Promise<Result> {
   // A backend's time is counted when the postmaster has reaped it.
   await new Promise((resolve) => setTimeout(resolve, 500));
   return { wallSeconds, cpuSeconds: serverCpuSeconds(server) - before.cpu + clientCpu };
-}
-
-/** User and system time of the postmaster, of its children that have ended, and of those that run. */
-function serverCpuSeconds({ pid }: PostgresServer): number {
-  let ticks = 0;
-  for (const entry of readdirSync("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    const fields = statOf(entry);
-    if (entry === String(pid)) for (const field of [11, 12, 13, 14]) ticks += Number(fields[field]);
-    else if (fields[1] === String(pid)) ticks += Number(fields[11]) + Number(fields[12]);
-  }
-  return ticks / TICKS_PER_SECOND;
-}
-
-/** Fields of /proc/PID/stat from the third (state) on; the second may contain blanks. */
-function statOf(entry: string): readonly string[] {
-  try {
-    const text = readFileSync(`/proc/${entry}/stat`, "latin1");
-    return text.slice(text.lastIndexOf(")") + 2).split(" ");
-  } catch {
-    return []; // Ended meanwhile.
-  }
 }

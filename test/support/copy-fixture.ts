@@ -134,6 +134,7 @@ interface ColumnRow {
   readonly not_null: boolean;
   readonly in_key: boolean;
   readonly user_defined: boolean;
+  readonly generated: boolean;
 }
 
 /** What preflight would make of the table; good enough for tables of tests. */
@@ -142,19 +143,27 @@ async function planOf(
   database: string,
   table: FixtureTable,
 ): Promise<TablePlan> {
-  const columns = (await server.sql(
+  const all = (await server.sql(
     database,
     `SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
             a.attnotnull AS not_null, t.typtype <> 'b' AS user_defined,
-            COALESCE(a.attnum = ANY (i.indkey), false) AS in_key
+            COALESCE(a.attnum = ANY (i.indkey), false) AS in_key, a.attgenerated <> '' AS generated
        FROM pg_attribute a
        JOIN pg_type t ON t.oid = a.atttypid
        LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
       WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped
-        AND a.attgenerated = ''
       ORDER BY a.attnum`,
     [`public.${table.name}`],
   )) as unknown as ColumnRow[];
+  const columns = all.filter((column) => !column.generated);
+  const planned = (column: ColumnRow) => ({
+    name: column.name,
+    type: column.type,
+    notNull: column.not_null,
+    binarySafe: !column.user_defined,
+    hashAsText: column.user_defined || /^(json$|xml|bit|money|point)/.test(column.type),
+    inIdentity: !column.generated && (column.in_key || table.keyless === true),
+  });
   const key = table.keyless ? null : columns.filter((column) => column.in_key);
   const first = key?.[0];
   const rangeType =
@@ -172,14 +181,8 @@ async function planOf(
     kind: shardBy === null ? "omnisharded" : "sharded",
     shardingColumn: shardBy,
     shardingType: shardBy === null ? null : (table.shardingType ?? "bigint"),
-    columns: columns.map((column) => ({
-      name: column.name,
-      type: column.type,
-      notNull: column.not_null,
-      binarySafe: !column.user_defined,
-      hashAsText: column.user_defined || /^(json$|xml|bit|money|point)/.test(column.type),
-      inIdentity: column.in_key || table.keyless === true,
-    })),
+    columns: columns.map(planned),
+    generated: all.filter((column) => column.generated).map(planned),
     identity: table.keyless ? "full" : "default",
     keyColumns: key ? key.map((column) => column.name) : null,
     rangeColumn,

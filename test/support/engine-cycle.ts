@@ -30,6 +30,8 @@ export interface CycleOptions {
   readonly id: string;
   /** Sharding column of every table that has it. */
   readonly column?: string;
+  /** Rules for tables of their own, before it. */
+  readonly rules?: readonly { readonly name: string; readonly column: string }[];
   readonly pauseCapMs?: number;
 }
 
@@ -54,13 +56,17 @@ export class EngineCycle {
   }
 
   context(overrides: Partial<EngineContext> = {}): EngineContext {
-    const { server, source, shards, column = "tenant_id" } = this.#options;
+    const { server, source, shards, column = "tenant_id", rules = [] } = this.#options;
+    const rule = (name: string | null, by: string) =>
+      ({ schema: null, name, column: by, dataType: "bigint" }) as const;
     return {
       cluster: (name) => ({
         name,
         shards: (name === "prod" ? [source] : shards).map((database) => server.address(database)),
         shardedTables:
-          name === "prod" ? [] : [{ schema: null, name: null, column, dataType: "bigint" }],
+          name === "prod"
+            ? []
+            : [...rules.map((one) => rule(one.name, one.column)), rule(null, column)],
         omnishardedTables: [],
       }),
       policy: {

@@ -6,7 +6,8 @@ import type { LoadAddress } from "./load/session.js";
 
 export interface PgbenchOptions {
   readonly addresses: readonly LoadAddress[];
-  readonly script: URL;
+  /** null: what pgbench runs by itself, TPC-B. */
+  readonly script: URL | null;
   readonly clients: number;
   /** Turns of each client in a round. */
   readonly turns: number;
@@ -65,7 +66,8 @@ async function runRound(executable: string, options: PgbenchOptions, round: numb
   const child = spawn(
     executable,
     [
-      ...["-n", "-f", fileURLToPath(options.script), "-M", protocol],
+      ...["-n", "-M", protocol],
+      ...(options.script === null ? [] : ["-f", fileURLToPath(options.script)]),
       ...["-c", String(options.clients), "-t", String(options.turns)],
       // What is drawn is the same in every run of the test.
       `--random-seed=${1 + round}`,

@@ -192,6 +192,7 @@ database_name = "app_1"
 ${application.shardedTables.map(shardedTable).join("\n")}
 [rewrite]
 shard_key = "rewrite"
+split_inserts = "rewrite"
 
 [admin]
 user = "${ADMIN.user}"

@@ -57,6 +57,23 @@ describe("the way back", () => {
     await untilStatus(stream(3), (status) => status.innerStatus === "replicating", "stream 3");
   });
 
+  test("R33: SHOW TASKS says on which unique constraints it depends", async () => {
+    const unique = ["users.users_email_key (email)", "tenants.tenants_slug_key (slug)"];
+    stage.on("readiness", async () => ({
+      ...{ isReady: true, waitingFor: [], lagBytes: 0, predictedPauseMs: 20 },
+      rollbackDependsOn: unique,
+    }));
+    const { stream, root, untilStatus, memo } = await switched();
+    const row = expect.objectContaining({
+      type: `rollback depends on: ${unique.join(", ")}`,
+      status: "noted",
+      innerStatus: "unique on each shard alone",
+    });
+    await untilStatus(stream(1), (status) => status.lagBytes !== null, "a first look");
+    expect((await memo(stream(1))).subtasks).toContainEqual(row);
+    expect((await memo(root)).subtasks).toContainEqual(row);
+  });
+
   test("rollback by the CLI's signal", async () => {
     const { stream } = await switched();
     const order = await server.cli(

@@ -112,10 +112,15 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
       startedAtMs = Date.now();
     },
     note: (readiness) => {
-      const { lagBytes, predictedPauseMs } = readiness;
+      const { lagBytes, predictedPauseMs, rollbackDependsOn } = readiness;
       const reasons = readiness.waitingFor.map((blocker) => blocker.message);
       const waitingFor = run.notice === "" ? reasons : [...reasons, run.notice];
       view.change({ waitingFor, lagBytes, predictedPauseMs });
+      if (rollbackDependsOn !== undefined)
+        view.subtask(taskType.rollbackDependsOn(rollbackDependsOn), {
+          status: "noted",
+          innerStatus: taskWords.eachShardAlone,
+        });
     },
     nextAttempt: () => {
       attempts += 1;

@@ -3,9 +3,11 @@ import { clusterOf } from "../../control/cluster-directory.js";
 import { enginePolicyOf } from "../../control/policies.js";
 import { createLog } from "../../observe/log.js";
 import type { EngineContext } from "../../resharding/context.js";
+import type { PreflightResult } from "../../resharding/model/activities.js";
 import type { Check } from "../../resharding/model/migration.js";
 import { preflight } from "../../resharding/preflight/preflight-step.js";
 import type { MigrationNames } from "./migrate-commands.js";
+import { planPage } from "./plan-page.js";
 
 const PLAN_TIMEOUT_MS = 120_000;
 const MARKS: Readonly<Record<Check["severity"], string>> = {
@@ -15,11 +17,17 @@ const MARKS: Readonly<Record<Check["severity"], string>> = {
   error: "ERROR  ",
 };
 
+export interface PlanOptions extends MigrationNames {
+  /** Every finding on lines of its own, with its remedy. */
+  readonly all?: boolean;
+  readonly json?: boolean;
+}
+
 /**
  * `sluice migrate plan`: the preflight of a migration that is not started, without Temporal.
  * @returns the exit code: 1 when a check says that the migration cannot be made
  */
-export async function planMigration(paths: ConfigPaths, names: MigrationNames): Promise<number> {
+export async function planMigration(paths: ConfigPaths, options: PlanOptions): Promise<number> {
   const config = readConfig(paths);
   const context: EngineContext = {
     cluster: (name) => clusterOf(config, name),
@@ -30,23 +38,32 @@ export async function planMigration(paths: ConfigPaths, names: MigrationNames): 
     announce: async () => {},
     incarnation: `cli-${process.pid}`,
   };
-  const { ok, checks, spec } = await preflight(context, {
+  const result = await preflight(context, {
     // Not of any migration: "destination empty or ours" asks for empty then.
     id: "000000000000",
-    source: names.from,
-    destination: names.to,
-    publication: names.publication,
+    source: options.from,
+    destination: options.to,
+    publication: options.publication,
   });
-  for (const check of checks) {
-    print(`${MARKS[check.severity]} ${check.id}, ${check.scope}: ${check.evidence}`);
-    if (check.remedy !== "") print(`        remedy: ${check.remedy}`);
-  }
-  for (const table of spec?.tables ?? []) {
-    const key = table.shardingColumn === null ? "" : ` by ${table.shardingColumn}`;
-    print(`moves   ${table.schema}.${table.name}: ${table.kind}${key}`);
-  }
-  print(ok ? "the migration can be started" : "the migration cannot be started");
-  return ok ? 0 : 1;
+  if (options.json === true) print(JSON.stringify(result, null, 2));
+  else
+    for (const line of options.all === true ? allOf(result) : planPage(result, options))
+      print(line);
+  return result.ok ? 0 : 1;
+}
+
+function allOf({ ok, checks, spec }: PreflightResult): readonly string[] {
+  return [
+    ...checks.flatMap(({ severity, id, scope, evidence, remedy }) => [
+      `${MARKS[severity]} ${id}, ${scope}: ${evidence}`,
+      ...(remedy === "" ? [] : [`        remedy: ${remedy}`]),
+    ]),
+    ...(spec?.tables ?? []).map((table) => {
+      const key = table.shardingColumn === null ? "" : ` by ${table.shardingColumn}`;
+      return `moves   ${table.schema}.${table.name}: ${table.kind}${key}`;
+    }),
+    ok ? "the migration can be started" : "the migration cannot be started",
+  ];
 }
 
 function print(line: string): void {

@@ -1,12 +1,9 @@
 import type { ParameterValues } from "../../router/key-value.js";
-import type { DrawPlan, KeyDefault, Route } from "../../router/route.js";
+import type { DrawPlan, KeyDefault, Route, SettledRoute } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
 import { FIRST_SHARD } from "../../topology/topology.js";
 import type { ExecutionContext } from "../execution/executor.js";
 import type { ShardedStatements } from "./statements.js";
-
-/** A route with nothing left to draw. */
-export type SettledRoute = Exclude<Route, { kind: "draw" }>;
 
 export interface DrawContext {
   readonly statements: ShardedStatements;

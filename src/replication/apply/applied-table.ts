@@ -14,6 +14,11 @@ export interface AppliedTable {
    * and a row may come and go elsewhere between two changes that are seen here.
    */
   readonly isKeyOnly: boolean;
+  /**
+   * Has constraints that are checked later. They are no arbiter of ON CONFLICT, and PostgreSQL does not check them
+   * in sessions with `session_replication_role = replica`: see `takeOutDoubles`.
+   */
+  readonly isDeferrable: boolean;
   /** A batch may be folded to its net change per key: a key, and no other unique constraint. */
   readonly isFoldable: boolean;
   /** GENERATED ALWAYS AS IDENTITY on the written side: PostgreSQL lets no UPDATE set them. */

@@ -80,8 +80,9 @@ export class TableBatch {
     this.#steps = [];
     this.#first = [];
     this.#touched.clear();
-    if (attempt === null || !steps.some(({ kind }) => kind === "update"))
-      return await runSteps(steps, writer, null);
+    const mayFail = (step: Step) =>
+      step.kind === "update" || (step.kind === "insert" && this.#table.isDeferrable);
+    if (attempt === null || !steps.some(mayFail)) return await runSteps(steps, writer, null);
     const whole = await attempt(() => runSteps(steps, writer, null));
     return whole === null ? await runSteps(steps, writer, attempt) : whole.value;
   }
@@ -157,7 +158,7 @@ async function runStep(
     case "fold":
       return await flushFold(step.fold, writer);
     case "insert":
-      return [await writer.insert(step.rows)];
+      return await insertRows(step.rows, writer, attempt);
     case "update": {
       const { update, setsKey } = step;
       const write = () => writer.update([update], { setsKey });
@@ -170,6 +171,24 @@ async function runStep(
     case "delete":
       return [await writer.delete(step.matches)];
   }
+}
+
+/**
+ * @param attempt null: what meets an existing row fails, unless the writer is tolerant and no constraint deferrable
+ * @returns what a tolerant writer could not insert
+ */
+export async function insertRows(
+  rows: readonly Tuple[],
+  writer: TableWriter,
+  attempt: Attempt | null,
+): Promise<readonly (Unmet | null)[]> {
+  if (attempt === null) return [await writer.insert(rows)];
+  const whole = await attempt(() => writer.insert(rows));
+  if (whole !== null) return [whole.value];
+  if (rows.length === 1) return [{ reason: "exists", rows }];
+  const unmet: (Unmet | null)[] = [];
+  for (const row of rows) unmet.push(...(await insertRows([row], writer, attempt)));
+  return unmet;
 }
 
 /** Deletes, then updates by the columns they carry, then inserts: keys are distinct, no other order matters. */

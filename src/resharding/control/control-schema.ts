@@ -18,8 +18,9 @@ export async function upgradeControlSchema(client: SqlClient): Promise<void> {
         AND to_regclass('sluice.sequence') IS NOT NULL AND (
               SELECT count(*) FROM pg_attribute
                WHERE (attrelid, attname) IN (
-                 (to_regclass('sluice.lane'), 'evidence'), (to_regclass('sluice.aside'), 'conflict'))
-            ) = 2 AS has`,
+                 (to_regclass('sluice.lane'), 'evidence'), (to_regclass('sluice.aside'), 'conflict'),
+                 (to_regclass('sluice.aside'), 'holder'))
+            ) = 3 AS has`,
   );
   if (rows[0]?.has !== true) await ensureControlSchema(client);
 }
@@ -48,6 +49,7 @@ export async function ensureControlSchema(client: SqlClient): Promise<void> {
 const ADDED_COLUMNS = [
   { table: "lane", column: "evidence", type: "text" },
   { table: "aside", column: "conflict", type: "text" },
+  { table: "aside", column: "holder", type: "text[]" },
 ] as const;
 
 async function addColumn(
@@ -190,6 +192,8 @@ const STATEMENTS: readonly string[] = [
     reason text NOT NULL,
     -- Why settlement could not decide it.
     conflict text,
+    -- R56: the key of the row that is in the way, for SHOW EVIDENCE.
+    holder text[],
     snapshots text[],
     settled_at timestamptz,
     PRIMARY KEY (migration, stream, schema_name, table_name, key))`,

@@ -231,6 +231,18 @@ const LANES = `
    WHERE l.state = 'stopped' OR to_jsonb(l) ->> 'evidence' IS NOT NULL
    ORDER BY l.migration, l.stream, l.from_shard, l.to_shard`;
 
+function keyInWords(key: string): string {
+  return `(SELECT string_agg(format('%s = %s', coalesce(c.name, '?'), k.value), ', ' ORDER BY k.at)
+            FROM unnest(${key}) WITH ORDINALITY AS k (value, at)
+            LEFT JOIN LATERAL (
+              SELECT t -> 'keyColumns' ->> (k.at - 1)::int AS name
+                FROM jsonb_array_elements(m.spec -> 'tables') t
+               WHERE t ->> 'schema' = a.schema_name AND t ->> 'name' = a.table_name) c ON true)`;
+}
+
+/** A column that a schema of an earlier version does not have. */
+const HOLDER = `ARRAY(SELECT jsonb_array_elements_text(coalesce(nullif(to_jsonb(a) -> 'holder', 'null'), '[]')))`;
+
 /** R33: undecided keys. Their columns' names are in the plan. */
 const ASIDE = `
   SELECT m.id AS migration, m.source, m.destination, 'aside' AS step,
@@ -238,13 +250,7 @@ const ASIDE = `
          a.schema_name AS schema, a.table_name AS table, a.reason AS code,
          coalesce(to_jsonb(a) ->> 'conflict', 'not settled yet') AS reason,
          NULL::timestamptz AS "notedAt",
-         (SELECT string_agg(format('%s = %s', coalesce(c.name, '?'), k.value), ', ' ORDER BY k.at)
-            FROM unnest(a.key) WITH ORDINALITY AS k (value, at)
-            LEFT JOIN LATERAL (
-              SELECT t -> 'keyColumns' ->> (k.at - 1)::int AS name
-                FROM jsonb_array_elements(m.spec -> 'tables') t
-               WHERE t ->> 'schema' = a.schema_name AND t ->> 'name' = a.table_name) c ON true
-         ) AS evidence
+         concat_ws('; in its way: ', ${keyInWords("a.key")}, ${keyInWords(HOLDER)}) AS evidence
     FROM sluice.aside a JOIN sluice.migration m ON m.id = a.migration AND m.state = 'active'
    WHERE a.settled_at IS NULL
    ORDER BY a.migration, a.stream, a.schema_name, a.table_name, a.key LIMIT $1`;

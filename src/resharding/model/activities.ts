@@ -132,6 +132,8 @@ export interface ReadinessResult {
   readonly waitingFor: readonly Blocker[];
   readonly lagBytes: number | null;
   readonly predictedPauseMs: number | null;
+  /** Unique constraints that each shard sees to alone; absent where there are none, and in older answers. */
+  readonly rollbackDependsOn?: readonly string[];
 }
 
 export interface PrepareInput {

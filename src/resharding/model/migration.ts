@@ -58,6 +58,8 @@ export interface TablePlan {
   readonly shardingType: "bigint" | "uuid" | "varchar" | null;
   /** Without generated columns; their order is the order in COPY and in SQL of ours. */
   readonly columns: readonly ColumnPlan[];
+  /** Each server computes them; verification compares them. Absent in plans of earlier versions. */
+  readonly generated?: readonly ColumnPlan[];
   readonly identity: "default" | "index" | "full";
   /**
    * A unique, NOT NULL, not deferrable key whose columns are all in the replica identity, or null:

@@ -161,6 +161,8 @@ export interface ChildReport {
 
 /** `inner_status` where no step runs that has words of its own. */
 export const taskWords = {
+  /** R33: unique constraints without the sharding key. A value on two shards stands in the way back. */
+  eachShardAlone: "unique on each shard alone",
   /** The way back of a switch that is not decided yet. */
   standby: "standby",
   stopping: "stopping",
@@ -171,6 +173,8 @@ export const taskWords = {
       : `finalized, files not saved by ${unsavedNodes.join(", ")}`,
 } as const;
 
+const SHOWN_NAMES = 5;
+
 /** `type` of SHOW TASKS. Names never exchange in it, whichever side serves. */
 export const taskType = {
   reshard: (ref: MigrationRef) => `reshard ${ref.source} -> ${ref.destination}`,
@@ -179,6 +183,10 @@ export const taskType = {
   copyData: (ref: MigrationRef) => `copy_data ${ref.source} -> ${ref.destination}`,
   schemaSync: (ref: MigrationRef, phase: string) =>
     `schema_sync(${phase}) ${ref.source} -> ${ref.destination}`,
+  rollbackDependsOn: (unique: readonly string[]) => {
+    const more = unique.length - SHOWN_NAMES;
+    return `rollback depends on: ${unique.slice(0, SHOWN_NAMES).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+  },
   cutoverStep: (text: string) => `cutover: ${text}`,
 } as const;
 

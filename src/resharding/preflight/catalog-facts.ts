@@ -92,6 +92,8 @@ export interface ForeignKeyFacts {
   readonly referencedSchema: string;
   readonly referencedTable: string;
   readonly referencedColumns: readonly string[];
+  /** False for NOT VALID: rows that were there before may not fit. */
+  readonly isValidated: boolean;
 }
 
 /** A type and what it is made of; enough to judge its binary form. */
@@ -266,7 +268,7 @@ export async function readForeignKeys(
     FROM unnest(f.${keys}) WITH ORDINALITY AS k(attnum, position)
     JOIN pg_attribute a ON a.attrelid = f.${table} AND a.attnum = k.attnum)`;
   const result = await client.query<ForeignKeyFacts>(
-    `SELECT f.conname AS name, n.nspname AS schema, c.relname AS "table",
+    `SELECT f.conname AS name, f.convalidated AS "isValidated", n.nspname AS schema, c.relname AS "table",
        ${names("conrelid", "conkey")} AS columns,
        rn.nspname AS "referencedSchema", r.relname AS "referencedTable",
        ${names("confrelid", "confkey")} AS "referencedColumns"

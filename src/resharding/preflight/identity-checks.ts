@@ -1,7 +1,5 @@
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
-import type { ShardedTableRule } from "../context.js";
 import type { TableFacts } from "./catalog-facts.js";
-import { type LooseUnique, looseUniques } from "./disjoint-values.js";
 import {
   generatedColumns,
   type IdentityToSet,
@@ -9,7 +7,10 @@ import {
   identityWords,
   planIdentity,
 } from "./planned-identity.js";
+import { SHARDING_KEY_CHECKS } from "./sharding-key-checks.js";
+import { eachSourceTable } from "./source-tables.js";
 import { identityColumns } from "./table-plan.js";
+import { UNIQUE_CHECKS } from "./unique-checks.js";
 import {
   displayName,
   type Finding,
@@ -19,7 +20,6 @@ import {
   type PreflightCheck,
   type ShardView,
   sameTable,
-  shardsOf,
   shortName,
   type World,
   warning,
@@ -38,37 +38,9 @@ export const IDENTITY_CHECKS: readonly PreflightCheck[] = [
     fine: "every replica identity contains the sharding key",
     run: (world) => eachSourceTable(world, checkIdentityShardingKey),
   },
-  {
-    id: "sharding-key",
-    fine: "every sharded table has its sharding key, NOT NULL and of the rule's type",
-    run: (world) => eachSourceTable(world, checkShardingKey),
-  },
-  {
-    id: "sharding-rules",
-    fine: "every sharding rule matches a table",
-    run: checkRules,
-  },
-  {
-    id: "unique-without-sharding-key",
-    fine: "every unique constraint of a sharded table contains the sharding key",
-    run: checkUnique,
-  },
+  ...SHARDING_KEY_CHECKS,
+  ...UNIQUE_CHECKS,
 ];
-
-type TableCheck = (table: MovingTable, scope: string, shard: ShardView) => readonly Finding[];
-
-/** Each source shard's own facts, under the class that the destination's rules give the table. */
-function eachSourceTable(world: World, look: TableCheck): readonly Finding[] {
-  return shardsOf(world, "source").flatMap((shard) =>
-    world.tables.flatMap(({ facts, tableClass }) => {
-      const here = shard.tables.find(
-        (table) => table.schema === facts.schema && table.name === facts.name,
-      );
-      if (!here) return [];
-      return look({ facts: here, tableClass }, `${shard.scope} ${displayName(here)}`, shard);
-    }),
-  );
-}
 
 function checkIdentity(
   world: World,
@@ -125,8 +97,8 @@ function tellIdentity(facts: TableFacts, set: IdentityToSet, shard: ShardView): 
   ].join("; ");
   const text =
     set.kind === "full"
-      ? "get REPLICA IDENTITY FULL, until the migration ends: whole old rows in the WAL and for its other readers"
-      : "get a unique index as replica identity, until the migration ends: other readers get its old values";
+      ? "REPLICA IDENTITY FULL: whole old rows in the WAL, and for other readers of its changes"
+      : "REPLICA IDENTITY USING a unique INDEX: other readers of its changes get its old values";
   return withGist(note(`${shard.scope} ${displayName(facts)}`, evidence), {
     text,
     item: set.kind === "full" ? shortName(facts) : `${shortName(facts)} USING INDEX ${set.index}`,
@@ -200,112 +172,4 @@ function checkIdentityShardingKey(
       },
     ),
   ];
-}
-
-const FITTING_TYPES: Readonly<Record<ShardedTableRule["dataType"], RegExp>> = {
-  bigint: /^(smallint|integer|bigint)$/,
-  uuid: /^uuid$/,
-  // Not character(n): its padding is hashed by a server and not by a client's literal.
-  varchar: /^(text|character varying(\(\d+\))?)$/,
-};
-
-function checkShardingKey({ facts, tableClass }: MovingTable, scope: string): readonly Finding[] {
-  if (tableClass.kind !== "sharded") return [];
-  const table = quoteQualified(facts.schema, facts.name);
-  const column = facts.columns.find(({ name }) => name === tableClass.column);
-  if (!column)
-    return [
-      failure(
-        scope,
-        `a rule in [[sharded_tables]] names column ${tableClass.column}, which the table does not have`,
-        `Correct the rule in pgdog.toml, or: ALTER TABLE ${table} ADD COLUMN ${quoteIdentifier(tableClass.column)} ...;`,
-      ),
-    ];
-  const findings: Finding[] = [];
-  if (!FITTING_TYPES[tableClass.type].test(column.type))
-    findings.push(
-      failure(
-        scope,
-        `sharding key ${column.name} is ${column.type}; the rule's data_type ${tableClass.type} does not fit it`,
-        "Correct data_type of the rule in pgdog.toml.",
-      ),
-    );
-  if (column.isGenerated)
-    findings.push(
-      failure(
-        scope,
-        `sharding key ${column.name} is a generated column, which the stream does not carry`,
-        `ALTER TABLE ${table} ALTER COLUMN ${quoteIdentifier(column.name)} DROP EXPRESSION;`,
-      ),
-    );
-  if (!column.notNull)
-    findings.push(
-      failure(
-        scope,
-        `sharding key ${column.name} may be NULL, and NULL has no shard`,
-        `ALTER TABLE ${table} ALTER COLUMN ${quoteIdentifier(column.name)} SET NOT NULL;`,
-      ),
-    );
-  return findings;
-}
-
-/** A misspelt rule would make its table omnisharded without a word. */
-function checkRules({ destination, tables }: World): readonly Finding[] {
-  return destination.shardedTables
-    .filter((rule) => rule.name !== null)
-    .filter(
-      (rule) =>
-        !tables.some(
-          ({ facts }) =>
-            [facts.name, facts.rootName].includes(rule.name) &&
-            (rule.schema === null || [facts.schema, facts.rootSchema].includes(rule.schema)),
-        ),
-    )
-    .map((rule) =>
-      warning(
-        `database ${destination.name}`,
-        `the rule for table ${rule.name} in [[sharded_tables]] matches no moving table`,
-        "Correct the rule's name or schema in pgdog.toml, or add the table to the publication.",
-      ),
-    );
-}
-
-/** R33: the old side may refuse on the way back what two shards could both accept. */
-function checkUnique(world: World): readonly Finding[] {
-  return eachSourceTable(world, (table, scope) =>
-    looseUniques(world, table).map((unique) => judgeUnique(world, { ...unique, table, scope })),
-  );
-}
-
-const EACH_ITS_OWN =
-  'each shard sees to its own, the proxy refuses nothing, and a value taken on two shards makes the way back "not ready", with both rows named by their keys';
-
-function judgeUnique(
-  { policy }: World,
-  found: LooseUnique & { readonly table: MovingTable; readonly scope: string },
-): Finding {
-  const { scope, index, name, apartBy } = found;
-  const { tableClass } = found.table;
-  const column = tableClass.kind === "sharded" ? tableClass.column : "";
-  const columns = index.columns.map((one) => one ?? "expression").join(", ");
-  const what = `unique index ${index.name} (${columns}) does not contain the sharding key ${column}`;
-  if (apartBy !== null)
-    return withGist(
-      note(scope, `${what}; its values are ${apartBy}, so no two shards take the same`),
-      {
-        text: "no sharding key, and kept apart all the same: from sequences, uuids, or of rows of one shard",
-        item: name,
-      },
-    );
-  const remedy = `To have it refused by PostgreSQL over all shards, add ${column} to the constraint.`;
-  if (policy.uniqueWithoutShardingKey === "refuse")
-    return failure(
-      scope,
-      `${what}: ${EACH_ITS_OWN}`,
-      `${remedy} Or accept it: [copy] unique_without_sharding_key = "warn" in sluice.toml.`,
-    );
-  return withGist(warning(scope, `${what}: ${EACH_ITS_OWN}`, remedy), {
-    text: `no sharding key: ${EACH_ITS_OWN}`,
-    item: name,
-  });
 }

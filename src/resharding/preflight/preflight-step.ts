@@ -38,6 +38,15 @@ const CHECKS: readonly PreflightCheck[] = [
   ...DESTINATION_CHECKS,
 ];
 
+/** The table of docs/checks.md, lines without their ends. @testonly */
+export function checksTable(): readonly string[] {
+  return [
+    "| check | is fine when |",
+    "|---|---|",
+    ...CHECKS.map(({ id, fine: says }) => `| \`${id}\` | ${says} |`),
+  ];
+}
+
 /** A check that a lock or a big table holds up is a finding, not a task that hangs. */
 const PREFLIGHT: SessionUse = {
   purpose: "preflight",

@@ -1,5 +1,5 @@
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
-import type { ForeignKeyFacts } from "./catalog-facts.js";
+import { FOREIGN_KEY_CHECKS } from "./foreign-key-checks.js";
 import { classify, type TableClass } from "./table-class.js";
 import { sentColumns } from "./table-plan.js";
 import {
@@ -59,11 +59,7 @@ export const TABLE_CHECKS: readonly PreflightCheck[] = [
     fine: "no row security policy filters what our roles read",
     run: ({ shards }) => shards.flatMap(checkRowSecurity),
   },
-  {
-    id: "foreign-keys",
-    fine: "foreign keys stay within a shard",
-    run: checkForeignKeys,
-  },
+  ...FOREIGN_KEY_CHECKS,
 ];
 
 function checkKind(world: World): readonly Finding[] {
@@ -168,10 +164,16 @@ function checkTriggers({ tables, scope }: ShardView): readonly Finding[] {
     table.triggers
       .filter(({ enabled, name }) => (enabled === "A" || enabled === "R") && !isOurs(name))
       .map(({ name, enabled }) =>
-        warning(
-          `${scope} ${displayName(table)}`,
-          `trigger ${name} is ENABLE ${enabled === "A" ? "ALWAYS" : "REPLICA"}: it fires for copied and replicated rows too, so its effect happens twice`,
-          `ALTER TABLE ${quoteQualified(table.schema, table.name)} ENABLE TRIGGER ${quoteIdentifier(name)};`,
+        withGist(
+          warning(
+            `${scope} ${displayName(table)}`,
+            `trigger ${name} is ENABLE ${enabled === "A" ? "ALWAYS" : "REPLICA"}: it fires for copied and replicated rows too, so its effect happens twice`,
+            `ALTER TABLE ${quoteQualified(table.schema, table.name)} ENABLE TRIGGER ${quoteIdentifier(name)};`,
+          ),
+          {
+            text: "ENABLE ALWAYS or REPLICA: they fire for copied and replicated rows too, so their effect happens twice",
+            item: `${shortName(table)}.${name}`,
+          },
         ),
       ),
   );
@@ -184,10 +186,16 @@ function isOurs(trigger: string): boolean {
 function checkRules({ tables, scope }: ShardView): readonly Finding[] {
   return tables.flatMap((table) =>
     table.rules.map((rule) =>
-      warning(
-        `${scope} ${displayName(table)}`,
-        `rule ${rule} rewrites statements on this table; the proxy routes what the client wrote`,
-        `DROP RULE ${quoteIdentifier(rule)} ON ${quoteQualified(table.schema, table.name)};`,
+      withGist(
+        warning(
+          `${scope} ${displayName(table)}`,
+          `rule ${rule} rewrites statements on this table; the proxy routes what the client wrote`,
+          `DROP RULE ${quoteIdentifier(rule)} ON ${quoteQualified(table.schema, table.name)};`,
+        ),
+        {
+          text: "they rewrite statements on their tables; the proxy routes what the client wrote",
+          item: `${shortName(table)}.${rule}`,
+        },
       ),
     ),
   );
@@ -223,64 +231,4 @@ function checkRowSecurity({ tables, scope, client }: ShardView): readonly Findin
         `ALTER ROLE ${quoteIdentifier(client.user ?? "")} BYPASSRLS;`,
       ),
     );
-}
-
-function checkForeignKeys(world: World): readonly Finding[] {
-  return world.foreignKeys.flatMap((key) => judgeForeignKey(world, key));
-}
-
-function judgeForeignKey(world: World, key: ForeignKeyFacts): readonly Finding[] {
-  const scope = displayName({ schema: key.schema, name: key.table });
-  const referencedName = { schema: key.referencedSchema, name: key.referencedTable };
-  const referenced = findClass(world, referencedName);
-  const drop = `ALTER TABLE ${quoteQualified(key.schema, key.table)} DROP CONSTRAINT ${quoteIdentifier(key.name)};`;
-  if (!referenced)
-    return [
-      failure(
-        scope,
-        `foreign key ${key.name} refers to ${displayName(referencedName)}, which does not move`,
-        `ALTER PUBLICATION ${quoteIdentifier(world.ref.publication)} ADD TABLE ${quoteQualified(key.referencedSchema, key.referencedTable)}; -- or ${drop}`,
-      ),
-    ];
-  const referencing = findClass(world, { schema: key.schema, name: key.table });
-  if (world.destination.shards.length < 2 || referenced.kind === "omnisharded" || !referencing)
-    return [];
-  if (referencing.kind === "omnisharded")
-    return [
-      failure(
-        scope,
-        `foreign key ${key.name} of an omnisharded table refers to sharded ${displayName(referencedName)}: most of its rows are on another shard`,
-        drop,
-      ),
-    ];
-  const position = key.columns.indexOf(referencing.column);
-  if (position >= 0 && key.referencedColumns[position] === referenced.column) return [];
-  return [
-    withGist(
-      warning(
-        scope,
-        `foreign key ${key.name} to ${displayName(referencedName)} does not contain the sharding keys (${referencing.column}, ${referenced.column}): it holds only while both rows carry the same one`,
-        `Add the sharding key to both sides of the constraint, or: ${drop}`,
-      ),
-      {
-        text: "no sharding key in the reference: after the switch a row may refer to rows of its own shard only, so to those of the same sharding key",
-        item: `${shortOf(key.schema, key.table)}.${key.columns.join("+")}`,
-      },
-    ),
-  ];
-}
-
-function shortOf(schema: string, name: string): string {
-  return shortName({ schema, name, rootSchema: null, rootName: null });
-}
-
-/** A foreign key names the root of a partitioned table; its leaves share its class. */
-function findClass(
-  world: World,
-  name: { readonly schema: string; readonly name: string },
-): TableClass | undefined {
-  return world.tables.find(
-    ({ facts }) =>
-      sameTable(facts, name) || (facts.rootSchema === name.schema && facts.rootName === name.name),
-  )?.tableClass;
 }

@@ -10,7 +10,9 @@ export type TableClass =
     }
   | { readonly kind: "omnisharded" };
 
-type Named = Pick<TableFacts, "schema" | "name" | "rootSchema" | "rootName" | "columns">;
+type Named = Pick<TableFacts, "schema" | "name" | "rootSchema" | "rootName"> & {
+  readonly columns: readonly Pick<TableFacts["columns"][number], "name">[];
+};
 
 /**
  * A rule that names the table wins over one that only names a column; a table that no rule matches is

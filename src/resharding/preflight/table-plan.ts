@@ -26,6 +26,9 @@ export function planTable(input: TablePlanInput): TablePlan {
     shardingColumn: tableClass.kind === "sharded" ? tableClass.column : null,
     shardingType: tableClass.kind === "sharded" ? tableClass.type : null,
     columns: sentColumns(facts).map((column) => planColumn(input, column, identity)),
+    generated: facts.columns
+      .filter((column) => column.isGenerated)
+      .map((column) => planColumn(input, column, identity)),
     identity: identityKind(facts),
     keyColumns: key?.columns ?? null,
     rangeColumn: rangeType && first ? first.name : null,

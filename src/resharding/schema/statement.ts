@@ -59,7 +59,7 @@ const CREATE_TRIGGER = new RegExp(
   String.raw`^CREATE (?:CONSTRAINT )?TRIGGER (${IDENTIFIER}) [\s\S]*? ON ${QUALIFIED}`,
 );
 const GATE =
-  /^(?:CREATE (?:CONSTRAINT )?TRIGGER|ALTER TABLE [\s\S]* TRIGGER|COMMENT ON TRIGGER) "?sluice_gate_/;
+  /^(?:CREATE (?:CONSTRAINT )?TRIGGER|ALTER TABLE [\s\S]* TRIGGER|COMMENT ON TRIGGER) "?(?:sluice_gate_|[!~]sluice_)/;
 const OWNER = new RegExp(String.raw`^ALTER [\s\S]* OWNER TO ${IDENTIFIER}$`);
 const ACCESS_TYPES = new Set(["ACL", "DEFAULT ACL", "SECURITY LABEL"]);
 const LATE_COMMENT =

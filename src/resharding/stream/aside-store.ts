@@ -92,7 +92,7 @@ export async function noteSnapshots(
             r.value ->> 4, $3
        FROM json_array_elements($4::json) AS r, LATERAL (SELECT r.value -> 2 AS value) AS k
      ON CONFLICT (migration, stream, schema_name, table_name, key)
-     DO UPDATE SET snapshots = excluded.snapshots, settled_at = NULL, conflict = NULL`,
+     DO UPDATE SET snapshots = excluded.snapshots, settled_at = NULL, conflict = NULL, holder = NULL`,
     [input.ref.id, input.stream, [...input.snapshots], JSON.stringify(entries)],
   );
 }
@@ -124,15 +124,18 @@ export async function noteConflict(
     readonly plan: Pick<TablePlan, "schema" | "name">;
     readonly keys: readonly (readonly string[])[];
     readonly conflict: string;
+    /** Key of the row that is in the way; undefined: not known. */
+    readonly holder: readonly string[] | undefined;
   },
 ): Promise<void> {
   await client.query(
-    `UPDATE sluice.aside SET conflict = $5, snapshots = NULL, settled_at = NULL
+    `UPDATE sluice.aside SET conflict = $5, holder = $7, snapshots = NULL, settled_at = NULL
       WHERE migration = $1 AND stream = $2 AND schema_name = $3 AND table_name = $4
         AND key IN (SELECT ${KEY_OF_JSON} FROM json_array_elements($6::json) AS k)`,
     [
       ...[input.ref.id, input.stream, input.plan.schema, input.plan.name],
       ...[input.conflict, JSON.stringify(input.keys)],
+      input.holder === undefined ? null : [...input.holder],
     ],
   );
 }

@@ -1,9 +1,17 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import type { AppliedTable } from "../../replication/apply/applied-table.js";
+import { type Attempt, insertRows } from "../../replication/apply/table-batch.js";
 import { TableWriter } from "../../replication/apply/table-writer.js";
+import {
+  findHolder,
+  type Holder,
+  readUniqueRules,
+  takeOutDoubles,
+  type UniqueRule,
+} from "../../replication/apply/unique-rules.js";
 import { ensureOrigin, setupOrigin } from "../../replication/origin.js";
 import { waitUntilVisible } from "../../replication/slot.js";
-import { LaneTaken } from "../../replication/stream-errors.js";
+import { LaneRowExists, LaneTaken } from "../../replication/stream-errors.js";
 import { columnText, encodeTuple, type Tuple } from "../../replication/tuple.js";
 import { NOT_A_KEY, shardOfText } from "../../topology/hash.js";
 import type { EngineContext } from "../context.js";
@@ -20,6 +28,7 @@ import { type AsideRow, noteConflict, noteSnapshots, readUnsettled } from "./asi
 import type { LaneWatch, StreamInput } from "./lane-watch.js";
 import { asideName } from "./lanes/aside.js";
 import { batchLockName } from "./lanes/lane-session.js";
+import { uncheckedOf } from "./lanes/lane-tables.js";
 import { readRows } from "./source-reader.js";
 
 export interface SettleResult {
@@ -193,10 +202,15 @@ export class Settlement {
       const refused = await this.#write(plan, left, owned);
       if (refused.size === 0) break;
       await this.#onEach((writer) => writer.query("ROLLBACK TO SAVEPOINT settle"));
-      const keys = [...refused].map((name) => left.get(name));
-      await this.#noteConflict(plan, keys, "its row meets another unique value");
-      for (const name of refused) left.delete(name);
-      conflicts.push(`${refused.size} keys ${what} meet another unique value`);
+      for (const [name, holder] of refused) {
+        const conflict =
+          holder === null
+            ? "its row meets another unique value"
+            : `another row has its value of ${holder.rule.description}`;
+        await this.#noteConflict(plan, [left.get(name)], conflict, holder?.key);
+        left.delete(name);
+        conflicts.push(`a key ${what}: ${conflict}`);
+      }
     }
     if (left.size > 0)
       await this.#onEach((writer) =>
@@ -218,25 +232,24 @@ export class Settlement {
     plan: TablePlan,
     rows: readonly (AsideRow | undefined)[],
     conflict: string,
+    holder?: readonly string[],
   ): Promise<void> {
     const keys = rows.flatMap((row) => (row ? [row.key] : []));
-    await this.#onEach((writer) => noteConflict(writer, { ...this.#work, plan, keys, conflict }));
+    await this.#onEach((writer) =>
+      noteConflict(writer, { ...this.#work, plan, keys, conflict, holder }),
+    );
   }
 
   /** Rows of the keys over all from-shards, by to-shard; of omnisharded tables the owner's only (R13). */
   async #readOwned(plan: TablePlan, keys: Keys): Promise<readonly OwnedRows[]> {
     const { writers } = this.#work;
     const owned = writers.map(() => new Map<string, Tuple[]>());
-    const keyIndexes = keyIndexesOf(plan);
     const readers =
       plan.kind === "omnisharded" ? this.#work.readers.slice(0, 1) : this.#work.readers;
     const texts = [...keys.values()].map((row) => row.key);
     const lists = await Promise.all(readers.map((reader) => readRows(reader, plan, texts)));
     for (const row of lists.flat()) {
-      const name = asideName(
-        plan,
-        keyIndexes.map((index) => columnText(row, index) ?? ""),
-      );
+      const name = nameOf(plan, row);
       for (const [toShard, rows] of owned.entries())
         if (this.#belongsTo(plan, row, toShard)) rows.set(name, [...(rows.get(name) ?? []), row]);
     }
@@ -254,32 +267,80 @@ export class Settlement {
     return shard !== NOT_A_KEY && shard === toShard;
   }
 
-  /** Deletes what is there and writes what belongs there. @returns keys whose row another one keeps out */
+  /**
+   * Deletes what is there and writes what belongs there.
+   * @returns keys whose row another one keeps out, with that one
+   */
   async #write(
     plan: TablePlan,
     keys: Keys,
     owned: readonly OwnedRows[],
-  ): Promise<ReadonlySet<string>> {
-    const table = settledTable(plan);
-    const matches = [...keys.values()].map((row) => keyTuple(plan, row.key));
-    const refused = new Set<string>();
+  ): Promise<ReadonlyMap<string, Holder | null>> {
+    const refused = new Map<string, Holder | null>();
     await this.#onEach(async (writer, toShard) => {
-      const written = new TableWriter(writer, table, { isTolerant: true });
-      await written.delete(matches);
       const rows = [...(owned[toShard] ?? [])].flatMap(([name, list]) =>
         keys.has(name) ? list : [],
       );
-      const unmet = await written.insert(rows);
-      for (const row of unmet?.rows ?? [])
-        refused.add(
-          asideName(
-            plan,
-            keyIndexesOf(plan).map((index) => columnText(row, index) ?? ""),
-          ),
-        );
+      const matches = [...keys.values()].map((row) => keyTuple(plan, row.key));
+      for (const [row, holder] of await writeRows(writer, plan, { matches, rows }))
+        refused.set(nameOf(plan, row), holder);
     });
     return refused;
   }
+}
+
+function nameOf(plan: TablePlan, row: Tuple): string {
+  return asideName(
+    plan,
+    keyIndexesOf(plan).map((index) => columnText(row, index) ?? ""),
+  );
+}
+
+/** Looking for the other row costs a statement or two each, while the lanes stand still. */
+const NAMED_HOLDERS = 50;
+
+/** @returns rows that could not be written: another one is there, the one beside it if it was found */
+async function writeRows(
+  writer: SqlClient,
+  plan: TablePlan,
+  input: { readonly matches: readonly Tuple[]; readonly rows: readonly Tuple[] },
+): Promise<ReadonlyMap<Tuple, Holder | null>> {
+  const rules = await readUniqueRules(writer, plan);
+  const table = settledTable(plan, rules);
+  const written = new TableWriter(writer, table, { isTolerant: true });
+  await written.delete(input.matches);
+  const attempt = table.isDeferrable ? attemptOn(writer) : null;
+  const unmet = await insertRows(input.rows, written, attempt);
+  const refused = new Set(unmet.flatMap((one) => one?.rows ?? []));
+  const unchecked = uncheckedOf(rules, plan);
+  const kept = input.rows.filter((row) => !refused.has(row));
+  const keys = kept.map((row) => keyIndexesOf(plan).map((index) => columnText(row, index) ?? ""));
+  if (unchecked.length > 0 && keys.length > 0) {
+    const taken = await takeOutDoubles(writer, table, { rules: unchecked, keys });
+    const names = new Set(taken.map((key) => asideName(plan, key)));
+    for (const row of kept) if (names.has(nameOf(plan, row))) refused.add(row);
+  }
+  const found = new Map<Tuple, Holder | null>();
+  for (const row of refused) {
+    const isNamed = found.size < NAMED_HOLDERS;
+    found.set(row, isNamed ? await findHolder(writer, table, { rules, row }) : null);
+  }
+  return found;
+}
+
+function attemptOn(writer: SqlClient): Attempt {
+  return async (work) => {
+    await writer.query("SAVEPOINT attempt");
+    try {
+      const value = await work();
+      await writer.query("RELEASE SAVEPOINT attempt");
+      return { value };
+    } catch (error) {
+      if (!(error instanceof LaneRowExists)) throw error;
+      await writer.query("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt");
+      return null;
+    }
+  };
 }
 
 function keyIndexesOf(plan: TablePlan): readonly number[] {
@@ -294,7 +355,7 @@ function keyTuple(plan: TablePlan, key: readonly string[]): Tuple {
 }
 
 /** Of the key whatever row there is, wherever it came from. */
-function settledTable(plan: TablePlan): AppliedTable {
+function settledTable(plan: TablePlan, rules: readonly UniqueRule[]): AppliedTable {
   const keyColumns = keyIndexesOf(plan);
   return {
     schema: plan.schema,
@@ -304,6 +365,7 @@ function settledTable(plan: TablePlan): AppliedTable {
     matchColumns: keyColumns,
     ownRows: null,
     isKeyOnly: true,
+    isDeferrable: rules.some((rule) => rule.isDeferrable),
     isFoldable: false,
     alwaysIdentity: new Set(),
   };

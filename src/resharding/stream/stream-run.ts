@@ -18,7 +18,7 @@ import { loadRanges } from "./lanes/copied-ranges.js";
 import { keyOf, Lane, type LaneTable, stopLane } from "./lanes/lane.js";
 import { LaneQueue } from "./lanes/lane-change.js";
 import { type LaneSession, openLane, refuseOtherServer } from "./lanes/lane-session.js";
-import { readAppliedTable, readShape } from "./lanes/lane-tables.js";
+import { readAppliedTable, readShape, readUnchecked } from "./lanes/lane-tables.js";
 import { MessageArena } from "./lanes/message-arena.js";
 import { settleAside } from "./settle-aside.js";
 import { readRows } from "./source-reader.js";
@@ -163,11 +163,13 @@ export class StreamRun {
         for (const plan of plans) {
           const applied = await readAppliedTable(client, plan, { fromShard, fromShardCount });
           const isShared = fromShardCount > 1 && plan.kind === "sharded";
+          const isKeyed = applied.keyColumns !== null;
           tables.push({
             plan,
             applied,
             isShared,
-            isTolerant: (isShared || applied.isKeyOnly) && applied.keyColumns !== null,
+            isTolerant: (isShared || applied.isKeyOnly) && isKeyed,
+            unchecked: isShared && isKeyed ? await readUnchecked(client, plan, applied) : [],
             ranges: ranges?.get(`${plan.schema}.${plan.name}`) ?? null,
           });
         }

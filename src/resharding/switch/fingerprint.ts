@@ -24,7 +24,7 @@ interface TableName {
 }
 
 /**
- * Columns, defaults, constraints, indexes, triggers but our gate's, and the replica identity. Indexes that are
+ * Columns, defaults, constraints, indexes, triggers but our own, and the replica identity. Indexes that are
  * not unique count on the way there only: one made since the switch is no reason to refuse the way back.
  */
 const FINGERPRINTS = `SELECT t.schema_name, t.table_name, md5(concat_ws(E'\\n', c.relreplident,
@@ -37,7 +37,7 @@ const FINGERPRINTS = `SELECT t.schema_name, t.table_name, md5(concat_ws(E'\\n', 
     (SELECT string_agg(pg_get_indexdef(indexrelid), E'\\n' ORDER BY pg_get_indexdef(indexrelid))
        FROM pg_index WHERE indrelid = c.oid AND indisvalid AND (indisunique OR $4 = 0)),
     (SELECT string_agg(pg_get_triggerdef(oid), E'\\n' ORDER BY tgname) FROM pg_trigger
-      WHERE tgrelid = c.oid AND NOT tgisinternal AND NOT starts_with(tgname, 'sluice_gate_')))) AS digest
+      WHERE tgrelid = c.oid AND NOT tgisinternal AND tgname !~ '^(sluice_gate_|[!~]sluice_)'))) AS digest
   FROM unnest($1::text[], $2::text[]) AS t(schema_name, table_name)
   JOIN pg_namespace n ON n.nspname = t.schema_name
   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name`;

@@ -13,6 +13,7 @@ import { identifyTables } from "../control/replica-identity.js";
 import { openSides, type SessionUse, type Sides } from "../control/sides.js";
 import { type MigrationRef, type MigrationSpec, names, type Side } from "../model/migration.js";
 import { FAMILY_OF_TABLES, GATE_CLOSED, GATE_OPEN, gateSequence } from "./gate.js";
+import { guardRows } from "./row-guards.js";
 
 /** A table's lock could not be had for its trigger, however often we asked. */
 export class GateLockTimedOut extends SluiceError {
@@ -93,6 +94,13 @@ async function installGate(client: SqlClient, input: InstallInput): Promise<void
   await client.query(REFUSE_FUNCTION);
   await probeLoginRoles(client, ref);
   await installTriggers(client, input);
+  // The source is not altered; its own omnisharded tables are as they were.
+  if (side === "source") return;
+  const { spec, context } = input;
+  const omnisharded = spec.tables.filter(({ kind }) => kind === "omnisharded");
+  await guardRows(client, omnisharded, (table, act) =>
+    withLockRetries(context, { ...gateLock(table), what: "row guard" }, act),
+  );
 }
 
 /** SECURITY DEFINER: the writer that is refused may not read our schema, but shall be told where to go. */

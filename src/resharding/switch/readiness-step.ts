@@ -73,7 +73,13 @@ async function lookAtReadiness(context: EngineContext, input: LookInput): Promis
     waitingFor,
     lagBytes: status.lagBytes,
     predictedPauseMs,
+    ...dependencies(sides),
   };
+}
+
+function dependencies({ spec }: Sides): Pick<ReadinessResult, "rollbackDependsOn"> {
+  const found = spec.tables.flatMap((table) => table.rollbackDependsOn ?? []);
+  return found.length === 0 ? {} : { rollbackDependsOn: found };
 }
 
 /** Gate, barrier, marker, compare-and-set and the nodes' answers: 10 ms p50, 24 ms max, measured 2026-11. */
@@ -107,7 +113,9 @@ function streamBlockers(status: StreamStatus, thresholdBytes: number): Blocker[]
     found.push(waiting(`${status.lagBytes} bytes to apply, threshold ${thresholdBytes}`));
   }
   if (status.asideKeys > 0) {
-    const why = status.asideConflicts?.map((one) => `; ${one}`).join("") ?? "";
+    const conflicts = status.asideConflicts ?? [];
+    const words = [...conflicts, ...(conflicts.length > 0 ? ["SHOW EVIDENCE names the rows"] : [])];
+    const why = words.map((one) => `; ${one}`).join("");
     found.push(waiting(`${status.asideKeys} keys are set aside, not settled yet${why}`));
   }
   return found;

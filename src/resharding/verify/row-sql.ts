@@ -17,10 +17,10 @@ function plainType(type: string): string {
 
 /**
  * One number for a row, equal on servers of all versions and whatever their settings. Blind to what equality
- * is blind to (1.0 and 1.00, -0.0 and 0.0).
+ * is blind to (1.0 and 1.00, -0.0 and 0.0). Generated columns count: each server has computed its own.
  */
 export function rowHash(table: TablePlan): string {
-  return hashOf(table.columns);
+  return hashOf([...table.columns, ...(table.generated ?? [])]);
 }
 
 /**

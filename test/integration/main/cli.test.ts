@@ -82,13 +82,16 @@ describe("the command line", () => {
       `${DATABASE}${DATABASE.replace("prod", "dst")}`,
       USER + USER.replace("prod", "dst"),
     );
-    const { code, stdout } = await runSluice(
-      ["migrate", "plan", "--from", "prod", "--to", "dst", "--publication", "p"],
-      { cwd },
-    );
+    const plan = ["migrate", "plan", "--from", "prod", "--to", "dst", "--publication", "p"];
+    for (const flags of [[], ["--all"]]) {
+      const { code, stdout } = await runSluice([...plan, ...flags], { cwd });
+      expect(code).toBe(1);
+      expect(stdout).toMatch(/ERROR\s+servers/);
+      expect(stdout).toContain("the migration cannot be started");
+    }
+    const { code, stdout } = await runSluice([...plan, "--json"], { cwd });
     expect(code).toBe(1);
-    expect(stdout).toMatch(/ERROR\s+servers/);
-    expect(stdout).toContain("the migration cannot be started");
+    expect(JSON.parse(stdout)).toMatchObject({ ok: false, spec: null });
   });
 
   it("refuses a task id that is none", async () => {

@@ -23,7 +23,7 @@ import { until } from "../../support/until.js";
  */
 
 const STEP_MS = 90_000;
-const SCREEN_LINES = 50;
+const SCREEN_LINES = 30;
 const PGBENCH = { script: LOAD_FILE, clients: 4, turns: 10 };
 
 let stack: Stack;

@@ -1,5 +1,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { connectSql } from "../../../src/backend/sql-client.js";
+import { guardRows } from "../../../src/resharding/switch/row-guards.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { until } from "../../support/until.js";
 import { startProxy, type TestProxy, testConfig } from "./support.js";
@@ -21,7 +23,45 @@ const SCHEMA = `
   CREATE TABLE event (what text, at timestamptz DEFAULT clock_timestamp());
   CREATE TABLE child (id bigserial PRIMARY KEY, plan_id int REFERENCES plan ON DELETE CASCADE, code text);`;
 
-const TABLES = ["flag", "plan", "session", "version", "pair", "event", "child"];
+/** What triggers make: of their row, of others, of other tables, by chance, and in sharded tables. */
+const TRIGGERS = `
+  CREATE TABLE doc (
+    id bigserial PRIMARY KEY, title text NOT NULL, slug text, revision int NOT NULL DEFAULT 0,
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp());
+  CREATE TABLE price (id bigserial PRIMARY KEY, amount numeric NOT NULL, note text);
+  CREATE TABLE price_log (id bigserial PRIMARY KEY, price_id bigint, was numeric, at timestamptz DEFAULT clock_timestamp());
+  CREATE TABLE tag (id bigserial PRIMARY KEY, doc_id bigint REFERENCES doc ON DELETE SET NULL, name text, updated_at timestamptz);
+  CREATE TABLE usage (tenant_id bigint PRIMARY KEY, price_id bigint, amount numeric);
+  CREATE TABLE spy (tenant_id bigint PRIMARY KEY);
+  CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN NEW.updated_at := clock_timestamp(); RETURN NEW; END $$;
+  CREATE TRIGGER doc_touch BEFORE INSERT OR UPDATE ON doc FOR EACH ROW EXECUTE FUNCTION touch();
+  CREATE TRIGGER tag_touch BEFORE UPDATE ON tag FOR EACH ROW EXECUTE FUNCTION touch();
+  CREATE FUNCTION log_price() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      INSERT INTO price_log (price_id, was) VALUES (OLD.id, OLD.amount);
+      UPDATE usage SET amount = NEW.amount WHERE price_id = NEW.id;
+      IF NEW.amount > 100 THEN UPDATE price SET note = md5(random()::text) WHERE id <> NEW.id; END IF;
+      RETURN NEW;
+    END $$;
+  CREATE TRIGGER price_log AFTER UPDATE OF amount ON price FOR EACH ROW EXECUTE FUNCTION log_price();
+  CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO price_log (price_id) VALUES (NEW.tenant_id); RETURN NEW; END $$;
+  CREATE TRIGGER spy AFTER INSERT ON spy FOR EACH ROW EXECUTE FUNCTION spy();`;
+
+const TABLES = [
+  "doc",
+  "price",
+  "price_log",
+  "tag",
+  "flag",
+  "plan",
+  "session",
+  "version",
+  "pair",
+  "event",
+  "child",
+];
 
 let server: PostgresServer;
 let proxy: TestProxy;
@@ -32,6 +72,14 @@ beforeAll(async () => {
   for (const name of SHARDS) {
     await server.createDatabase(name);
     await server.sql(name, SCHEMA);
+    await server.sql(name, TRIGGERS);
+    const shard = await connectSql(server.address(name), { applicationName: "test" });
+    await guardRows(
+      shard,
+      TABLES.map((table) => ({ schema: "public", name: table })),
+      async (_table, act) => await act(),
+    );
+    await shard.end();
     await server.sql(
       name,
       `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app;
@@ -49,25 +97,26 @@ beforeEach(async () => {
   for (const [shard, name] of SHARDS.entries())
     await server.sql(
       name,
-      `TRUNCATE ${[...TABLES, "tenant"].join(", ")};
-       ALTER SEQUENCE flag_id_seq INCREMENT 3 RESTART ${shard + 1};
-       ALTER SEQUENCE plan_id_seq INCREMENT 3 RESTART ${shard + 1};
-       ALTER SEQUENCE child_id_seq INCREMENT 3 RESTART ${shard + 1}`,
+      `TRUNCATE ${[...TABLES, "tenant", "usage", "spy"].join(", ")};
+       ${["flag", "plan", "child", "doc", "price", "price_log", "tag"]
+         .map((table) => `ALTER SEQUENCE ${table}_id_seq INCREMENT 3 RESTART ${shard + 1};`)
+         .join("\n")}`,
     );
-  proxy = await startProxy(
-    testConfig({
-      databases: [{ name: "app", shards: SHARDS.map((database) => ({ server, database })) }],
-      users: [{ name: "app" }, { name: "postgres" }],
-      general: { defaultPoolSize: 8 },
-      shardedTables: [
-        { database: "app", name: "tenant", schema: null, column: "tenant_id", dataType: "bigint" },
-      ],
-    }),
-  );
+  proxy = await startProxy(config());
   return async () => {
     await proxy[Symbol.asyncDispose]();
   };
 });
+
+const config = () =>
+  testConfig({
+    databases: [{ name: "app", shards: SHARDS.map((database) => ({ server, database })) }],
+    users: [{ name: "app" }, { name: "postgres" }],
+    general: { defaultPoolSize: 8 },
+    shardedTables: [
+      { database: "app", name: null, schema: null, column: "tenant_id", dataType: "bigint" },
+    ],
+  });
 
 /** All omnisharded tables of one shard, row by row. */
 async function rowsOf(database: string): Promise<Readonly<Record<string, readonly unknown[]>>> {
@@ -341,4 +390,145 @@ test("the first shard commits last: who sees a row there finds it on the others"
     await holder.end();
     await server.sql(last, "DROP TRIGGER waits ON flag");
   }
+});
+
+const ONE_BY_ONE: readonly string[] = [
+  "INSERT INTO doc (title) VALUES ('a'), ('b')",
+  "UPDATE doc SET title = 'c' WHERE title = 'a'",
+  "INSERT INTO doc (id, title) VALUES (1, 'd') ON CONFLICT (id) DO UPDATE SET revision = doc.revision + 1",
+  "INSERT INTO tag (doc_id, name) SELECT id, 'x' || id FROM doc",
+  "DELETE FROM doc WHERE title = 'b'",
+  "INSERT INTO price (amount) VALUES (1), (2), (3)",
+  "UPDATE price SET amount = amount + 1 WHERE amount >= 2",
+  "UPDATE price SET amount = 1000 WHERE amount = 1 RETURNING id, note",
+  "UPDATE price SET id = id + 1000, amount = 7 WHERE amount = 3",
+  "DELETE FROM price WHERE note IS NULL",
+];
+
+describe("triggers have their effect once", () => {
+  test.each(["simple", "extended"])("%s", async (protocol) => {
+    const app = await client();
+    for (const key of [1, 2, 3, 4, 5])
+      await app.query("INSERT INTO usage VALUES ($1, 2, 0)", [key]);
+    for (const text of ONE_BY_ONE) {
+      if (protocol === "simple") await app.query(text);
+      else await app.query({ text, values: [] });
+      await expectSame();
+    }
+    const rows = await expectSame();
+    expect([rows.doc?.length, rows.tag?.length, rows.price_log?.length]).toEqual([1, 2, 4]);
+  });
+
+  test("what a trigger writes in sharded tables, it writes on each shard", async () => {
+    const app = await client();
+    await app.query("INSERT INTO price (amount) VALUES (1)");
+    const { rows } = await app.query("SELECT id FROM price");
+    for (const key of [1, 2, 3, 4, 5])
+      await app.query("INSERT INTO usage VALUES ($1, $2, 0)", [key, rows[0].id]);
+    await app.query("UPDATE price SET amount = 9");
+    const { rows: usage } = await app.query("SELECT DISTINCT tenant_id, amount::int FROM usage");
+    expect(usage).toHaveLength(5);
+    expect(usage.every(({ amount }) => amount === 9)).toBe(true);
+  });
+
+  test("a trigger of a sharded table may not write an omnisharded one", async () => {
+    const app = await client();
+    const insert = app.query("INSERT INTO spy VALUES (1)");
+    await expect(insert).rejects.toMatchObject({ code: "27000", hint: expect.any(String) });
+    await expectSame();
+  });
+
+  test("without its guards a table with triggers is not written", async () => {
+    for (const name of SHARDS)
+      await server.sql(name, 'ALTER TABLE doc DISABLE TRIGGER "!sluice_replay"');
+    await using bare = await startProxy(config());
+    const app = await bare.client("app", { user: "app" });
+    const insert = app.query("INSERT INTO doc (title) VALUES ('x')");
+    await expect(insert).rejects.toMatchObject({ code: "0A000", message: /doc_touch/ });
+    // Known too late: then the shards' answers say it.
+    for (const name of SHARDS)
+      await server.sql(name, 'ALTER TABLE doc ENABLE TRIGGER "!sluice_replay"');
+    const known = await client();
+    await known.query("INSERT INTO doc (title) VALUES ('x')");
+    for (const name of SHARDS)
+      await server.sql(name, 'ALTER TABLE doc DISABLE TRIGGER "~sluice_replay"');
+    const late = known.query("UPDATE doc SET title = 'y'");
+    await expect(late).rejects.toMatchObject({ code: "27000", hint: /verify --omnisharded/ });
+    for (const name of SHARDS)
+      await server.sql(name, 'ALTER TABLE doc ENABLE TRIGGER "~sluice_replay"');
+    await expectSame();
+  });
+});
+
+describe("definitions that make values", () => {
+  const same = async (table: string): Promise<number> => {
+    const [first, ...others] = await Promise.all(
+      SHARDS.map((name) => server.sql(name, `SELECT t::text FROM ${table} t ORDER BY 1`)),
+    );
+    for (const other of others) expect(other).toEqual(first);
+    return first?.length ?? 0;
+  };
+
+  test("ALTER TABLE", async () => {
+    const owner = await proxy.client("app");
+    await owner.query("INSERT INTO doc (title) SELECT 't' || g FROM generate_series(1, 3000) g");
+    await owner.query(
+      "ALTER TABLE doc ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid(), ADD seen timestamptz DEFAULT now(), ADD plain int DEFAULT 3",
+    );
+    await owner.query({ text: "ALTER TABLE doc ADD COLUMN nr serial", values: [] });
+    expect(await same("doc")).toBe(3000);
+    await owner.query("INSERT INTO doc (title) VALUES ('new')");
+    await owner.query("ALTER TABLE doc ALTER COLUMN plain TYPE numeric USING random()");
+    expect(await same("doc")).toBe(3001);
+    await expect(
+      owner.query("ALTER TABLE event ADD u uuid DEFAULT gen_random_uuid()"),
+    ).rejects.toMatchObject({
+      code: "0A000",
+      message: /"u"/,
+    });
+    await owner.query("ALTER TABLE doc DROP token, DROP seen, DROP plain, DROP nr");
+  });
+
+  test("CREATE TABLE AS, materialized views", async () => {
+    const owner = await proxy.client("app");
+    await owner.query("INSERT INTO flag (name) VALUES ('a'), ('b')");
+    const made = await owner.query(
+      "CREATE TABLE made AS SELECT name, random() AS r, clock_timestamp() AS at FROM flag",
+    );
+    expect([made.command, made.rowCount]).toEqual(["SELECT", 2]);
+    expect(await same("made")).toBe(2);
+    await owner.query("CREATE TABLE IF NOT EXISTS made AS SELECT 1");
+    expect(await same("made")).toBe(2);
+    await owner.query("CREATE MATERIALIZED VIEW flags AS SELECT name FROM flag");
+    expect(await same("flags")).toBe(2);
+    for (const [sql, reason] of [
+      ["CREATE MATERIALIZED VIEW late AS SELECT now() AS at", /now\(\)/],
+      ["CREATE TABLE copied AS SELECT * FROM tenant", /differ on every shard/],
+      ["CREATE TABLE copied AS SELECT 1 AS tenant_id", /differ on every shard/],
+    ] as const)
+      await expect(owner.query(sql)).rejects.toMatchObject({ code: "0A000", message: reason });
+    await owner.query("DROP TABLE made");
+    await owner.query("DROP MATERIALIZED VIEW flags");
+  });
+});
+
+test("tables that are made later get their guards, as do all with a first trigger", async () => {
+  const owner = await proxy.client("app");
+  await owner.query("CREATE TABLE later (id serial PRIMARY KEY, name text)");
+  await owner.query("INSERT INTO later (name) VALUES ('x')");
+  await owner.query(
+    `CREATE FUNCTION count_later() RETURNS trigger LANGUAGE plpgsql AS
+       'BEGIN INSERT INTO later (name) VALUES (md5(random()::text)); RETURN NEW; END'`,
+  );
+  await owner.query(
+    "CREATE TRIGGER count_later AFTER INSERT ON version FOR EACH ROW EXECUTE FUNCTION count_later()",
+  );
+  await owner.query("INSERT INTO version VALUES ('late')");
+  const sql = "SELECT t::text FROM later t ORDER BY id";
+  const [first, ...others] = await Promise.all(SHARDS.map((name) => server.sql(name, sql)));
+  expect(first).toHaveLength(2);
+  for (const other of others) expect(other).toEqual(first);
+  await owner.query("DROP TRIGGER count_later ON version");
+  await owner.query("DROP TABLE later");
+  await expectSame();
 });

@@ -222,6 +222,28 @@ describe("several shards", () => {
     }
   });
 
+  test("a bulk insert's rows come back in their order, with ids that ascend where it says so", async () => {
+    const client = await proxy.client("app");
+    await client.query("CREATE TABLE job (id bigserial PRIMARY KEY, tenant_id bigint, n int)");
+    const tenants = [1, 3, 2, 4, 1, 5, 3];
+    const given = tenants.map((_, index) => index);
+    const arrays = await client.query(
+      `INSERT INTO job (tenant_id, n) SELECT * FROM UNNEST(('{${tenants.join()}}'::int2[])::bigint[], '{${given.join()}}'::int[]) RETURNING n`,
+    );
+    expect(arrays.rows.map(({ n }) => n)).toEqual(given);
+    const values = tenants.map((_, index) => `($${index + 1}::BIGINT, ${index}, ${index})`);
+    const sorted = await client.query(
+      `INSERT INTO job (tenant_id, n) SELECT p0::BIGINT, p1::INT FROM (VALUES ${values.join()}) AS imp_sen(p0, p1, sen_counter) ORDER BY sen_counter RETURNING id, n`,
+      tenants,
+    );
+    expect(sorted.rows.map(({ n }) => n)).toEqual(given);
+    const ids = sorted.rows.map(({ id }) => Number(id));
+    expect(ids).toEqual(ids.toSorted((one, other) => one - other));
+    const all = await client.query("SELECT tenant_id::int, count(*)::int AS c FROM job GROUP BY 1");
+    expect(all.rows).toHaveLength(new Set(tenants).size);
+    await client.query("DROP TABLE job");
+  });
+
   test("a transaction knows the tables that it makes", async () => {
     const client = await proxy.client("app");
     const other = await proxy.client("app");

@@ -36,6 +36,7 @@ const TABLE: AppliedTable = {
   matchColumns: [0],
   ownRows: null,
   isKeyOnly: true,
+  isDeferrable: false,
   isFoldable: false,
   alwaysIdentity: new Set(),
 };

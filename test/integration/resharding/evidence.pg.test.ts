@@ -253,8 +253,8 @@ describe("R56: a lane", () => {
     const rows = await ask(fixture);
     expectKept({ said, rows }, "aside", [PLANTED.key, PLANTED.text]);
     expect(rows.map((row) => row.reason).sort()).toEqual([
+      "another row has its value of unique (v)",
       "it is on 2 shards",
-      "its row meets another unique value",
     ]);
     void running;
   });

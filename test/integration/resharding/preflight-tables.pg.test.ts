@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { shardOfText } from "../../../src/topology/hash.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import {
   ACCOUNTS,
@@ -235,15 +236,21 @@ describe("the sharding key", () => {
     });
   });
 
-  test("that may be NULL", async () => {
-    const result = await check({
-      source:
-        "CREATE TABLE accounts (id bigint, tenant_id bigint); ALTER TABLE accounts REPLICA IDENTITY FULL",
+  test("that may be NULL is no matter until a row has it", async () => {
+    const made = await fixture({
+      source: "CREATE TABLE accounts (id bigint PRIMARY KEY, tenant_id bigint)",
     });
+    const result = await made.run();
     expectFinding(result, "sharding-key", {
-      severity: "error",
-      evidence: /may be NULL/,
+      severity: "warning",
+      evidence: /may be NULL, .* no row has it/,
       remedy: /SET NOT NULL/,
+    });
+    expect(errorsOf(result)).toEqual([]);
+    await server.sql(made.sources[0] ?? "", "INSERT INTO accounts VALUES (1, NULL)");
+    expectFinding(await made.run(), "sharding-key", {
+      severity: "error",
+      evidence: /rows have NULL as sharding key tenant_id/,
     });
   });
 
@@ -473,4 +480,48 @@ test("foreign keys: out of the moving tables, from omnisharded to sharded, and b
     evidence: /crossing .* does not contain the sharding keys/,
   });
   expect(found(result, "foreign-keys")).toHaveLength(3);
+});
+
+describe("foreign keys beside the sharding key", () => {
+  const source = `CREATE TABLE p (id bigserial PRIMARY KEY, tenant_id bigint NOT NULL);
+    CREATE TABLE c (id bigserial PRIMARY KEY, tenant_id bigint NOT NULL, p bigint REFERENCES p);
+    INSERT INTO p (tenant_id) SELECT g FROM generate_series(1, 40) g;`;
+
+  test("are a warning while rows of one sharding key refer to each other", async () => {
+    const result = await check({
+      source: `${source} INSERT INTO c (tenant_id, p) SELECT tenant_id, id FROM p`,
+    });
+    expectFinding(result, "foreign-keys", { severity: "warning", evidence: /all rows do so now/ });
+    expect(result.ok).toBe(true);
+  });
+
+  test("are refused where rows that refer to each other come apart: the last phase of the schema would fail", async () => {
+    const made = await fixture({
+      source: `${source} INSERT INTO c (tenant_id, p) SELECT tenant_id + 1, id FROM p`,
+    });
+    expectFinding(await made.run(), "foreign-keys", {
+      severity: "error",
+      evidence: /c_p_fkey .* rows of another sharding key that go to another shard/,
+      remedy: /SELECT \* FROM "public"."c" c JOIN "public"."p" p ON c."p" = p."id"/,
+    });
+    const [database = ""] = made.sources;
+    await server.sql(
+      database,
+      "ALTER TABLE c DROP CONSTRAINT c_p_fkey; ALTER TABLE c ADD FOREIGN KEY (p) REFERENCES p NOT VALID",
+    );
+    expectFinding(await made.run(), "foreign-keys", {
+      severity: "warning",
+      evidence: /rows do otherwise now/,
+    });
+  });
+
+  test("are a warning where other keys happen to be of the same shard", async () => {
+    const here = Array.from({ length: 40 }, (_, key) => key + 1).filter(
+      (key) => shardOfText(String(key), "bigint", 2) === shardOfText("1", "bigint", 2),
+    );
+    const result = await check({
+      source: `${source} INSERT INTO c (tenant_id, p) SELECT 1, p.id FROM p WHERE tenant_id IN (${here.join(", ")})`,
+    });
+    expectFinding(result, "foreign-keys", { severity: "warning", evidence: /all rows do so now/ });
+  });
 });

@@ -137,6 +137,26 @@ test("died after the notes: nothing was altered; it goes on, or is given up", as
   expect(await identities(source)).toEqual(AS_IT_WAS);
 }, 60_000);
 
+test("given up when the schema has come, and nothing else: it brought what is put back", async () => {
+  const { cycle, shards } = await newCycle();
+  await cycle.begin();
+  await syncSchema(cycle.context(), { ref: cycle.ref, phase: "pre" });
+  for (const shard of shards) expect(await identities(shard)).toEqual(OURS);
+  await abortMigration(cycle.context(), cycle.ref);
+  for (const shard of shards) expect(await identities(shard)).toEqual(AS_IT_WAS);
+}, 60_000);
+
+test("what somebody alters between the note and its turn is theirs", async () => {
+  const { cycle, source } = await newCycle();
+  const alters = async (step: string) => {
+    if (step === "begin.afterNotes")
+      await server.sql(source, "ALTER TABLE pair REPLICA IDENTITY FULL");
+  };
+  await expect(cycle.begin({ announce: alters })).rejects.toThrow(IdentityDiffers);
+  await abortMigration(cycle.context(), cycle.ref);
+  expect(await identities(source)).toEqual({ ...AS_IT_WAS, pair: "f" });
+}, 60_000);
+
 test("R46: frozen between two tables, and awake after the abort: it alters nothing, and notes nothing", async () => {
   const { cycle, source } = await newCycle();
   let thaw = () => {};

@@ -187,6 +187,27 @@ describe("verification of sides that stand still", () => {
     expect(await finalCompare(fixture.context(), fixture.ref)).toMatchObject({ isEqual: false });
   });
 
+  test("R40: a generated column that a shard computes otherwise is found", async () => {
+    const fixture = await copyFixture(server, {
+      name: "generated",
+      schema:
+        "CREATE TABLE g (id int PRIMARY KEY, v int, w int GENERATED ALWAYS AS (v * 2) STORED)",
+      tables: [{ name: "g" }],
+    });
+    const [source = ""] = fixture.sources;
+    await server.sql(source, "INSERT INTO g SELECT i, i FROM generate_series(1, 50) i");
+    const [first = "", second = ""] = fixture.destinations;
+    await copyAll(fixture);
+    await idleLanes(fixture, 0);
+    expect(await verify(fixture)).toMatchObject({ isClean: true });
+    for (const shard of [first, second])
+      await server.sql(
+        shard,
+        "ALTER TABLE g DROP w; ALTER TABLE g ADD w int GENERATED ALWAYS AS (v * 3) STORED",
+      );
+    expect(await verify(fixture, 0, 2)).toMatchObject({ isClean: false });
+  });
+
   test("R7: row security that hides rows from verification is an error", async () => {
     const fixture = await copied("hidden", { destinations: 1 });
     await idleLanes(fixture, 0);

@@ -1,3 +1,4 @@
+import type { ServerConnection } from "../../../backend/server-connection.js";
 import { type ErrorFields, SluiceError } from "../../../core/errors.js";
 import { SQLSTATE, type SqlState } from "../../../core/sqlstate.js";
 
@@ -27,17 +28,15 @@ export function notReplayable(table: string, obstacle: string): RowsNotReplayed 
   );
 }
 
-export interface Difference {
-  readonly table: string;
-  readonly shard: number;
-  readonly isGuarded: boolean;
-  /** The transaction's snapshots may be of different moments. */
-  readonly isSnapshotKept: boolean;
-}
-
-export function cameOutOtherwise(difference: Difference): RowsNotReplayed {
-  const { table, shard, isGuarded, isSnapshotKept } = difference;
-  if (isSnapshotKept)
+/** What to tell of rows that are not on a shard as they are on the first, asked of its server. */
+export async function differenceOf(
+  table: string,
+  shard: number,
+  server: ServerConnection,
+): Promise<RowsNotReplayed> {
+  const { rows } = await server.query("SHOW transaction_isolation");
+  // Snapshots of the shards may be of different moments.
+  if (/^(repeatable read|serializable)$/.test(rows[0]?.[0] ?? ""))
     return new RowsNotReplayed(
       SQLSTATE.serializationFailure,
       `rows of omnisharded table "${table}" were changed since shard ${shard} was first read`,
@@ -47,9 +46,7 @@ export function cameOutOtherwise(difference: Difference): RowsNotReplayed {
     SQLSTATE.triggeredDataChangeViolation,
     `rows of omnisharded table "${table}" came out otherwise on shard ${shard}`,
     {
-      hint: isGuarded
-        ? "A trigger changes them there again: see docs/omnisharded.md. Compare the shards with sluice verify --omnisharded."
-        : "Compare the shards with sluice verify --omnisharded.",
+      hint: "The shards differed before, or a trigger changes rows there: compare them with sluice verify --omnisharded, and see docs/omnisharded.md.",
     },
   );
 }

@@ -1,5 +1,5 @@
 import type { ServerConnection } from "../../../backend/server-connection.js";
-import type { ReplayPlan } from "../../../router/route.js";
+import type { ReturnedReplay } from "../../../router/route.js";
 import { decodeDataRow } from "../../../wire/backend.js";
 import { encodeBind, encodeExecute, encodeParseSql, SYNC } from "../../../wire/frontend.js";
 import { frameEnd } from "../scatter/mergers.js";
@@ -12,13 +12,13 @@ export type ReplicaEnd =
   /** The server's ErrorResponse. */
   | { readonly kind: "failed"; readonly error: Buffer };
 
-const GUARD_ON = "SET LOCAL sluice.replay = 'on'";
-const GUARD_OFF = "SET LOCAL sluice.replay = ''";
+export const GUARD_ON = "SET LOCAL sluice.replay = 'on'";
+export const GUARD_OFF = "SET LOCAL sluice.replay = ''";
 
 /** Gives one other shard rows that the deciding one has, and says whether they are the same there now. */
 export async function replayOn(
   connection: ServerConnection,
-  plan: ReplayPlan,
+  plan: ReturnedReplay,
   rows: readonly Buffer[],
 ): Promise<ReplicaEnd> {
   const comparison = new Comparison(rows);
@@ -36,7 +36,7 @@ export async function replayOn(
   return { kind: isSame ? "same" : "otherwise" };
 }
 
-function execution(sql: string, parameters: readonly Buffer[]): Buffer {
+export function execution(sql: string, parameters: readonly Buffer[]): Buffer {
   return Buffer.concat([
     encodeParseSql("", sql, []),
     encodeBind({
@@ -71,6 +71,26 @@ export function arrayText(elements: readonly Buffer[]): Buffer {
   }
   at += text.write("}", at);
   return text.subarray(0, at);
+}
+
+/** The first column of every row, in order. */
+export class FirstColumns implements AnswerHandler {
+  readonly values: string[] = [];
+
+  rows(buffer: Buffer, start: number, end: number): void {
+    for (let at = start; at < end; ) {
+      const next = frameEnd(buffer, at);
+      const [value] = decodeDataRow(buffer.subarray(at, next));
+      this.values.push(value?.toString("utf8") ?? "");
+      at = next;
+    }
+  }
+
+  description(): void {}
+  // The deciding shard has said it.
+  notice(): void {}
+  copyIn(): void {}
+  drained(): void {}
 }
 
 /** Whether as many rows of each text come as were sent, in any order. */

@@ -1,15 +1,15 @@
-import type { ReplayPlan } from "../../../router/route.js";
+import type { ReturnedReplay } from "../../../router/route.js";
 import {
   BACKEND,
   decodeDataRow,
   decodeRowDescription,
   encodeDataRow,
   encodeRowDescription,
-  NO_DATA,
 } from "../../../wire/backend.js";
-import type { ClientSink, StatementRequest } from "../scatter/contract.js";
+import type { StatementRequest } from "../scatter/contract.js";
 import { frameEnd } from "../scatter/mergers.js";
 import type { AnswerHandler } from "../scatter/shard-statement.js";
+import type { ClientRows } from "./client-rows.js";
 import { notReplayable } from "./replay-errors.js";
 
 /** Columns that the statement returns for us, behind those of the client. */
@@ -17,32 +17,26 @@ const OUR_COLUMNS = 2;
 /** Rows that go to the other shards at once; more wait in the server. */
 const LARGEST_BATCH_BYTES = 256 * 1024;
 const LARGEST_BATCH_ROWS = 2_000;
-/** Of the client's rows: with fewer, nothing is shown before the other shards have the rows as well. */
-const LARGEST_HELD_BYTES = 256 * 1024;
 
 /** What the deciding shard answers: the rows for the other shards, and the client's part of them. */
 export class ReturnedRows implements AnswerHandler {
-  readonly #plan: ReplayPlan;
+  readonly #plan: ReturnedReplay;
   readonly #request: StatementRequest;
-  readonly #sink: ClientSink;
+  readonly client: ClientRows;
   #batch: Buffer[] = [];
   #batchBytes = 0;
-  #held: Buffer[] = [];
-  #heldBytes = 0;
   #isDropping = false;
   /** Called when something has changed. */
   onChange: () => void = () => {};
   /** The rows cannot be replayed. */
   error: Error | null = null;
-  /** The client must take rows before more are read. */
-  isBlocked = false;
 
-  constructor(plan: ReplayPlan, request: StatementRequest, sink: ClientSink) {
+  constructor(plan: ReturnedReplay, request: StatementRequest, client: ClientRows) {
     this.#plan = plan;
     this.#request = request;
-    this.#sink = sink;
-    const isRowless = !plan.hasReturning && request.wantsDescription;
-    if (isRowless && request.protocol === "extended") this.#hold(NO_DATA);
+    this.client = client;
+    client.onFree = () => this.onChange();
+    if (!plan.hasReturning) client.holdNoData(request);
   }
 
   get isFull(): boolean {
@@ -64,10 +58,10 @@ export class ReturnedRows implements AnswerHandler {
   }
 
   description(frame: Buffer): void {
-    const { hasReturning } = this.#plan;
-    if (!hasReturning || !this.#request.wantsDescription) return;
-    if (frame[0] !== BACKEND.rowDescription) return;
-    this.#hold(encodeRowDescription(decodeRowDescription(frame).slice(0, -OUR_COLUMNS)));
+    const isWanted = this.#plan.hasReturning && this.#request.wantsDescription;
+    if (!isWanted || frame[0] !== BACKEND.rowDescription) return;
+    const columns = decodeRowDescription(frame).slice(0, -OUR_COLUMNS);
+    this.client.hold(encodeRowDescription(columns));
   }
 
   rows(buffer: Buffer, start: number, end: number): void {
@@ -92,35 +86,13 @@ export class ReturnedRows implements AnswerHandler {
     }
     this.#batch.push(row);
     this.#batchBytes += row.length;
-    if (this.#plan.hasReturning) this.#hold(encodeDataRow(values.slice(0, -OUR_COLUMNS)));
+    if (this.#plan.hasReturning) this.client.hold(encodeDataRow(values.slice(0, -OUR_COLUMNS)));
   }
 
   notice(frame: Buffer): void {
-    this.#hold(Buffer.from(frame));
+    this.client.hold(Buffer.from(frame));
   }
 
   copyIn(): void {}
   drained(): void {}
-
-  /** What the client is to see so far; the statement has succeeded, or has become too large to be held. */
-  show(): void {
-    if (this.#held.length === 0) return;
-    const bytes = Buffer.concat(this.#held);
-    this.#held = [];
-    this.#heldBytes = 0;
-    if (this.#sink.write(bytes)) return;
-    this.isBlocked = true;
-    const free = () => {
-      this.isBlocked = false;
-      this.onChange();
-    };
-    // A client that is gone takes nothing any more, and holds nobody up.
-    this.#sink.drained().then(free, free);
-  }
-
-  #hold(frame: Buffer): void {
-    this.#held.push(frame);
-    this.#heldBytes += frame.length;
-    if (this.#heldBytes > LARGEST_HELD_BYTES && !this.isBlocked) this.show();
-  }
 }

@@ -1,4 +1,5 @@
 import type { CopyInPlan } from "../../../router/route.js";
+import { BINARY_HEADER } from "../../../wire/copy-format.js";
 
 /** A key as the server gave it. */
 export interface DrawnKey {
@@ -14,6 +15,14 @@ export function rowWithKey(row: Buffer, key: DrawnKey, plan: CopyInPlan): readon
   head.writeInt16BE(row.readInt16BE(0) + 1, 0);
   head.writeInt32BE(key.binary.length, 2);
   return [head, key.binary, row.subarray(2)];
+}
+
+/** What a COPY without rows is sent: a header, where there must be one, names the columns as `HEADER MATCH` wants it. */
+export function emptyCopy(plan: CopyInPlan, columns: readonly string[]): Buffer {
+  if (plan.format === "binary") return BINARY_HEADER;
+  if (!plan.hasHeader) return Buffer.alloc(0);
+  const fields = columns.map((column) => field(column, plan)).join("");
+  return Buffer.from(`${fields.slice(0, -plan.delimiter.length)}\n`);
 }
 
 /** The line of names with the key's before the first; the head of a binary stream as it is. */

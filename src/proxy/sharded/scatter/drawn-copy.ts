@@ -2,13 +2,13 @@ import type { ServerConnection } from "../../../backend/server-connection.js";
 import type { CopyInPlan, DrawnCopy } from "../../../router/route.js";
 import { FIRST_SHARD, type ShardId, shardId } from "../../../topology/topology.js";
 import { NO_DATA } from "../../../wire/backend.js";
-import { BINARY_HEADER, BINARY_TRAILER } from "../../../wire/copy-format.js";
+import { BINARY_TRAILER } from "../../../wire/copy-format.js";
 import { encodeErrorFields } from "../../../wire/error-fields.js";
 import { COPY_DONE, encodeCopyData, encodeCopyFail, encodeQuery } from "../../../wire/frontend.js";
 import type { ScatterInput, ScatterOutcome } from "./contract.js";
 import { type CopyRows, NO_SHARD_YET, shardOfKeyText } from "./copy-rows.js";
 import { forEachPayload, rowsFor } from "./dealt-copy.js";
-import { type DrawnKey, headerWithKey, rowWithKey } from "./drawn-copy-rows.js";
+import { type DrawnKey, emptyCopy, headerWithKey, rowWithKey } from "./drawn-copy-rows.js";
 import { type AnswerHandler, type ShardEnd, ShardStatement } from "./shard-statement.js";
 import { countOf } from "./tags.js";
 
@@ -74,7 +74,7 @@ export class DrawnCopyIn {
   #take(shard: number, bytes: Buffer): void {
     if (shard !== NO_SHARD_YET) {
       // What ends a binary stream comes second, and is ours to write.
-      this.#header ??= headerWithKey(Buffer.from(bytes), this.#plan, this.#drawn.column);
+      this.#header ??= headerWithKey(Buffer.from(bytes), this.#plan, this.#drawn.columns[0] ?? "");
       return;
     }
     this.#rows.push(Buffer.from(bytes));
@@ -141,7 +141,7 @@ export class DrawnCopyIn {
   /** A whole COPY's stream as one message. */
   #data(rows: readonly Buffer[]): Buffer {
     const isBinary = this.#plan.format === "binary";
-    const header = this.#header ?? (isBinary ? BINARY_HEADER : EMPTY);
+    const header = this.#header ?? emptyCopy(this.#plan, this.#drawn.columns);
     return Buffer.concat([
       encodeCopyData([header, ...rows, isBinary ? BINARY_TRAILER : EMPTY]),
       COPY_DONE,

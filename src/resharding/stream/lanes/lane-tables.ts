@@ -1,6 +1,7 @@
 import type { SqlClient } from "../../../backend/sql-client.js";
 import { quoteIdentifier } from "../../../core/identifier.js";
 import type { AppliedTable } from "../../../replication/apply/applied-table.js";
+import { readUniqueRules, type UniqueRule } from "../../../replication/apply/unique-rules.js";
 import { StreamUnsupportedChange } from "../../../replication/stream-errors.js";
 import { shardOfSql } from "../../../topology/hash-sql.js";
 import { namesOldShard, type TablePlan } from "../../model/migration.js";
@@ -91,11 +92,41 @@ export async function readAppliedTable(
       keyColumns === null ? identityColumns(plan) : withShardingColumn(plan, keyColumns),
     ownRows: isKeyOnly ? ownRows(plan, home) : null,
     isKeyOnly,
+    isDeferrable: await hasDeferrable(client, plan),
     isFoldable: keyColumns !== null && !plan.otherUnique,
     alwaysIdentity: new Set(
       columns.flatMap((column, index) => (column.is_always_identity ? [index] : [])),
     ),
   };
+}
+
+/** What only several shards can break, and PostgreSQL does not check in a lane's session. */
+export async function readUnchecked(
+  client: SqlClient,
+  plan: TablePlan,
+  applied: AppliedTable,
+): Promise<readonly UniqueRule[]> {
+  if (!applied.isDeferrable) return [];
+  return uncheckedOf(await readUniqueRules(client, applied), plan);
+}
+
+/** A rule with the sharding key is kept by the one shard that may have both rows. */
+export function uncheckedOf(
+  rules: readonly UniqueRule[],
+  plan: Pick<TablePlan, "shardingColumn">,
+): readonly UniqueRule[] {
+  const { shardingColumn } = plan;
+  if (shardingColumn === null) return [];
+  return rules.filter((rule) => rule.isDeferrable && !rule.columns.includes(shardingColumn));
+}
+
+async function hasDeferrable(client: SqlClient, plan: TablePlan): Promise<boolean> {
+  const { rows } = await client.query<{ has: boolean }>(
+    `SELECT EXISTS (SELECT FROM pg_index WHERE NOT indimmediate
+       AND indrelid = to_regclass(format('%I.%I', $1::text, $2::text))) AS has`,
+    [plan.schema, plan.name],
+  );
+  return rows[0]?.has === true;
 }
 
 function identityColumns(plan: TablePlan): readonly number[] {

@@ -6,6 +6,7 @@ import { RowEvidence } from "../../../core/row-evidence.js";
 import type { AppliedTable } from "../../../replication/apply/applied-table.js";
 import { type Attempt, TableBatch } from "../../../replication/apply/table-batch.js";
 import { TableWriter } from "../../../replication/apply/table-writer.js";
+import { takeOutDoubles, type UniqueRule } from "../../../replication/apply/unique-rules.js";
 import {
   LaneRowExists,
   LaneRowMissing,
@@ -28,6 +29,8 @@ export interface LaneTable {
   readonly isShared: boolean;
   /** What the lane cannot decide is set aside: the table is shared, or its key moves without a word (R9). */
   readonly isTolerant: boolean;
+  /** Constraints that PostgreSQL does not check here, and that two shards may each have kept. */
+  readonly unchecked: readonly UniqueRule[];
   /** R1: null where nothing was copied (streams after the first), or all of it is behind us. */
   readonly ranges: RangeMap | null;
 }
@@ -68,6 +71,8 @@ export class Lane {
   readonly #aside: AsideKeys;
   /** R12: before this a row may hold a large value of the next row that gets its key, see `#complete`. */
   #mixedUntilLsn: Lsn;
+  /** By table: rows that the batch brings to a table with `unchecked` rules. */
+  readonly #fresh: Tuple[][];
   #isOpen = false;
   #changeCount = 0;
 
@@ -78,6 +83,7 @@ export class Lane {
     this.#client = options.session.client;
     this.#aside = new AsideKeys(options.session.id);
     this.#batches = options.tables.map((table) => new TableBatch(table.applied));
+    this.#fresh = options.tables.map(() => []);
     this.#writers = options.tables.map(
       (table) => new TableWriter(this.#client, table.applied, { isTolerant: table.isTolerant }),
     );
@@ -171,16 +177,14 @@ export class Lane {
     const { match, row, table } = change;
     if (this.#isSameKey(table, match, row)) {
       if (!this.#isWanted(change, row)) return;
-      this.#changeCount++;
-      this.#batch(table).update(match, row);
+      this.#update(table, match, row);
       return;
     }
     const isOldWanted = this.#isWanted(change, match);
     const isNewWanted = this.#isWanted(change, row);
     const isMixed = hasUnchanged(row) && change.transaction.finalLsn < this.#mixedUntilLsn;
     if (isOldWanted && isNewWanted && !isMixed) {
-      this.#changeCount++;
-      this.#batch(table).update(match, row);
+      this.#update(table, match, row);
       return;
     }
     if (isOldWanted) this.#delete(table, match);
@@ -192,6 +196,17 @@ export class Lane {
     if (whole === null) return;
     this.#changeCount++;
     this.#batch(table).insert(whole);
+    this.#noteFresh(table, whole);
+  }
+
+  #update(table: number, match: Tuple, row: Tuple): void {
+    this.#changeCount++;
+    this.#batch(table).update(match, row);
+    this.#noteFresh(table, row);
+  }
+
+  #noteFresh(table: number, row: Tuple): void {
+    if (this.#table(table).unchecked.length > 0) at(this.#fresh, table).push(row);
   }
 
   #delete(table: number, match: Tuple): void {
@@ -255,6 +270,20 @@ export class Lane {
       const keys = rows.flatMap((row) => [keyOf(applied, row)].filter((key) => key !== null));
       await this.#aside.setAside(this.#client, { plan, keys, reason });
     }
+    await this.#checkFresh(table);
+  }
+
+  /**
+   * R33 for constraints that PostgreSQL does not check here: the value may be another shard's, for ever or until
+   * that shard's lane comes to the change that gives it up. Settlement knows.
+   */
+  async #checkFresh(table: number): Promise<void> {
+    const rows = at(this.#fresh, table).splice(0);
+    if (rows.length === 0) return;
+    const { plan, applied, unchecked: rules } = this.#table(table);
+    const keys = rows.flatMap((row) => [keyOf(applied, row)].filter((key) => key !== null));
+    const taken = await takeOutDoubles(this.#client, applied, { rules, keys });
+    await this.#aside.setAside(this.#client, { plan, keys: taken, reason: "exists" });
   }
 
   /** A unique violation sets keys aside; the savepoint keeps the rest of the batch. */
