@@ -1,7 +1,6 @@
-import type { Block } from "./block.js";
-import type { ColumnEquality, KeyConditions } from "./conditions.js";
+import type { Block, ColumnEquality, ColumnUse, TableRef, Together } from "./block.js";
+import type { KeyConditions } from "./conditions.js";
 import type { Scope } from "./scope.js";
-import type { ColumnUse, TableRef, Together } from "./table-ref.js";
 
 /** Every row of the query meets this: WHERE, ON of an inner join. */
 export function holdAlways(block: Block, { constraints, equalities }: KeyConditions): void {

@@ -1,18 +1,14 @@
 import type { A_Expr, Node } from "libpg-query";
 import { namesOf } from "../sql/ast.js";
-import type { Block } from "./block.js";
+import { type Block, type ColumnEquality, type ColumnUse, isNeverNull } from "./block.js";
 import type { KeyTerm } from "./key-value.js";
 import type { Scope } from "./scope.js";
-import { type ColumnUse, isNeverNull } from "./table-ref.js";
 
 /** What a condition says of one table's key, in rows that meet it: it is among these. */
 export interface KeyConstraint {
   readonly use: ColumnUse;
   readonly terms: readonly KeyTerm[];
 }
-
-/** These two columns are equal, and not NULL, in rows that meet the condition. */
-export type ColumnEquality = readonly [ColumnUse, ColumnUse];
 
 export interface KeyConditions {
   readonly constraints: readonly KeyConstraint[];

@@ -1,10 +1,9 @@
 import type { FuncCall, Node, SelectStmt } from "libpg-query";
 import { lastName, namesOf, walk } from "../sql/ast.js";
-import type { Block } from "./block.js";
+import { type Block, type ColumnUse, isNeverNull, type TableRef } from "./block.js";
 import { natureOf } from "./functions.js";
 import { type Output, outputPosition, outputsOf } from "./outputs.js";
 import type { Scope } from "./scope.js";
-import { type ColumnUse, isNeverNull, type TableRef } from "./table-ref.js";
 
 /** A SELECT with the columns of its rows, if they are known. */
 export interface Query {

@@ -1,8 +1,7 @@
 import type { Node, SelectStmt } from "libpg-query";
 import { namesOf } from "../sql/ast.js";
-import type { Block } from "./block.js";
+import type { Block, ColumnUse, TableRef } from "./block.js";
 import type { Scope } from "./scope.js";
-import type { ColumnUse, TableRef } from "./table-ref.js";
 
 /** One column of a SELECT's rows. */
 export interface Output {

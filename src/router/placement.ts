@@ -1,6 +1,6 @@
 import type { KeyType } from "../topology/hash.js";
 import { FIRST_SHARD, type ShardId, shardId } from "../topology/topology.js";
-import type { Block } from "./block.js";
+import type { Block, TableConstraint, Together } from "./block.js";
 import {
   type KeyTerm,
   NULL_KEY,
@@ -12,7 +12,6 @@ import {
 import { type RefusalKind, refused } from "./refusal.js";
 import type { Route } from "./route.js";
 import type { Scope } from "./scope.js";
-import type { TableConstraint, Together } from "./table-ref.js";
 
 /** Tables of a statement whose rows are on one shard, and what the key may be; null: anything. */
 interface Component {

@@ -1,14 +1,13 @@
 import type { JoinExpr, Node, RangeVar, SelectStmt, SubLink } from "libpg-query";
 import { namesOf } from "../sql/ast.js";
-import { Block } from "./block.js";
+import { Block, type ColumnEquality, type DerivedColumn, isNeverNull, TableRef } from "./block.js";
 import { handOver, holdAlways, holdForMissable, settle } from "./colocation.js";
-import { type ColumnEquality, keyConditions } from "./conditions.js";
+import { keyConditions } from "./conditions.js";
 import { givesRowsByShard, isPlainQuery } from "./grouping.js";
 import { keySpace } from "./locators.js";
 import { outputsOf } from "./outputs.js";
 import { Refusal } from "./refusal.js";
 import type { Scope } from "./scope.js";
-import { type DerivedColumn, isNeverNull, TableRef } from "./table-ref.js";
 import { type ViewQuery, viewQuery } from "./view-query.js";
 
 /** A statement that writes, noted in its scope. */

@@ -1,11 +1,10 @@
 import type { FuncCall, Node, RangeVar, WithClause } from "libpg-query";
 import { lastName, namesOf, walk } from "../sql/ast.js";
-import type { Block } from "./block.js";
+import { type Block, type ColumnUse, TableRef, type Together } from "./block.js";
 import type { Catalog } from "./catalog.js";
 import { type FunctionNature, natureOf } from "./functions.js";
 import type { ValueReader } from "./key-value.js";
 import { Refusal } from "./refusal.js";
-import { type ColumnUse, TableRef, type Together } from "./table-ref.js";
 
 type NestedWrite = (scope: Scope, query: Node, parent: Block) => void;
 

@@ -8,7 +8,7 @@ import type {
   WithClause,
 } from "libpg-query";
 import { namesOf } from "../sql/ast.js";
-import { Block } from "./block.js";
+import { Block, type TableRef } from "./block.js";
 import { settle } from "./colocation.js";
 import type { KeyTerm } from "./key-value.js";
 import {
@@ -22,7 +22,6 @@ import {
 } from "./query.js";
 import { Refusal } from "./refusal.js";
 import type { Scope } from "./scope.js";
-import type { TableRef } from "./table-ref.js";
 
 export interface UpdateTarget extends WriteTarget {
   /** What the sharding key becomes; null: it stays. */

@@ -9,27 +9,10 @@ import type { ExecutionContext } from "../execution/executor.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
 import { withDrawnValues } from "./drawn-values.js";
+import { type Cursor, LARGEST_CURSORS_BYTES, type OpenCursors } from "./open-cursors.js";
 import type { ClientSink, StatementRequest } from "./scatter/contract.js";
 import { ScatterLimitExceeded } from "./scatter/scatter-errors.js";
 import type { ShardedStatements, StatementOutcome } from "./statements.js";
-
-/** Rows that all cursors of one session may hold here. */
-export const LARGEST_CURSORS_BYTES = 64 * 1024 * 1024;
-
-type Cursor =
-  /** Of the one shard that has all rows: its own. */
-  | { readonly kind: "server"; readonly shard: ShardId; readonly madeIn: number | null }
-  /** Rows of several shards, or that outlive the transaction: as they were when it was declared. */
-  | {
-      readonly kind: "rows";
-      readonly description: Buffer;
-      readonly rows: readonly Buffer[];
-      readonly bytes: number;
-      readonly isHeld: boolean;
-      next: number;
-      /** The transaction that it ends with; null: with the session. */
-      madeIn: number | null;
-    };
 
 export interface CursorStatement {
   readonly context: ExecutionContext;
@@ -47,45 +30,27 @@ export function isOfCursor({ kind }: StatementEffects): boolean {
 const DECLARE =
   /^\s*declare\s+("(?:[^"]|"")+"|[\w$\u0080-\uffff]+)\s+((?:(?:binary|insensitive|asensitive|no|scroll)\s+)*)cursor\s+(?:(with|without)\s+hold\s+)?for\s+(.*)$/is;
 
-/**
- * SQL's cursors over shards. A cursor is insensitive: it shows the rows of the moment of DECLARE, so that rows which
- * were gathered then are what it shows. Where one shard has them all and the cursor ends with its transaction, that
- * shard's own is used, and nothing is held here.
- */
-export class Cursors {
+/** As `ShardedStatements.run`, for what `isOfCursor`. */
+export async function runOfCursor(
+  statements: ShardedStatements,
+  request: StatementRequest,
+  at: CursorStatement,
+): Promise<StatementOutcome> {
+  return await new CursorRun(statements).run(request, at);
+}
+
+/** One statement about cursors. */
+class CursorRun {
   readonly #statements: ShardedStatements;
-  readonly #cursors = new Map<string, Cursor>();
+  readonly #open: OpenCursors;
 
   constructor(statements: ShardedStatements) {
     this.#statements = statements;
+    this.#open = statements.cursors;
   }
 
-  /** A cursor that outlives its transaction is open: the session has rows here that nowhere else are. */
-  get hasHeld(): boolean {
-    return [...this.#cursors.values()].some(({ madeIn }) => madeIn === null);
-  }
-
-  /** What Describe of a portal by this name tells, which in PostgreSQL a cursor is; null: there is none. */
-  describe(name: string): { readonly shard: ShardId } | { readonly description: Buffer } | null {
-    return this.#cursors.get(name) ?? null;
-  }
-
-  closeAll(): void {
-    this.#cursors.clear();
-  }
-
-  /** The transaction has committed: what was declared WITH HOLD stays. */
-  committed(): void {
-    const { number } = this.#statements.transaction;
-    for (const cursor of this.#cursors.values())
-      if (cursor.kind === "rows" && cursor.isHeld && cursor.madeIn === number) cursor.madeIn = null;
-  }
-
-  /** As `ShardedStatements.run`. */
   async run(request: StatementRequest, at: CursorStatement): Promise<StatementOutcome> {
-    for (const [name, { madeIn }] of this.#cursors)
-      if (madeIn !== null && madeIn !== this.#statements.transaction.number)
-        this.#cursors.delete(name);
+    this.#open.forgetOthersThan(this.#statements.transaction.number);
     switch (at.effects.kind) {
       case "declare":
         return await this.#declare(request, at);
@@ -103,7 +68,7 @@ export class Cursors {
     const name = nameOf(written);
     const isHeld = hold.toLowerCase() === "with";
     const isOpen = this.#statements.state.transaction !== "none";
-    if (this.#cursors.has(name))
+    if (this.#open.get(name))
       throw new StatementRefused(SQLSTATE.duplicateCursor, `cursor "${name}" already exists`);
     if (!isHeld && !isOpen && !this.#statements.transaction.isBegun)
       throw new StatementRefused(
@@ -118,29 +83,23 @@ export class Cursors {
       const outcome = await this.#onShard(request, at, shard);
       if (outcome.kind === "complete") {
         const madeIn = this.#statements.transaction.number;
-        this.#cursors.set(name, { kind: "server", shard, madeIn });
+        this.#open.set(name, { kind: "server", shard, madeIn });
       }
       return outcome;
     }
     if (/\bbinary\b/i.test(options)) throw refused("a BINARY cursor over several shards");
     if (/(?<!no\s+)\bscroll\b/i.test(options)) throw refused("a SCROLL cursor over several shards");
-    const { statements } = { statements: this.#statements };
+    const statements = this.#statements;
     const settled = await withDrawnValues(query, planned, { ...at, statements });
-    const sink = new CursorRows(LARGEST_CURSORS_BYTES - this.#heldBytes);
+    const sink = new CursorRows(LARGEST_CURSORS_BYTES - this.#open.heldBytes);
     const outcome = await statements.run(
       { ...request, sql: settled.sql, resultFormats: [], wantsDescription: true },
       { ...at, route: settled.route, sink },
     );
     if (outcome.kind !== "complete") return outcome;
     const madeIn = isOpen ? statements.transaction.number : null;
-    this.#cursors.set(name, { kind: "rows", ...sink.take(), isHeld, next: 0, madeIn });
+    this.#open.set(name, { kind: "rows", ...sink.take(), isHeld, next: 0, madeIn });
     return { kind: "complete", tag: "DECLARE CURSOR" };
-  }
-
-  get #heldBytes(): number {
-    let sum = 0;
-    for (const cursor of this.#cursors.values()) if (cursor.kind === "rows") sum += cursor.bytes;
-    return sum;
   }
 
   async #fetch(request: StatementRequest, at: CursorStatement): Promise<StatementOutcome> {
@@ -165,18 +124,15 @@ export class Cursors {
   async #close(request: StatementRequest, at: CursorStatement): Promise<StatementOutcome> {
     const name = closedName(request.sql);
     if (name === null) {
-      const shards = new Set<ShardId>();
-      for (const cursor of this.#cursors.values())
-        if (cursor.kind === "server") shards.add(cursor.shard);
-      for (const shard of shards) await this.#onShard(request, at, shard);
-      this.closeAll();
+      for (const shard of this.#open.shards) await this.#onShard(request, at, shard);
+      this.#open.closeAll();
       return { kind: "complete", tag: "CLOSE CURSOR ALL" };
     }
     const cursor = this.#named(name);
     const closed = { kind: "complete", tag: "CLOSE CURSOR" } as const;
     const outcome =
       cursor.kind === "server" ? await this.#onShard(request, at, cursor.shard) : closed;
-    this.#cursors.delete(name);
+    this.#open.delete(name);
     return outcome;
   }
 
@@ -190,7 +146,7 @@ export class Cursors {
   }
 
   #named(name: string): Cursor {
-    const cursor = this.#cursors.get(name);
+    const cursor = this.#open.get(name);
     if (cursor) return cursor;
     throw new StatementRefused(SQLSTATE.invalidCursorName, `cursor "${name}" does not exist`);
   }

@@ -27,7 +27,7 @@ import type { PreparedStatement } from "../execution/prepared-statements.js";
 import { forgetStatement } from "../execution/session-state.js";
 import { isOfSession } from "../execution/statement-effects.js";
 import { AlreadyTold, StatementRefused } from "../session-errors.js";
-import { isOfCursor } from "./cursors.js";
+import { isOfCursor, runOfCursor } from "./cursors.js";
 import { withDrawnValues } from "./drawn-values.js";
 import { Portal } from "./portal.js";
 import type { StatementRequest } from "./scatter/contract.js";
@@ -282,7 +282,7 @@ export class ExtendedProtocol {
   ): Promise<"done" | "refusedByGate"> {
     this.#statements.begin(context, isOneTransaction ? "BEGIN" : null);
     const { statement, parameters, wantsDescription } = portal;
-    const outcome = await this.#statements.cursors.run(requestOf(portal, statement.sql), {
+    const outcome = await runOfCursor(this.#statements, requestOf(portal, statement.sql), {
       ...{ context, router, parameters, effects: statement.effects, isFresh },
     });
     if (outcome.kind === "refusedByGate") return "refusedByGate";

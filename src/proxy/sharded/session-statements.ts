@@ -59,7 +59,7 @@ async function endTransaction(
   try {
     if (kind === "commit") {
       await transaction.commit(context.served.database.twoPhaseCommit);
-      statements.cursors.committed();
+      statements.cursors.committed(statements.transaction.number);
     } else for (const server of transaction.used) await server.query("ROLLBACK");
   } catch (error) {
     // Whatever came of it, the client's transaction is over.

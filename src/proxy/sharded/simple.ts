@@ -7,7 +7,7 @@ import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { effectsOf, isOfSession, type StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
-import { type CursorStatement, isOfCursor } from "./cursors.js";
+import { type CursorStatement, isOfCursor, runOfCursor } from "./cursors.js";
 import { type DrawContext, withDrawnValues } from "./drawn-values.js";
 import type { StatementRequest } from "./scatter/contract.js";
 import { runOfSession } from "./session-statements.js";
@@ -108,7 +108,7 @@ export class SimpleProtocol {
   async #ofCursor(sql: string, at: Omit<CursorStatement, "parameters">): Promise<StatementOutcome> {
     const { context } = at;
     this.#statements.begin(context, null);
-    return await this.#statements.cursors.run(requestOf(sql), {
+    return await runOfCursor(this.#statements, requestOf(sql), {
       ...at,
       parameters: NO_PARAMETERS,
     });

@@ -15,8 +15,8 @@ import type { SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
-import { Cursors } from "./cursors.js";
 import { sequencesBefore, spreadNewSequences } from "./new-sequences.js";
+import { OpenCursors } from "./open-cursors.js";
 import { type SelectRunner, withComputedSelects } from "./replay/computed-selects.js";
 import { executeReplay } from "./replay/execute.js";
 import type {
@@ -59,7 +59,7 @@ export class ShardedStatements {
   readonly transaction: ShardTransaction;
   readonly sink: ShardedSink;
   readonly relay: Relay;
-  readonly cursors = new Cursors(this);
+  readonly cursors = new OpenCursors();
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
   /** By the tables that the open transaction has made; null: not asked yet. */

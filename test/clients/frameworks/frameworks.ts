@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { installNode, installPython } from "./install.js";
+import { type Installed, installNode, installPython } from "./install.js";
 
 export type Phase = "create" | "seed" | "first" | "migrate" | "second";
 
@@ -16,11 +16,6 @@ export interface Framework {
   readonly refused: Readonly<Record<string, string>>;
   /** Installs what it needs, once. @returns the folder to run in, and what the environment needs */
   install(): Installed;
-}
-
-export interface Installed {
-  readonly folder: string;
-  readonly env: Readonly<Record<string, string>>;
 }
 
 const manage = (...args: readonly string[]): Command => ["manage.py", ...args];

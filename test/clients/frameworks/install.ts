@@ -13,7 +13,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cacheFolder } from "../../support/binaries.js";
-import type { Installed } from "./frameworks.js";
+
+export interface Installed {
+  readonly folder: string;
+  readonly env: Readonly<Record<string, string>>;
+}
 
 /** The packages of `requirements.txt`, from PyPI into our cache. @throws Error with what pip says */
 export function installPython(name: string): Installed {

@@ -6,7 +6,8 @@ import { untilFinished, untilReverseTask, untilSwitched } from "../../demo/tasks
 import type { Application } from "../../support/application.js";
 import type { PostgresServer } from "../../support/postgres.js";
 import { type Stack, startStack } from "../../support/stack.js";
-import { FRAMEWORKS, type Framework, type Installed, type Phase } from "./frameworks.js";
+import { FRAMEWORKS, type Framework, type Phase } from "./frameworks.js";
+import type { Installed } from "./install.js";
 
 /** One line of a framework's script. */
 interface Step {
