@@ -1,6 +1,6 @@
 import type { FuncCall, Node, SelectStmt, SortBy } from "libpg-query";
 import { lastName, namesOf } from "../sql/ast.js";
-import type { Block } from "./block.js";
+import type { Block, ColumnUse } from "./block.js";
 import {
   distinctOn,
   isDistinctByShard,
@@ -12,14 +12,14 @@ import {
 import type { ValueRef } from "./key-value.js";
 import { isBytewise, outputPosition, outputsOf } from "./outputs.js";
 import { Refusal } from "./refusal.js";
-import type { MergePlan, OrderKey } from "./route.js";
+import type { EnumLabels, Fold, MergePlan, OrderKey } from "./route.js";
 import type { Scope } from "./scope.js";
 
 /** How the rows of several shards become one result; limits are values of the moment. */
 export interface MergeShape {
   readonly orderBy: readonly OrderKey[];
   readonly aggregates: MergePlan["aggregates"];
-  readonly groupColumns: number;
+  readonly enums: NonNullable<MergePlan["enums"]>;
   readonly isBytewise: boolean;
   readonly limit: ValueRef | null;
   readonly offset: ValueRef | null;
@@ -46,11 +46,16 @@ export function mergeShape(select: SelectStmt, block: Block, scope: Scope): Merg
     outerAggregates(select, scope).length > 0 || (select.groupClause ?? []).length > 0;
   const isPartial = isAggregated && !isGrouped;
   const isFolded = foldsDistinct(query, isPartial);
-  const groupColumns = isFolded ? allColumns(query) : isPartial ? leadingGroups(query) : 0;
+  const aggregates = isFolded ? allGroup(query) : isPartial ? folds(query) : null;
+  const { orderBy, hidden } = sortKeys(
+    query,
+    isPartial || (select.distinctClause ?? []).length > 0,
+  );
   return {
-    ...sortKeys(query, isPartial || (select.distinctClause ?? []).length > 0),
-    aggregates: isPartial || isFolded ? aggregatesAfter(groupColumns, query) : null,
-    groupColumns,
+    orderBy,
+    hidden,
+    aggregates,
+    enums: [...hidden.map((index) => sortedEnum(index, query)), ...enumsOf(query)],
     isBytewise: query.outputs?.every((output) => output.isBytewise) === true,
     limit: limitValue("LIMIT", select.limitCount, scope),
     offset: limitValue("OFFSET", select.limitOffset, scope),
@@ -81,30 +86,53 @@ function foldsDistinct(query: Query, isPartial: boolean): boolean {
   return true;
 }
 
-function allColumns({ outputs }: Query): number {
-  return outputs?.length ?? 0;
+function allGroup({ outputs }: Query): readonly Fold[] {
+  return (outputs ?? []).map(() => "group");
 }
 
-function leadingGroups({ select, block, scope, outputs }: Query): number {
+/** Positions of the outputs that group. */
+function groupPositions({ select, block, scope, outputs }: Query): ReadonlySet<number> {
   const groups = new Set<number>();
   for (const node of select.groupClause ?? []) {
     const position = outputPosition(node, outputs, { scope, block, prefersInput: true });
     if (position === null) throw new Refusal("crossShardGroup");
     groups.add(position);
   }
-  if (groups.size > 0 && Math.max(...groups) !== groups.size - 1)
-    throw new Refusal("crossShardGroup");
-  return groups.size;
+  return groups;
 }
 
-function aggregatesAfter(groupColumns: number, query: Query): NonNullable<MergePlan["aggregates"]> {
+function folds(query: Query): readonly Fold[] {
   const { outputs } = query;
   if (outputs === null) throw new Refusal("crossShardGroup");
-  return outputs.slice(groupColumns).map(({ node }) => {
+  const groups = groupPositions(query);
+  return outputs.map(({ node }, position) => {
+    if (groups.has(position)) return "group";
     const aggregate = node === null ? null : aggregateOf(node, query);
     if (aggregate === null) throw new Refusal("crossShardAggregate", describe(node));
     return aggregate;
   });
+}
+
+/** Labels of the outputs that are enums, and of the least and greatest of one. */
+function enumsOf(query: Query): readonly (EnumLabels | null)[] {
+  return (query.outputs ?? []).map(({ node, use }) => {
+    const name = node !== null && "FuncCall" in node ? plainAggregate(node.FuncCall, query) : null;
+    if (node === null || !("FuncCall" in node) || (name !== "min" && name !== "max"))
+      return enumOf(use, query);
+    return enumOf(query.scope.column(node.FuncCall.args?.[0], query.block), query);
+  });
+}
+
+function enumOf(use: ColumnUse | null, { scope }: Query): EnumLabels | null {
+  const column = use?.ref.table?.facts?.columns.find(({ name }) => name === use.column);
+  return scope.catalog.facts?.enums.get(column?.type ?? "") ?? null;
+}
+
+/** @param index of what is sorted by, in ORDER BY */
+function sortedEnum(index: number, query: Query): EnumLabels | null {
+  const node = query.select.sortClause?.[index];
+  const sorted = node !== undefined && "SortBy" in node ? node.SortBy.node : undefined;
+  return enumOf(query.scope.column(sorted, query.block), query);
 }
 
 const MERGEABLE = new Set(["count", "sum", "min", "max"] as const);

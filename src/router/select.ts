@@ -78,7 +78,7 @@ function existsPlan(analysis: Analysis, query: SelectStmt): Plan {
 const ANY_IS_TRUE: MergeShape = {
   orderBy: [],
   aggregates: ["max"],
-  groupColumns: 0,
+  enums: [],
   isBytewise: true,
   limit: null,
   offset: null,
@@ -142,12 +142,12 @@ function manyRoute(
   const rewrittenSql =
     hidden > 0 ? showSortKeys(limitedSql ?? values.sql, shape.hidden) : limitedSql;
   if (hidden > 0 && rewrittenSql === null) return refused("crossShardOrder");
-  const { orderBy, aggregates, groupColumns, isBytewise } = shape;
+  const { orderBy, aggregates, enums, isBytewise } = shape;
   return {
     kind: "many",
     shards: to.shards,
     isWrite: to.locksRows,
-    merge: { orderBy, aggregates, groupColumns, isBytewise, limit, offset: offset ?? 0, hidden },
+    merge: { orderBy, aggregates, enums, isBytewise, limit, offset: offset ?? 0, hidden },
     rows: "merged",
     count: "sum",
     rewrittenSql,

@@ -10,6 +10,7 @@ import {
 import { ScatterLimitExceeded, UnmergeableResult } from "./scatter-errors.js";
 import {
   compareValues,
+  type Decoder,
   decoderOf,
   FLOAT_OIDS,
   groupKeyOf,
@@ -26,22 +27,25 @@ type Combine = (one: Buffer, other: Buffer) => Buffer;
 
 /** Makes one row of the shards' partial rows, per group. */
 export class Aggregation {
-  readonly #groupColumns: number;
-  readonly #groupKeys: readonly ((bytes: Buffer) => string)[];
-  readonly #combine: readonly Combine[];
+  /** Of each column: null, it does not group. */
+  readonly #groupKeys: readonly (((bytes: Buffer) => string) | null)[];
+  /** Of each column: null, it groups. */
+  readonly #combine: readonly (Combine | null)[];
   readonly #groups = new Map<string, Values>();
   #bytes = 0;
 
   /** @throws UnmergeableResult for a type whose values we cannot combine as PostgreSQL does */
   constructor(plan: MergePlan, columns: readonly ColumnDescription[]) {
-    this.#groupColumns = plan.groupColumns;
-    this.#groupKeys = columns.slice(0, plan.groupColumns).map((column) => groupKeyOf(column));
-    this.#combine = columns.slice(plan.groupColumns).map((column, index) => {
-      const aggregate = plan.aggregates?.[index];
-      if (aggregate === "min" || aggregate === "max") {
-        return extreme(column, aggregate === "min" ? -1 : 1, plan.isBytewise);
-      }
-      return adder(column);
+    const labelsOf = (index: number) => plan.enums?.[index] ?? null;
+    this.#groupKeys = columns.map((column, index) =>
+      plan.aggregates?.[index] === "group" ? groupKeyOf(column, labelsOf(index)) : null,
+    );
+    this.#combine = columns.map((column, index) => {
+      const fold = plan.aggregates?.[index];
+      if (fold === "group") return null;
+      if (fold !== "min" && fold !== "max") return adder(column);
+      const decode = decoderOf(column, plan.isBytewise, labelsOf(index));
+      return extreme(decode, fold === "min" ? -1 : 1);
     });
   }
 
@@ -57,8 +61,8 @@ export class Aggregation {
       this.#groups.set(key, values);
       return;
     }
-    for (const [index, combine] of this.#combine.entries()) {
-      const at = this.#groupColumns + index;
+    for (const [at, combine] of this.#combine.entries()) {
+      if (combine === null) continue;
       const one = group[at] ?? null;
       const other = values[at] ?? null;
       // NULL is what an aggregate over no rows gives: it adds nothing.
@@ -73,6 +77,7 @@ export class Aggregation {
   #keyOf(values: Values): string {
     let key = "";
     for (const [index, keyOf] of this.#groupKeys.entries()) {
+      if (keyOf === null) continue;
       const value = values[index] ?? null;
       const text = value === null ? "" : keyOf(value);
       key += value === null ? "n" : `${text.length}:${text}`;
@@ -81,8 +86,7 @@ export class Aggregation {
   }
 }
 
-function extreme(column: ColumnDescription, wanted: -1 | 1, isBytewise: boolean): Combine {
-  const decode = decoderOf(column, isBytewise);
+function extreme(decode: Decoder, wanted: -1 | 1): Combine {
   return (one, other) => {
     const difference = compareValues(decode(other), decode(one));
     return Math.sign(difference) === wanted ? other : one;
