@@ -15,13 +15,28 @@ export interface MergePlan {
   readonly enums?: readonly (EnumLabels | null)[];
   /** Text sorts by its bytes in every column, as min and max need it. */
   readonly isBytewise: boolean;
+  /** HAVING over groups that no shard has all rows of; absent: all are kept. */
+  readonly having?: readonly GroupCondition[];
   readonly limit: number | null;
   readonly offset: number;
-  /** Leading columns that are there to sort by and that the client has not asked for. */
+  /** Leading columns that are there for the merge and that the client has not asked for. */
   readonly hidden?: number;
 }
 
-export type Fold = "group" | "count" | "sum" | "min" | "max";
+export type Fold = "group" | "count" | "sum" | "min" | "max" | Average;
+
+/** Made of a sum and a count, which are in these columns. */
+export interface Average {
+  readonly sum: number;
+  readonly count: number;
+}
+
+/** Groups are kept where this column, a count, compares so. */
+export interface GroupCondition {
+  readonly column: number;
+  readonly operator: "=" | "<>" | "<" | "<=" | ">" | ">=";
+  readonly value: number;
+}
 
 /** Labels of an enum, in its order. */
 export type EnumLabels = readonly string[];

@@ -1,7 +1,10 @@
-import type { MergePlan } from "../../../router/route.js";
+import type { Average, GroupCondition, MergePlan } from "../../../router/route.js";
 import type { ColumnDescription } from "../../../wire/backend.js";
 import {
   addDecimals,
+  averageOf,
+  compareDecimals,
+  type Decimal,
   decodeDecimal,
   encodeDecimal,
   formatDecimal,
@@ -29,8 +32,13 @@ type Combine = (one: Buffer, other: Buffer) => Buffer;
 export class Aggregation {
   /** Of each column: null, it does not group. */
   readonly #groupKeys: readonly (((bytes: Buffer) => string) | null)[];
-  /** Of each column: null, it groups. */
+  /** Of each column: null, it groups, or is made of others when all are there. */
   readonly #combine: readonly (Combine | null)[];
+  readonly #averages: readonly (readonly [
+    column: number,
+    average: (row: Values) => Buffer | null,
+  ])[];
+  readonly #having: readonly ((row: Values) => boolean)[];
   readonly #groups = new Map<string, Values>();
   #bytes = 0;
 
@@ -42,11 +50,15 @@ export class Aggregation {
     );
     this.#combine = columns.map((column, index) => {
       const fold = plan.aggregates?.[index];
-      if (fold === "group") return null;
+      if (fold === "group" || typeof fold === "object") return null;
       if (fold !== "min" && fold !== "max") return adder(column);
       const decode = decoderOf(column, plan.isBytewise, labelsOf(index));
       return extreme(decode, fold === "min" ? -1 : 1);
     });
+    this.#averages = (plan.aggregates ?? []).flatMap((fold, column) =>
+      typeof fold === "object" ? [[column, averager(fold, column, columns)] as const] : [],
+    );
+    this.#having = (plan.having ?? []).map((condition) => keeper(condition, columns));
   }
 
   /** @throws ScatterLimitExceeded */
@@ -70,8 +82,13 @@ export class Aggregation {
     }
   }
 
-  rows(): IterableIterator<Values> {
-    return this.#groups.values();
+  /** Of the groups that HAVING keeps, whole. */
+  *rows(): IterableIterator<Values> {
+    for (const row of this.#groups.values()) {
+      if (!this.#having.every((isKept) => isKept(row))) continue;
+      for (const [column, average] of this.#averages) row[column] = average(row);
+      yield row;
+    }
   }
 
   #keyOf(values: Values): string {
@@ -85,6 +102,64 @@ export class Aggregation {
     return key;
   }
 }
+
+function averager(
+  { sum, count }: Average,
+  column: number,
+  columns: readonly ColumnDescription[],
+): (row: Values) => Buffer | null {
+  const shown = columns[column];
+  if (shown?.typeId !== NUMERIC_OID)
+    throw new UnmergeableResult(
+      `avg of column "${shown?.name}" over several shards is not one of exact numbers`,
+      "Cast what is averaged to numeric, or name the sharding key.",
+    );
+  const sumOf = exactReader(columns[sum]);
+  const countOf = exactReader(columns[count]);
+  return (row) => {
+    const [total, rows] = [row[sum] ?? null, row[count] ?? null];
+    const number = rows === null ? null : countOf(rows);
+    if (total === null || number?.kind !== "finite" || number.unscaled === 0n) return null;
+    const average = averageOf(sumOf(total), number.unscaled);
+    return shown.format === 1 ? encodeDecimal(average) : Buffer.from(formatDecimal(average));
+  };
+}
+
+/** Of a column of integers or numerics. */
+function exactReader(column: ColumnDescription | undefined): (bytes: Buffer) => Decimal {
+  const isExact =
+    column !== undefined && (INTEGER_OIDS.has(column.typeId) || column.typeId === NUMERIC_OID);
+  if (!isExact)
+    throw new UnmergeableResult("a sum is not one of exact numbers", "Cast it to numeric.");
+  const decode = decoderOf(column, true, null);
+  return (bytes) => {
+    const value = decode(bytes);
+    if (typeof value === "number" || typeof value === "bigint")
+      return { kind: "finite", unscaled: BigInt(value), scale: 0 };
+    return value as Decimal;
+  };
+}
+
+function keeper(
+  { column, operator, value }: GroupCondition,
+  columns: readonly ColumnDescription[],
+): (row: Values) => boolean {
+  const read = exactReader(columns[column]);
+  const wanted: Decimal = { kind: "finite", unscaled: BigInt(value), scale: 0 };
+  return (row) => {
+    const found = row[column] ?? null;
+    return found !== null && HOLDS[operator](compareDecimals(read(found), wanted));
+  };
+}
+
+const HOLDS: Readonly<Record<GroupCondition["operator"], (difference: number) => boolean>> = {
+  "=": (difference) => difference === 0,
+  "<>": (difference) => difference !== 0,
+  "<": (difference) => difference < 0,
+  "<=": (difference) => difference <= 0,
+  ">": (difference) => difference > 0,
+  ">=": (difference) => difference >= 0,
+};
 
 function extreme(decode: Decoder, wanted: -1 | 1): Combine {
   return (one, other) => {

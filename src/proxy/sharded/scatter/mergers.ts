@@ -261,7 +261,7 @@ export class AggregateMerge implements Merger {
 
   async finish(): Promise<void> {
     for (const values of this.#sorted()) {
-      this.#cut.write(encodeDataRow(values));
+      this.#cut.write(encodeDataRow(values.slice(this.#plan.hidden ?? 0)));
       await this.#outlet.free();
     }
     this.#outlet.flush();
