@@ -223,29 +223,16 @@ export class ShardedStatements {
     request: StatementRequest,
     sink: ClientSink,
   ): Promise<ScatterOutcome> {
-    if (route.kind !== "replayed")
-      return await this.#scatter(this.#scattered(route), request, sink);
-    const { transaction: servers } = this;
-    return await executeReplay({ plan: route.plan, request, servers, sink });
-  }
-
-  async #scatter(
-    route: ScatterRoute,
-    request: StatementRequest,
-    sink: ClientSink,
-  ): Promise<ScatterOutcome> {
-    if (route.kind === "copyIn") {
+    const isCopyIn =
+      route.kind === "copyIn" || (route.kind === "replayed" && route.plan.kind === "copied");
+    if (isCopyIn) {
       this.#copyInput.open(() => this.state.client.socket.resume());
       this.#onCopyIn();
     }
+    const ends = { request, sink, servers: this.transaction, copySource: this.#copyInput };
     try {
-      return await executeScatter({
-        route,
-        request,
-        servers: this.transaction,
-        sink,
-        copySource: this.#copyInput,
-      });
+      if (route.kind === "replayed") return await executeReplay({ plan: route.plan, ...ends });
+      return await executeScatter({ route: this.#scattered(route), ...ends });
     } finally {
       this.#copyInput.close();
       for (const server of this.transaction.used) server.unnamedStatement = null;
