@@ -5,6 +5,7 @@ import { type Analysis, onShards, type Plan } from "./analysis.js";
 import type { Catalog, RoutedTable } from "./catalog.js";
 import { withFirstColumn } from "./insert-text.js";
 import { keyDefault } from "./key-default.js";
+import { omnishardedCopy } from "./omnisharded-copy.js";
 import { Refusal, refused } from "./refusal.js";
 import type { CopyInPlan, Route } from "./route.js";
 import type { ColumnFacts } from "./schema-facts.js";
@@ -17,6 +18,8 @@ interface CopyOptions {
 }
 
 export function copyPlan(analysis: Analysis, copy: CopyStmt): Plan {
+  // Options are constants, too, and say how the data is read.
+  analysis.reader.pinAll();
   if (copy.filename !== undefined || copy.is_program === true) throw new Refusal("copyServer");
   const options = copyOptions(copy.options ?? []);
   return copy.is_from === true
@@ -34,7 +37,13 @@ function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Pla
   );
   if (rule === null) {
     const isMore = copy.whereClause !== undefined || options.texts.has("default");
-    refuseUnsteadyCopy(analysis.catalog, table, { listed, isMore });
+    const what = unsteadyPart(analysis.catalog, table, { listed, isMore });
+    if (what !== null && facts?.isTable !== true) throw new Refusal("omnishardedCopy", what);
+    if (what !== null && facts !== null)
+      return omnishardedCopy(analysis.catalog, {
+        ...{ facts, data: plan, listed, where: copy.whereClause },
+        ...{ alias: copy.relation?.relname ?? "", options: options.texts },
+      });
     const route: Route = { kind: "copyIn", plan };
     return () => route;
   }
@@ -78,22 +87,22 @@ function keylessCopy(
   };
 }
 
-/** All shards read the same data; it must say all of the rows. */
-function refuseUnsteadyCopy(
+/** What the data does not say of the rows, which every shard could read else; null: nothing. */
+function unsteadyPart(
   catalog: Catalog,
   { facts, name, kind }: RoutedTable,
   { listed, isMore }: { readonly listed: readonly string[]; readonly isMore: boolean },
-): void {
-  if (facts === null || kind === "system") return;
+): string | null {
+  if (facts === null || kind === "system") return null;
   const isGiven = (column: ColumnFacts) =>
     column.isGenerated || listed.length === 0 || listed.includes(column.name);
   const missing = facts.columns.find(
     (column) => !isGiven(column) && hasUnsteadyDefault(column, catalog),
   );
-  if (missing !== undefined) throw new Refusal("omnishardedCopy", `column "${missing.name}"`);
+  if (missing !== undefined) return `column "${missing.name}"`;
   const [trigger] = facts.triggers;
-  if (trigger !== undefined) throw new Refusal("omnishardedCopy", `trigger "${trigger.name}"`);
-  if (isMore) throw new Refusal("omnishardedCopy", `WHERE or DEFAULT of COPY into "${name}"`);
+  if (trigger !== undefined) return `trigger "${trigger.name}"`;
+  return isMore ? `WHERE or DEFAULT of COPY into "${name}"` : null;
 }
 
 function copyTo(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Plan {

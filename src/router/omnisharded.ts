@@ -6,13 +6,15 @@ import { computedSelects } from "./computed-selects.js";
 import type { WriteTarget } from "./query.js";
 import { Refusal } from "./refusal.js";
 import {
+  COPY_TARGET,
   capturedReplayOf,
   obstacleOf,
   type ReplayedVerb,
+  type ReturnedRows,
   replayOf,
   withReturnedRows,
 } from "./replay-sql.js";
-import type { ReturnedReplay, Route } from "./route.js";
+import type { CapturedReplay, ReturnedReplay, Route } from "./route.js";
 import type { TableFacts } from "./schema-facts.js";
 import {
   hasUnsteadyDefault,
@@ -107,26 +109,47 @@ type WriteStmt = InsertStmt | UpdateStmt | DeleteStmt;
 
 function returned(statement: WriteStmt, facts: TableFacts, verb: ReplayedVerb): Plan {
   const { relation } = statement;
-  const [trigger] = facts.triggers;
-  if (trigger !== undefined && !facts.isGuarded) {
-    throw new Refusal("omnishardedUnguarded", `"${trigger.name}" of "${facts.name}"`);
-  }
   const rows = {
     alias: relation?.alias?.aliasname ?? relation?.relname ?? "",
     facts,
     hasReturning: hasReturning(statement),
   };
-  const plan: Omit<ReturnedReplay, "ownerSql"> = {
-    kind: "returned",
-    table: facts.name,
-    hasReturning: rows.hasReturning,
-    replay: replayOf(verb, facts),
-    isGuarded: trigger !== undefined,
-  };
+  const plan = returnedReplay(rows, verb);
   return ({ sql }): Route => ({
     kind: "replayed",
     plan: { ...plan, ownerSql: withReturnedRows(sql, rows) },
   });
+}
+
+function returnedReplay(
+  { facts, hasReturning }: ReturnedRows,
+  verb: ReplayedVerb,
+): Omit<ReturnedReplay, "ownerSql"> {
+  const [trigger] = facts.triggers;
+  if (trigger !== undefined && !facts.isGuarded) {
+    throw new Refusal("omnishardedUnguarded", `"${trigger.name}" of "${facts.name}"`);
+  }
+  return {
+    kind: "returned",
+    table: facts.name,
+    hasReturning,
+    replay: replayOf(verb, facts),
+    isGuarded: trigger !== undefined,
+  };
+}
+
+/**
+ * An INSERT of ours, see `copiedInsertOf`.
+ * @throws Refusal
+ */
+export function replayedInsert(
+  catalog: Catalog,
+  facts: TableFacts,
+  sql: string,
+): ReturnedReplay | CapturedReplay {
+  if (isCaptured(catalog, facts)) return capturedReplay(catalog, facts, false);
+  const rows = { alias: COPY_TARGET, facts, hasReturning: false };
+  return { ...returnedReplay(rows, "insert"), ownerSql: withReturnedRows(sql, rows) };
 }
 
 /**
@@ -153,28 +176,33 @@ function actedOn(catalog: Catalog, facts: TableFacts): readonly TableFacts[] {
   return [...found];
 }
 
-/** Nothing may be written unseen, so every table of the kind needs its guard. */
 function captured(catalog: Catalog, facts: TableFacts, statement: WriteStmt): Plan {
+  const plan = capturedReplay(catalog, facts, hasReturning(statement));
+  return () => ({ kind: "replayed", plan });
+}
+
+/** Nothing may be written unseen, so every table of the kind needs its guard. */
+function capturedReplay(
+  catalog: Catalog,
+  facts: TableFacts,
+  hasReturning: boolean,
+): CapturedReplay {
   for (const one of catalog.omnishardedTables()) {
     if (one.isGuarded) continue;
     const [trigger] = facts.triggers;
     const which = trigger === undefined ? "a foreign key" : `"${trigger.name}"`;
     throw new Refusal("omnishardedUnguarded", `${which} of "${facts.name}"`);
   }
-  const route: Route = {
-    kind: "replayed",
-    plan: {
-      kind: "captured",
-      hasReturning: hasReturning(statement),
-      table: facts.name,
-      obstacleSql: obstacleOf(facts),
-      replayOf: ({ schema, name }) => {
-        const other = catalog.factsOf(schema, name);
-        return other === null ? null : capturedReplayOf(other);
-      },
+  return {
+    kind: "captured",
+    hasReturning,
+    table: facts.name,
+    obstacleSql: obstacleOf(facts),
+    replayOf: ({ schema, name }) => {
+      const other = catalog.factsOf(schema, name);
+      return other === null ? null : capturedReplayOf(other);
     },
   };
-  return () => route;
 }
 
 /** On every shard by itself, if it does the same there whatever it meets. */

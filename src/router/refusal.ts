@@ -191,8 +191,8 @@ export const REFUSALS = {
     "Leave the key out of DO UPDATE SET, or let the conflict be about the key.",
   ),
   omnishardedCopy: unsupported(
-    (what) => `${what} would make something else of an omnisharded table's rows on every shard`,
-    "COPY into a table of its own, or send INSERT: several rows in one are as fast for tables of this kind.",
+    (what) => `COPY into an omnisharded table whose rows are not all in the data, with ${what}`,
+    "Send text or CSV with plain options, or INSERT: several rows in one are as fast for tables of this kind.",
   ),
   omnishardedUnguarded: unsupported(
     (trigger) => `what trigger ${trigger} makes would differ on every shard`,

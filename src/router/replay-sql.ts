@@ -6,6 +6,7 @@ import type { ColumnFacts, TableFacts } from "./schema-facts.js";
 /** What a statement does to an omnisharded table; `upsert` may insert or update. */
 export type ReplayedVerb = "insert" | "upsert" | "update" | "delete";
 
+export const COPY_TARGET = "sluice_target";
 /** The replayed row in the statement that writes it. */
 const TARGET = '"sluice_target"';
 const ROW = '"sluice_row"';
@@ -105,6 +106,33 @@ export function replayOf(verb: ReplayedVerb, facts: TableFacts): RowReplay {
         checks: "count",
       };
   }
+}
+
+/** Rows that a client has sent, of which some columns are given. */
+export interface CopiedInsert {
+  /** What the condition calls them. */
+  readonly alias: string;
+  readonly columns: readonly string[];
+  /** The client's text; null: all rows. */
+  readonly condition: string | null;
+}
+
+/**
+ * What it inserts into is `COPY_TARGET`.
+ * @param rows an array of rows, as text; columns that are not given are null in it
+ */
+export function copiedInsertOf(
+  facts: TableFacts,
+  { alias, columns, condition }: CopiedInsert,
+  rows: "$1" | "'{}'",
+): string {
+  const table = quoteQualified(facts.schema, facts.name);
+  const row = quoteIdentifier(alias);
+  const names = columns.map(quoteIdentifier);
+  const values = names.map((name) => `${row}.${name}`);
+  // A line end, as the condition may end in a comment. COPY gives an identity what the data has, always.
+  const where = condition === null ? "" : ` WHERE (${condition}\n)`;
+  return `INSERT INTO ${table} AS "${COPY_TARGET}" (${names.join(", ")}) OVERRIDING SYSTEM VALUE SELECT ${values.join(", ")} FROM pg_catalog.unnest(${rows}::${table}[]) AS ${row}${where}`;
 }
 
 /** The same for rows that triggers or foreign keys have written, one by one. */

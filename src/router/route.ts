@@ -141,7 +141,7 @@ export interface DrawPlan {
   readonly mostRows: number;
 }
 
-export type ReplayPlan = ReturnedReplay | CapturedReplay | DefinedReplay;
+export type ReplayPlan = ReturnedReplay | CapturedReplay | DefinedReplay | CopiedReplay;
 
 /** The statement itself returns the rows. */
 export interface ReturnedReplay {
@@ -189,6 +189,24 @@ export interface DefinedReplay {
 export interface DefinedRows extends Omit<ReturnedReplay, "kind" | "hasReturning"> {
   /** Takes the rows away that the statement has made on another shard, if it has made any; null: they stay. */
   readonly emptySql: string | null;
+}
+
+/** COPY ... FROM STDIN whose rows are not all in the data: it is read here, and inserted on the first shard. */
+export interface CopiedReplay {
+  readonly kind: "copied";
+  readonly hasReturning: false;
+  readonly table: string;
+  readonly data: CopyInPlan;
+  /** Of the data, in its order. */
+  readonly columns: readonly string[];
+  /** Of each of the table's columns among those; null: it is left to its default. */
+  readonly places: readonly (number | null)[];
+  /** Binds one array of rows as text. */
+  readonly insertSql: string;
+  /** The same for no rows; binds nothing. */
+  readonly emptySql: string;
+  /** What becomes of `insertSql`. */
+  readonly replay: ReturnedReplay | CapturedReplay;
 }
 
 export interface CapturedTable {

@@ -125,6 +125,13 @@ export function encodeRowDescription(columns: readonly ColumnDescription[]): Buf
   return writer.end().finish();
 }
 
+/** CopyInResponse for text and CSV. */
+export function encodeCopyInResponse(columnCount: number): Buffer {
+  const writer = new MessageWriter().begin("G").byte(0).int16(columnCount);
+  for (let column = 0; column < columnCount; column++) writer.int16(0);
+  return writer.end().finish();
+}
+
 export function encodeDataRow(values: readonly (Uint8Array | null)[]): Buffer {
   const writer = new MessageWriter().begin("D").int16(values.length);
   for (const value of values) writer.value(value);

@@ -97,7 +97,7 @@ export class Shards implements AsyncDisposable {
       case "computed":
         throw new Error("the session computes selects");
       case "replayed":
-        return await executeReplay({ plan: route.plan, request, sink: ends.sink, servers });
+        return await executeReplay({ plan: route.plan, request, ...ends, servers });
       default:
         return await executeScatter({ route, request, ...ends, servers });
     }

@@ -7,8 +7,8 @@ import type { Cluster } from "../../resharding/context.js";
 import { guardRows } from "../../resharding/switch/row-guards.js";
 import {
   compareOmnisharded,
+  describeDifference,
   listOmnisharded,
-  type OmnishardedDifference,
 } from "../../resharding/verify/omnisharded-shards.js";
 
 /**
@@ -22,7 +22,7 @@ export async function verifyOmnisharded(paths: ConfigPaths, database: string): P
     const [first] = clients;
     const tables = first ? await listOmnisharded(first, cluster) : [];
     const differences = await compareOmnisharded(clients, tables);
-    for (const difference of differences) print(describe(difference));
+    for (const difference of differences) print(describeDifference(difference));
     print(
       differences.length === 0
         ? `${tables.length} omnisharded tables are the same on ${clients.length} shards`
@@ -91,15 +91,6 @@ async function withShards(
 
 function nameOf({ schema, name }: { readonly schema: string; readonly name: string }): string {
   return quoteQualified(schema, name);
-}
-
-/** Counts and names of columns; never a value (R56). */
-function describe(difference: OmnishardedDifference): string {
-  const { shard, rowCount, firstRowCount, keyColumns, keyCount } = difference;
-  const where = `${nameOf(difference)}: shard ${shard}`;
-  if (rowCount === null) return `${where} has no such table`;
-  const by = keyColumns.length > 0 ? `keys (${keyColumns.join(", ")})` : "rows";
-  return `${where} has ${rowCount} rows, shard 0 has ${firstRowCount}; ${keyCount} ${by} differ`;
 }
 
 function print(text: string): void {

@@ -15,6 +15,7 @@ import type { SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
+import { keyColumnsBefore, refuseOtherKind } from "./key-columns.js";
 import { sequencesBefore, spreadNewSequences } from "./new-sequences.js";
 import { OpenCursors } from "./open-cursors.js";
 import { type SelectRunner, withComputedSelects } from "./replay/computed-selects.js";
@@ -149,9 +150,12 @@ export class ShardedStatements {
     this.sink.restart();
     const makes = effects.changesSchema && this.transaction.isBegun;
     const before = makes ? await sequencesBefore(this.transaction, request.sql) : null;
+    const { database } = context.served;
+    const keys = makes ? await keyColumnsBefore(this.transaction, database, request.sql) : null;
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
       if (before) await spreadNewSequences(this.transaction, before);
+      if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
         this.transaction.noteSchemaChange();
         this.forgetTables();
@@ -219,29 +223,16 @@ export class ShardedStatements {
     request: StatementRequest,
     sink: ClientSink,
   ): Promise<ScatterOutcome> {
-    if (route.kind !== "replayed")
-      return await this.#scatter(this.#scattered(route), request, sink);
-    const { transaction: servers } = this;
-    return await executeReplay({ plan: route.plan, request, servers, sink });
-  }
-
-  async #scatter(
-    route: ScatterRoute,
-    request: StatementRequest,
-    sink: ClientSink,
-  ): Promise<ScatterOutcome> {
-    if (route.kind === "copyIn") {
+    const isCopyIn =
+      route.kind === "copyIn" || (route.kind === "replayed" && route.plan.kind === "copied");
+    if (isCopyIn) {
       this.#copyInput.open(() => this.state.client.socket.resume());
       this.#onCopyIn();
     }
+    const ends = { request, sink, servers: this.transaction, copySource: this.#copyInput };
     try {
-      return await executeScatter({
-        route,
-        request,
-        servers: this.transaction,
-        sink,
-        copySource: this.#copyInput,
-      });
+      if (route.kind === "replayed") return await executeReplay({ plan: route.plan, ...ends });
+      return await executeScatter({ route: this.#scattered(route), ...ends });
     } finally {
       this.#copyInput.close();
       for (const server of this.transaction.used) server.unnamedStatement = null;

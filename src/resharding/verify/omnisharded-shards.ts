@@ -84,6 +84,15 @@ export async function compareOmnisharded(
   return differences;
 }
 
+/** One line: counts and names of columns, never a value (R56). */
+export function describeDifference(difference: OmnishardedDifference): string {
+  const { schema, name, shard, rowCount, firstRowCount, keyColumns, keyCount } = difference;
+  const where = `${quoteQualified(schema, name)}: shard ${shard}`;
+  if (rowCount === null) return `${where} has no such table`;
+  const by = keyColumns.length > 0 ? `keys (${keyColumns.join(", ")})` : "rows";
+  return `${where} has ${rowCount} rows, shard 0 has ${firstRowCount}; ${keyCount} ${by} differ`;
+}
+
 const MISSING = "missing";
 
 /** Count and sum of hashes; the same for the same rows in any order. */

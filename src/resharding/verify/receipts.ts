@@ -13,6 +13,8 @@ export interface ReceiptInput {
   readonly table: TablePlan;
   readonly startedAt: Date;
   readonly comparison: TableComparison;
+  /** See `compareFromShards`. */
+  readonly shardFindings: readonly string[];
 }
 
 const SHOWN_KEYS = 10;
@@ -76,7 +78,7 @@ async function noteKeys(
   });
 }
 
-function wholeTableFindings({ table, comparison }: ReceiptInput): readonly string[] {
+function wholeTableFindings({ table, comparison, shardFindings }: ReceiptInput): readonly string[] {
   const { movingCount, unplacedRows, uncheckedCount } = comparison;
   const name = tableLabel(table);
   return [
@@ -85,6 +87,7 @@ function wholeTableFindings({ table, comparison }: ReceiptInput): readonly strin
       : []),
     ...(unplacedRows > 0 ? [`${name}: ${unplacedRows} rows without a sharding key`] : []),
     ...(uncheckedCount > 0 ? [`${name}: too many differences, not all were looked at`] : []),
+    ...shardFindings,
   ];
 }
 

@@ -16,6 +16,7 @@ import {
   type TablePlan,
 } from "../model/migration.js";
 import { openLaneWatch } from "../stream/lane-watch.js";
+import { compareFromShards } from "./from-shards.js";
 import { markerPasser } from "./marker-passer.js";
 import { writeReceipts } from "./receipts.js";
 import { SideReader } from "./sides-reader.js";
@@ -25,7 +26,8 @@ const RECEIPTS: SessionUse = { purpose: "verify receipts" };
 
 /**
  * Compares what the from-side of a stream has with what is on the other side, shard by shard as the router
- * places the rows (R40), while applications write (R41). Writes a receipt per table and shard to shard 0 of
+ * places the rows (R40), while applications write (R41); on the way back also its omnisharded tables over its
+ * shards. Writes a receipt per table and shard to shard 0 of
  * the from-side.
  *
  * Second run, or one beside the first: reads only; receipts of the same pass are replaced as a whole.
@@ -59,9 +61,9 @@ export async function verifyPass(
         ranges,
         passMarker,
       });
-      differences.push(
-        ...(await writeReceipts(control, { ref, stream, pass, table, startedAt, comparison })),
-      );
+      const shardFindings = await compareFromShards(sides, { stream, table });
+      const receipt = { ref, stream, pass, table, startedAt, comparison, shardFindings };
+      differences.push(...(await writeReceipts(control, receipt)));
       const counted =
         table.kind === "omnisharded" ? comparison.expected.slice(0, 1) : comparison.expected;
       rowCount += counted.reduce((sum, total) => sum + total.rowCount, 0);

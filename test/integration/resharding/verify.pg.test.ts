@@ -187,6 +187,43 @@ describe("verification of sides that stand still", () => {
     expect(await finalCompare(fixture.context(), fixture.ref)).toMatchObject({ isEqual: false });
   });
 
+  test("on the way back a shard that has not the owner's rows of an omnisharded table is found", async () => {
+    const fixture = await copyFixture(server, {
+      name: "omniback",
+      schema: "CREATE TABLE settings (name text PRIMARY KEY, value text)",
+      tables: [{ name: "settings", shardBy: null }],
+    });
+    const [source = ""] = fixture.sources;
+    const [first = "", second = ""] = fixture.destinations;
+    await server.sql(source, "INSERT INTO settings VALUES ('a', '1'), ('b', '2')");
+    await copyAll(fixture);
+    await idleLanes(fixture, 1);
+    expect(await verify(fixture, 1)).toEqual({ isClean: true, rowCount: 2, differences: [] });
+    await server.sql(second, "UPDATE settings SET value = 'secret' WHERE name = 'a'");
+    const finding = '"public"."settings": shard 1 has 2 rows, shard 0 has 2; 1 keys (name) differ';
+    expect(await verify(fixture, 1, 2)).toEqual({
+      isClean: false,
+      rowCount: 2,
+      differences: [finding],
+    });
+    expect((await receipts(first)).map((one) => [one.is_clean, one.detail])).toEqual([
+      [true, ""],
+      [false, finding],
+    ]);
+    await server.sql(second, "UPDATE settings SET value = '1' WHERE name = 'a'");
+    // A writer that does not end: the pass goes on without the table, and does not hold up who comes next.
+    await using writer = await connectSql(server.address(first), { applicationName: "app" });
+    await writer.query("BEGIN");
+    await writer.query("INSERT INTO public.settings VALUES ('c', '3')");
+    await server.sql(second, "INSERT INTO settings VALUES ('c', '3')");
+    expect((await verify(fixture, 1, 3)).differences).toEqual([
+      "public.settings: not clean: its shards were written all the time",
+    ]);
+    await writer.query("ROLLBACK");
+    await server.sql(second, "DELETE FROM settings WHERE name = 'c'");
+    expect(await verify(fixture, 1, 4)).toMatchObject({ isClean: true });
+  });
+
   test("R40: a generated column that a shard computes otherwise is found", async () => {
     const fixture = await copyFixture(server, {
       name: "generated",

@@ -375,6 +375,11 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ["DELETE FROM journal", () => "all w first"],
     ["INSERT INTO settings VALUES (1, 'n', '2026-01-01')", () => "replayed"],
     ["INSERT INTO settings (name) VALUES ('n')", () => "replayed"],
+    ["COPY plans FROM STDIN", () => "copyIn"],
+    ["COPY settings (name) FROM STDIN", () => "replayed"],
+    ["COPY touched FROM STDIN", () => "replayed"],
+    ["COPY journal FROM STDIN (FORMAT csv)", () => "copyIn"],
+    ["COPY plans FROM STDIN WHERE random() < 0.5", () => "replayed"],
   ],
   utility: [
     ["CREATE TABLE t (a int)", () => "all w first"],

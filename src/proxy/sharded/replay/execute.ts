@@ -4,11 +4,13 @@ import type { ReplayPlan } from "../../../router/route.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
 import type {
   ClientSink,
+  CopySource,
   ScatterOutcome,
   ShardServers,
   StatementRequest,
 } from "../scatter/contract.js";
 import { replayCaptured } from "./captured-replay.js";
+import { replayCopied } from "./copied-replay.js";
 import { replayDefined } from "./defined-replay.js";
 import { replayReturned } from "./returned-replay.js";
 
@@ -17,6 +19,7 @@ export interface ReplayInput {
   readonly request: StatementRequest;
   readonly servers: ShardServers;
   readonly sink: ClientSink;
+  readonly copySource: CopySource;
 }
 
 /**
@@ -28,7 +31,7 @@ export interface ReplayInput {
  * transaction has committed there, which it does last (`ShardTransaction.commit`).
  */
 export async function executeReplay(input: ReplayInput): Promise<ScatterOutcome> {
-  const { plan, request, servers, sink } = input;
+  const { plan, request, servers, sink, copySource } = input;
   try {
     const [first, ...others] = servers.shards;
     if (first === undefined) throw new Error("a database without shards");
@@ -45,6 +48,8 @@ export async function executeReplay(input: ReplayInput): Promise<ScatterOutcome>
         return await replayCaptured(plan, { ...ends, replicas });
       case "defined":
         return await replayDefined(plan, { ...ends, replicas });
+      case "copied":
+        return await replayCopied(plan, { ...ends, replicas }, copySource);
       default:
         return assertNever(plan, "replay");
     }

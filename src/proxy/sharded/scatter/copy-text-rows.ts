@@ -1,4 +1,5 @@
-import { BACKSLASH, DOT, NEWLINE, RETURN, withoutEscapes } from "../../../wire/copy-format.js";
+import { BACKSLASH, DOT, NEWLINE, RETURN } from "../../../wire/copy-format.js";
+import { CopyFields } from "./copy-fields.js";
 import {
   ALL_SHARDS,
   type CopyEmit,
@@ -21,10 +22,9 @@ export class TextCopyRows implements CopyRows {
   readonly #emit: CopyEmit;
   readonly #pieces = new RowPieces();
   readonly #isCsv: boolean;
-  readonly #delimiter: number;
   readonly #quote: number;
   readonly #escape: number;
-  readonly #nullText: Buffer;
+  readonly #fields: CopyFields;
   #rowNumber = 0;
   /** Text: the last byte was a backslash. CSV with an escape of its own: it was that, within quotes. */
   #isEscaped = false;
@@ -38,10 +38,9 @@ export class TextCopyRows implements CopyRows {
     this.#lookup = lookup;
     this.#emit = emit;
     this.#isCsv = plan.format === "csv";
-    this.#delimiter = plan.delimiter.charCodeAt(0);
     this.#quote = plan.quote.charCodeAt(0);
     this.#escape = plan.escape.charCodeAt(0);
-    this.#nullText = Buffer.from(plan.nullText);
+    this.#fields = new CopyFields(plan);
   }
 
   push(chunk: Buffer): void {
@@ -127,76 +126,14 @@ export class TextCopyRows implements CopyRows {
       this.#emit(ALL_SHARDS, row);
       return;
     }
-    if (this.#lookup.plan.drawn !== null) {
+    if (this.#lookup.plan.keyColumn < 0) {
       this.#emit(NO_SHARD_YET, row);
       return;
     }
-    const key = this.#isCsv ? this.#csvKey(row, end) : this.#textKey(row, end);
+    const key = this.#fields.at(row, end, this.#lookup.plan.keyColumn);
+    if (key === undefined) throw tooFewColumns(this.#rowNumber);
     this.#emit(shardOfKeyText(key, this.#lookup, this.#rowNumber), row);
-  }
-
-  #textKey(row: Buffer, end: number): Buffer | null {
-    let at = 0;
-    for (let column = this.#lookup.plan.keyColumn; column > 0; column--) {
-      at = this.#textFieldEnd(row, at, end) + 1;
-      if (at > end) throw tooFewColumns(this.#rowNumber);
-    }
-    const field = row.subarray(at, this.#textFieldEnd(row, at, end));
-    if (field.equals(this.#nullText)) return null;
-    return field.includes(BACKSLASH) ? withoutEscapes(field, 0, field.length) : field;
-  }
-
-  #textFieldEnd(row: Buffer, from: number, end: number): number {
-    let at = from;
-    while (at < end && row[at] !== this.#delimiter) at += row[at] === BACKSLASH ? 2 : 1;
-    return Math.min(at, end);
-  }
-
-  #csvKey(row: Buffer, end: number): Buffer | null {
-    let at = 0;
-    for (let column = this.#lookup.plan.keyColumn; ; column--) {
-      const field = this.#csvField(row, at, end);
-      if (column === 0) {
-        const isNull = !field.isQuoted && field.value.equals(this.#nullText);
-        return isNull ? null : field.value;
-      }
-      at = field.end + 1;
-      if (at > end) throw tooFewColumns(this.#rowNumber);
-    }
-  }
-
-  /** Quotes may stand anywhere in a field, as PostgreSQL reads it. */
-  #csvField(row: Buffer, from: number, end: number): CsvField {
-    let value: number[] | null = null;
-    let isQuoted = false;
-    let at = from;
-    for (; at < end; at++) {
-      const byte = row[at] ?? 0;
-      if (isQuoted && byte === this.#escape && this.#isEscapable(row[at + 1])) {
-        value?.push(row[++at] ?? 0);
-      } else if (byte === this.#quote) {
-        value ??= [...row.subarray(from, at)];
-        isQuoted = !isQuoted;
-      } else if (byte === this.#delimiter && !isQuoted) break;
-      else value?.push(byte);
-    }
-    const plain = row.subarray(from, at);
-    return {
-      value: value === null ? plain : Buffer.from(value),
-      isQuoted: value !== null,
-      end: at,
-    };
-  }
-
-  #isEscapable(byte: number | undefined): boolean {
-    return byte === this.#quote || byte === this.#escape;
   }
 }
 
 const EMPTY = Buffer.alloc(0);
-
-interface CsvField {
-  readonly value: Buffer;
-  readonly isQuoted: boolean;
-  readonly end: number;
-}
