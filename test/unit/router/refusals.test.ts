@@ -189,7 +189,7 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ["crossShardGroup", "SELECT count(*) FROM orders GROUP BY ROLLUP (id)"],
   ["crossShardGroup", "SELECT count(*), id FROM orders GROUP BY (id), GROUPING SETS ((id), ())"],
   ["crossShardGroup", "SELECT count(*) FROM orders GROUP BY DISTINCT id"],
-  ["crossShardGroup", "SELECT count(o.group) FROM orders o GROUP BY id"],
+  ["crossShardGroup", "SELECT max(total) AS order, count(*) FROM orders GROUP BY id"],
   ["crossShardAggregate", "SELECT lower(name) AS name, count(*) FROM users GROUP BY name"],
   ["crossShardOrder", "SELECT id FROM orders GROUP BY tenant_id, 1 ORDER BY max(total)"],
   ["crossShardOrder", "SELECT total, count(*) FROM orders GROUP BY total ORDER BY max(id) + 1"],
