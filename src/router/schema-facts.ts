@@ -148,7 +148,7 @@ const ENUMS = `(
 
 /**
  * One row, one column `facts`: JSON text for `parseSchemaFacts`. Takes some 10 ms. Read it at start, on
- * RELOAD and after DDL.
+ * RECONNECT and after DDL.
  */
 export const SCHEMA_FACTS_SQL = `
 SELECT pg_catalog.json_build_object(

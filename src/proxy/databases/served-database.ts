@@ -170,7 +170,9 @@ export class ServedDatabase {
     }
   }
 
+  /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
+    this.schemaGeneration++;
     for (const { pool } of this.pools) pool.closeIdle();
   }
 

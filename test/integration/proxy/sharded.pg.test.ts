@@ -431,6 +431,25 @@ describe("several shards", () => {
     await other.query("INSERT INTO tenant VALUES (2, 'b')");
   });
 
+  test("RECONNECT: an enum whose labels came past the proxy sorts by them", async () => {
+    const both = async (sql: string) => {
+      for (const name of ["shard_0", "shard_1"]) await server.sql(name, sql);
+    };
+    const client = await proxy.client("app");
+    await client.query("CREATE TYPE grade AS ENUM ('low', 'high')");
+    await client.query("CREATE TABLE graded (tenant_id bigint, grade grade)");
+    await client.query("SELECT count(*) FROM graded");
+    await both("ALTER TYPE grade ADD VALUE 'fair' BEFORE 'high'");
+    await client.query("INSERT INTO graded VALUES (1, 'high'), (3, 'fair'), (4, 'low')");
+    const sql = "SELECT grade, count(*)::int AS n FROM graded GROUP BY grade ORDER BY grade";
+    expect((await failure(client.query(sql))).code).toBe("0A000");
+    proxy.tell({ kind: "reconnect" });
+    const grades = (await client.query(sql)).rows.map(({ grade }) => grade);
+    expect(grades).toEqual(["low", "fair", "high"]);
+    await client.query("DROP TABLE graded");
+    await client.query("DROP TYPE grade");
+  });
+
   test("several statements in one text", async () => {
     const client = await proxy.client("app");
     const several = (await client.query(

@@ -114,7 +114,7 @@ function placeAmong(labels: EnumLabels, { name }: ColumnDescription): (bytes: Bu
     if (place !== undefined) return place;
     throw new UnmergeableResult(
       `enum column "${name}" has a label that the proxy does not know`,
-      "RELOAD on the admin console makes it read the schema again.",
+      "RECONNECT on the admin console makes it read the schema again.",
     );
   };
 }
