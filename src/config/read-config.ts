@@ -146,8 +146,8 @@ function readAdmin(pgdog: TomlFile, users: TomlFile, env: Environment): Config["
 function readRewrite(pgdog: TomlFile): Config["rewrite"] {
   const table = readSection(pgdog, "rewrite");
   const rewrite: Config["rewrite"] = {
-    shardKey: table.oneOf("shard_key", ["error", "rewrite", "ignore"]) ?? "error",
-    splitInserts: table.oneOf("split_inserts", ["error", "rewrite"]) ?? "error",
+    shardKey: table.oneOf("shard_key", ["error", "rewrite", "ignore"]) ?? "rewrite",
+    splitInserts: table.oneOf("split_inserts", ["error", "rewrite"]) ?? "rewrite",
   };
   table.accept(["enabled", "primary_key"]);
   table.finish();

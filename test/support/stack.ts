@@ -190,9 +190,6 @@ database_name = "app_1"
 
 # What no rule matches is the same on every shard.
 ${application.shardedTables.map(shardedTable).join("\n")}
-[rewrite]
-shard_key = "rewrite"
-split_inserts = "rewrite"
 
 [admin]
 user = "${ADMIN.user}"

@@ -15,6 +15,7 @@ import type { SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
+import { keyColumnsBefore, refuseOtherKind } from "./key-columns.js";
 import { sequencesBefore, spreadNewSequences } from "./new-sequences.js";
 import { OpenCursors } from "./open-cursors.js";
 import { type SelectRunner, withComputedSelects } from "./replay/computed-selects.js";
@@ -149,9 +150,12 @@ export class ShardedStatements {
     this.sink.restart();
     const makes = effects.changesSchema && this.transaction.isBegun;
     const before = makes ? await sequencesBefore(this.transaction, request.sql) : null;
+    const { database } = context.served;
+    const keys = makes ? await keyColumnsBefore(this.transaction, database, request.sql) : null;
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
       if (before) await spreadNewSequences(this.transaction, before);
+      if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
         this.transaction.noteSchemaChange();
         this.forgetTables();

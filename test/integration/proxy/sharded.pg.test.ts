@@ -313,6 +313,27 @@ describe("several shards", () => {
     await client.query("DROP SEQUENCE blocks");
   });
 
+  test("a table with rows does not become sharded, nor the same everywhere", async () => {
+    const client = await proxy.client("app");
+    await client.query("CREATE TABLE kind (id int, other_id bigint, tenant_id bigint)");
+    await client.query("ALTER TABLE kind DROP COLUMN tenant_id");
+    await client.query("INSERT INTO kind VALUES (1, 1), (2, 2)");
+    for (const sql of [
+      "ALTER TABLE kind ADD COLUMN tenant_id bigint",
+      "ALTER TABLE kind RENAME COLUMN other_id TO tenant_id",
+      "ALTER TABLE tenant DROP COLUMN tenant_id",
+    ]) {
+      if (sql.includes("tenant DROP")) await client.query("INSERT INTO tenant VALUES (3, 'c')");
+      const error = await failure(client.query(sql));
+      expect([sql, error.code, Boolean(error.hint)]).toEqual([sql, "0A000", true]);
+    }
+    await client.query("DELETE FROM kind");
+    await client.query("ALTER TABLE kind ADD COLUMN tenant_id bigint");
+    await client.query("INSERT INTO kind (id, tenant_id) VALUES (1, 3)");
+    expect(await server.sql("shard_0", "SELECT * FROM kind")).toEqual([]);
+    await client.query("DROP TABLE kind");
+  });
+
   test("a transaction knows the tables that it makes", async () => {
     const client = await proxy.client("app");
     const other = await proxy.client("app");

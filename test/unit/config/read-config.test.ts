@@ -59,7 +59,7 @@ describe("pgdog.toml and users.toml", () => {
     ]);
     expect(config.omnishardedTables).toEqual({ prod_sharded: ["countries", "plans"] });
     expect(config.admin).toEqual({ name: "admin", user: "admin", password: "secret" });
-    expect(config.rewrite).toEqual({ shardKey: "rewrite", splitInserts: "error" });
+    expect(config.rewrite).toEqual({ shardKey: "rewrite", splitInserts: "rewrite" });
   });
 
   it("knows all 108 keys of [general], and says which have no effect", () => {
