@@ -411,12 +411,3 @@ for (const [name, cases] of Object.entries(CASES)) {
     }
   });
 }
-
-test("options of COPY are read from each text", () => {
-  const router = createRouter(shop(), SHOP_FACTS);
-  const delimiters = [",", ";"].map((delimiter) => {
-    const route = router.route(`COPY orders FROM STDIN (DELIMITER '${delimiter}')`, null);
-    return route.kind === "copyIn" ? route.plan.delimiter : null;
-  });
-  expect(delimiters).toEqual([",", ";"]);
-});
