@@ -30,7 +30,6 @@ export const ANY: Route = { kind: "any" };
 export const CONCATENATED: MergePlan = {
   orderBy: [],
   aggregates: null,
-  groupColumns: 0,
   isBytewise: false,
   limit: null,
   offset: 0,

@@ -1,4 +1,4 @@
-import type { FuncCall, Node, SelectStmt, SortBy } from "libpg-query";
+import type { Node, SelectStmt, SortBy } from "libpg-query";
 import { lastName, namesOf } from "../sql/ast.js";
 import type { Block } from "./block.js";
 import {
@@ -11,15 +11,17 @@ import {
 } from "./grouping.js";
 import type { ValueRef } from "./key-value.js";
 import { isBytewise, outputPosition, outputsOf } from "./outputs.js";
+import { enumsOf, type Partial, partialOf, sortedEnum } from "./partial.js";
 import { Refusal } from "./refusal.js";
-import type { MergePlan, OrderKey } from "./route.js";
+import type { Fold, MergePlan, OrderKey } from "./route.js";
 import type { Scope } from "./scope.js";
+import type { ShownPart } from "./show-parts.js";
 
 /** How the rows of several shards become one result; limits are values of the moment. */
 export interface MergeShape {
   readonly orderBy: readonly OrderKey[];
   readonly aggregates: MergePlan["aggregates"];
-  readonly groupColumns: number;
+  readonly enums: NonNullable<MergePlan["enums"]>;
   readonly isBytewise: boolean;
   readonly limit: ValueRef | null;
   readonly offset: ValueRef | null;
@@ -27,6 +29,10 @@ export interface MergeShape {
   readonly keepsLimitFromShards: boolean;
   /** What ORDER BY sorts by and the output does not have, as positions in ORDER BY. */
   readonly hidden: readonly number[];
+  /** What the merge needs of groups and the output does not have; nothing where `hidden` has something. */
+  readonly shown: readonly ShownPart[];
+  /** Conditions on groups that only all shards' rows meet or do not. */
+  readonly having: Partial["having"];
 }
 
 /**
@@ -41,16 +47,25 @@ export function mergeShape(select: SelectStmt, block: Block, scope: Scope): Merg
     throw new Refusal("crossShardLimit", "WITH TIES");
   if (!windowsAreByShard(query)) throw new Refusal("crossShardWindow");
   const isGrouped = isGroupedByShard(query);
-  if (!isGrouped && select.havingClause !== undefined) throw new Refusal("crossShardHaving");
   const isAggregated =
-    outerAggregates(select, scope).length > 0 || (select.groupClause ?? []).length > 0;
+    outerAggregates(select, scope).length > 0 ||
+    select.havingClause !== undefined ||
+    (select.groupClause ?? []).length > 0;
   const isPartial = isAggregated && !isGrouped;
   const isFolded = foldsDistinct(query, isPartial);
-  const groupColumns = isFolded ? allColumns(query) : isPartial ? leadingGroups(query) : 0;
+  const partial = isPartial ? partialOf(query) : null;
+  const { orderBy, hidden } = sortKeys(query, {
+    isClosed: isPartial || (select.distinctClause ?? []).length > 0,
+    shown: partial?.shown.length ?? 0,
+  });
+  const enums = [...hidden.map((index) => sortedEnum(index, query)), ...enumsOf(query)];
   return {
-    ...sortKeys(query, isPartial || (select.distinctClause ?? []).length > 0),
-    aggregates: isPartial || isFolded ? aggregatesAfter(groupColumns, query) : null,
-    groupColumns,
+    orderBy,
+    hidden,
+    shown: partial?.shown ?? [],
+    having: partial?.having ?? [],
+    aggregates: isFolded ? allGroup(query) : (partial?.folds ?? null),
+    enums: partial?.enums ?? enums,
     isBytewise: query.outputs?.every((output) => output.isBytewise) === true,
     limit: limitValue("LIMIT", select.limitCount, scope),
     offset: limitValue("OFFSET", select.limitOffset, scope),
@@ -81,83 +96,18 @@ function foldsDistinct(query: Query, isPartial: boolean): boolean {
   return true;
 }
 
-function allColumns({ outputs }: Query): number {
-  return outputs?.length ?? 0;
+function allGroup({ outputs }: Query): readonly Fold[] {
+  return (outputs ?? []).map(() => "group");
 }
 
-function leadingGroups({ select, block, scope, outputs }: Query): number {
-  const groups = new Set<number>();
-  for (const node of select.groupClause ?? []) {
-    const position = outputPosition(node, outputs, { scope, block, prefersInput: true });
-    if (position === null) throw new Refusal("crossShardGroup");
-    groups.add(position);
-  }
-  if (groups.size > 0 && Math.max(...groups) !== groups.size - 1)
-    throw new Refusal("crossShardGroup");
-  return groups.size;
-}
-
-function aggregatesAfter(groupColumns: number, query: Query): NonNullable<MergePlan["aggregates"]> {
-  const { outputs } = query;
-  if (outputs === null) throw new Refusal("crossShardGroup");
-  return outputs.slice(groupColumns).map(({ node }) => {
-    const aggregate = node === null ? null : aggregateOf(node, query);
-    if (aggregate === null) throw new Refusal("crossShardAggregate", describe(node));
-    return aggregate;
-  });
-}
-
-const MERGEABLE = new Set(["count", "sum", "min", "max"] as const);
-type Mergeable = "count" | "sum" | "min" | "max";
-
-function aggregateOf(node: Node, query: Query): Mergeable | null {
-  const { scope } = query;
-  if ("FuncCall" in node) return plainAggregate(node.FuncCall, query);
-  if ("TypeCast" in node && node.TypeCast.arg !== undefined) {
-    // A sum that is rounded before it is added up would be another one.
-    const isCount = aggregateOf(node.TypeCast.arg, query) === "count";
-    const type = lastName(node.TypeCast.typeName?.names);
-    return isCount && /^(int2|int4|int8|numeric)$/.test(type) ? "sum" : null;
-  }
-  if (!("CoalesceExpr" in node)) return null;
-  const [first, second, third] = node.CoalesceExpr.args ?? [];
-  if (first === undefined || second === undefined || third !== undefined) return null;
-  const inner = aggregateOf(first, query);
-  const isZero = scope.reader.pinnedInteger(second) === 0;
-  return isZero && (inner === "sum" || inner === "count") ? inner : null;
-}
-
-function plainAggregate(call: FuncCall, query: Query): Mergeable | null {
-  const { scope } = query;
-  const names = namesOf(call.funcname);
-  const name = names.at(-1);
-  const facts = scope.catalog.facts?.functions.get(name ?? "");
-  const isOwn = (names.length > 1 && names[0] !== "pg_catalog") || facts?.isBuiltIn === false;
-  if (isOwn || call.agg_within_group === true) return null;
-  for (const known of MERGEABLE) {
-    if (known !== name) continue;
-    const isExtreme = known === "min" || known === "max";
-    return call.agg_distinct !== true || isExtreme || countsApart(call, query) ? known : null;
-  }
-  return null;
-}
-
-/** DISTINCT over values of which no two shards have the same. */
-function countsApart({ args }: FuncCall, { scope, block }: Query): boolean {
-  const use = args?.length === 1 ? scope.column(args[0], block) : null;
-  const isSimple = (columns: readonly string[]) =>
-    columns.length === 1 && columns[0] === use?.column;
-  return use?.at === block && use.ref.locators.some((locator) => isSimple(locator.columns));
-}
-
-function describe(node: Node | null): string {
-  if (node === null || !("FuncCall" in node)) return "an output that is no plain aggregate";
-  const name = lastName(node.FuncCall.funcname);
-  return node.FuncCall.agg_distinct === true ? `${name}(DISTINCT ...)` : `${name}()`;
-}
-
-/** @param isClosed the output is all that can be sorted by */
-function sortKeys(query: Query, isClosed: boolean): Pick<MergeShape, "orderBy" | "hidden"> {
+/**
+ * @param place.isClosed the output is all that can be sorted by
+ * @param place.shown columns that are put before the output for another reason
+ */
+function sortKeys(
+  query: Query,
+  { isClosed, shown }: { readonly isClosed: boolean; readonly shown: number },
+): Pick<MergeShape, "orderBy" | "hidden"> {
   const { select, scope } = query;
   const keys = (select.sortClause ?? []).map((node) => sortKey(node, query));
   const hidden = [...keys.keys()].filter((index) => keys[index]?.column === null);
@@ -170,7 +120,7 @@ function sortKeys(query: Query, isClosed: boolean): Pick<MergeShape, "orderBy" |
   }
   const orderBy = keys.map((key, index) => ({
     ...key,
-    column: key.column === null ? hidden.indexOf(index) : key.column + hidden.length,
+    column: key.column === null ? hidden.indexOf(index) : key.column + hidden.length + shown,
   }));
   return { orderBy, hidden };
 }

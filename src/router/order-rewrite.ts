@@ -20,24 +20,32 @@ export function showSortKeys(sql: string, keys: readonly number[]): string | nul
     if (item === undefined) return null;
     shown.push(sortExpression(textOf(sql, item)));
   }
-  const moved = moveOrder(sql, items ?? [], keys.length);
+  const moved = moveItems(sql, items ?? [], keys.length);
   const all = /^\s+all\b/i.exec(sql.slice(select.end));
   const at = select.end + (all?.[0].length ?? 0);
   // Line ends, as each piece may end in a comment.
   return `${sql.slice(0, at)} ${shown.map((text) => `(${text}\n), `).join("")}${moved.slice(at)}`;
 }
 
-/** What is named by its position stands further behind now. */
-function moveOrder(sql: string, items: readonly Span[], by: number): string {
+/** @param items of ORDER BY or GROUP BY: what they name by its position stands further behind now */
+export function moveItems(sql: string, items: readonly Span[], by: number): string {
   let text = sql;
   for (const item of [...items].reverse()) {
     const written = sortExpression(textOf(sql, item));
-    const position = /^\s*(\d+)\s*$/.exec(written)?.[1];
-    if (position === undefined) continue;
+    const position = positionIn(written);
+    if (position === null) continue;
     const rest = text.slice(item.start + written.length);
-    text = `${text.slice(0, item.start)} ${Number(position) + by} ${rest}`;
+    text = `${text.slice(0, item.start)} ${position + by} ${rest}`;
   }
   return text;
+}
+
+/** null: an expression. */
+function positionIn(item: string): number | null {
+  const scanner = new Scanner(item);
+  if (scanner.next() !== "number") return null;
+  const position = Number(item.slice(scanner.start, scanner.end));
+  return scanner.next() === "end" ? position : null;
 }
 
 function orderItems(sql: string, from: number): readonly Span[] | null {

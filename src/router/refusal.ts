@@ -137,17 +137,17 @@ export const REFUSALS = {
     NAME_KEY,
   ),
   crossShardHaving: unsupported(
-    () => "HAVING over several shards is not supported without the sharding key in GROUP BY",
-    NAME_KEY,
+    () => "HAVING over several shards compares count(...) with whole numbers, joined by AND",
+    `Write it so, or group by the sharding key. ${NAME_KEY}`,
   ),
   crossShardLock: unsupported(() => "FOR UPDATE and FOR SHARE need the sharding key", NAME_KEY),
   crossShardAggregate: unsupported(
     (call) => `${call} over several shards is not supported`,
-    "count, sum, min and max are, each as an output column of its own; else name the sharding key.",
+    "count, sum, avg, min and max are, each as an output column of its own; else name the sharding key.",
   ),
   crossShardGroup: unsupported(
-    () => "GROUP BY over several shards needs its columns first in the output",
-    "Put the grouping columns first in the output, in any order, and nothing but aggregates after them.",
+    () => "GROUP BY over several shards takes plain expressions and an output without *",
+    "Group by columns or expressions, without ROLLUP, CUBE or GROUPING SETS; else name the sharding key.",
   ),
   crossShardOrder: unsupported(
     () => "ORDER BY over several shards needs columns of the output",

@@ -6,17 +6,40 @@ import type { Span } from "./clauses.js";
 export interface MergePlan {
   /** Sort keys as positions in the shard's row; empty: rows in arrival order. */
   readonly orderBy: readonly OrderKey[];
-  /** One row made of the shards' single rows, position by position; null: rows stay rows. */
-  readonly aggregates: readonly ("count" | "sum" | "min" | "max")[] | null;
-  /** Leading columns that group; aggregates follow them. Empty with `aggregates`: one row in all. */
-  readonly groupColumns: number;
+  /**
+   * What becomes of each column where the shards' rows are made into one, per group; null: rows stay rows.
+   * Without a "group": one row in all.
+   */
+  readonly aggregates: readonly Fold[] | null;
+  /** Of each column of the shards' rows: what it may hold, if it is an enum. Absent: none is known to be one. */
+  readonly enums?: readonly (EnumLabels | null)[];
   /** Text sorts by its bytes in every column, as min and max need it. */
   readonly isBytewise: boolean;
+  /** HAVING over groups that no shard has all rows of; absent: all are kept. */
+  readonly having?: readonly GroupCondition[];
   readonly limit: number | null;
   readonly offset: number;
-  /** Leading columns that are there to sort by and that the client has not asked for. */
+  /** Leading columns that are there for the merge and that the client has not asked for. */
   readonly hidden?: number;
 }
+
+export type Fold = "group" | "count" | "sum" | "min" | "max" | Average;
+
+/** Made of a sum and a count, which are in these columns. */
+export interface Average {
+  readonly sum: number;
+  readonly count: number;
+}
+
+/** Groups are kept where this column, a count, compares so. */
+export interface GroupCondition {
+  readonly column: number;
+  readonly operator: "=" | "<>" | "<" | "<=" | ">" | ">=";
+  readonly value: number;
+}
+
+/** Labels of an enum, in its order. */
+export type EnumLabels = readonly string[];
 
 export interface OrderKey {
   readonly column: number;

@@ -84,6 +84,8 @@ export interface SchemaFacts {
   /** By table name; several schemas may have one. */
   readonly tables: ReadonlyMap<string, readonly TableFacts[]>;
   readonly functions: ReadonlyMap<string, FunctionFacts>;
+  /** Labels of enums, and of domains over them, in the enum's order; by the name of `ColumnFacts.type`. */
+  readonly enums: ReadonlyMap<string, readonly string[]>;
   /** Of the database's own collation. */
   readonly isBytewise: boolean;
   /** Whoever asks may make the triggers of `ROW_GUARDS`. */
@@ -134,6 +136,16 @@ const FOREIGN_KEYS = `(
   WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.convalidated
     AND NOT ${HAS_CHILDREN("c")} AND NOT ${HAS_CHILDREN("r")})`;
 
+const ENUMS = `(
+  SELECT coalesce(pg_catalog.json_object_agg(
+    pg_catalog.quote_ident(yn.nspname) || '.' || pg_catalog.quote_ident(y.typname), (
+      SELECT coalesce(pg_catalog.json_agg(v.enumlabel ORDER BY v.enumsortorder), '[]')
+      FROM pg_catalog.pg_enum v WHERE v.enumtypid = e.oid)), '{}')
+  FROM pg_catalog.pg_type y
+  JOIN pg_catalog.pg_namespace yn ON yn.oid = y.typnamespace
+  JOIN pg_catalog.pg_type e ON e.typtype = 'e'
+    AND e.oid = CASE y.typtype WHEN 'd' THEN y.typbasetype ELSE y.oid END)`;
+
 /**
  * One row, one column `facts`: JSON text for `parseSchemaFacts`. Takes some 10 ms. Read it at start, on
  * RELOAD and after DDL.
@@ -145,6 +157,7 @@ SELECT pg_catalog.json_build_object(
     SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') FROM pg_catalog.pg_namespace n
     JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
     WHERE n.nspname = 'sluice' AND p.proname = 'replay_capture'), false),
+  'enums', ${ENUMS},
   'tables', (
     SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
       'schema', n.nspname,
@@ -251,17 +264,19 @@ export function parseSchemaFacts(json: string): SchemaFacts {
 export interface SchemaFactsLists {
   readonly tables: readonly TableFacts[];
   readonly functions: readonly FunctionFacts[];
+  readonly enums: Readonly<Record<string, readonly string[]>>;
   readonly isBytewise: boolean;
   readonly hasGuardFunctions: boolean;
 }
 
 export function schemaFacts(lists: SchemaFactsLists): SchemaFacts {
-  const { tables, functions, isBytewise, hasGuardFunctions } = lists;
+  const { tables, functions, enums, isBytewise, hasGuardFunctions } = lists;
   const byName = new Map<string, TableFacts[]>();
   for (const table of tables) byName.set(table.name, [...(byName.get(table.name) ?? []), table]);
   return {
     tables: byName,
     functions: new Map(functions.map((one) => [one.name, one])),
+    enums: new Map(Object.entries(enums)),
     isBytewise,
     hasGuardFunctions,
   };

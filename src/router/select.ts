@@ -8,8 +8,9 @@ import { type MergeShape, mergeShape, refuseUnmergeable } from "./merge.js";
 import { showSortKeys } from "./order-rewrite.js";
 import { addSelect } from "./query.js";
 import { REFUSALS, Refusal, refused } from "./refusal.js";
-import type { Route } from "./route.js";
+import type { GroupCondition, Route } from "./route.js";
 import type { Scope } from "./scope.js";
+import { showParts } from "./show-parts.js";
 
 export function selectPlan(analysis: Analysis, select: SelectStmt): Plan {
   const { scope } = analysis;
@@ -78,12 +79,14 @@ function existsPlan(analysis: Analysis, query: SelectStmt): Plan {
 const ANY_IS_TRUE: MergeShape = {
   orderBy: [],
   aggregates: ["max"],
-  groupColumns: 0,
+  enums: [],
   isBytewise: true,
   limit: null,
   offset: null,
   keepsLimitFromShards: false,
   hidden: [],
+  shown: [],
+  having: [],
 };
 
 /** What the branches of a UNION look like to the placement: tables side by side, or below. */
@@ -135,23 +138,45 @@ function manyRoute(
   if (limit === undefined || offset === undefined) {
     return values.parameters === null ? ANY : refused("crossShardLimit", "LIMIT or OFFSET");
   }
+  const having: GroupCondition[] = [];
+  for (const { value, ...condition } of shape.having) {
+    const number = count(value, values);
+    if (typeof number === "number") having.push({ ...condition, value: number });
+    else if (value.kind === "parameter" && values.parameters === null) return ANY;
+    else return refused("crossShardHaving");
+  }
   const mustRewrite = shape.offset !== null || (shape.keepsLimitFromShards && shape.limit !== null);
   const limitedSql = mustRewrite ? rewriteLimit(values.sql, shape.keepsLimitFromShards) : null;
   if (mustRewrite && limitedSql === null) return refused("crossShardLimit", "FETCH or OFFSET");
-  const hidden = shape.hidden.length;
-  const rewrittenSql =
-    hidden > 0 ? showSortKeys(limitedSql ?? values.sql, shape.hidden) : limitedSql;
-  if (hidden > 0 && rewrittenSql === null) return refused("crossShardOrder");
-  const { orderBy, aggregates, groupColumns, isBytewise } = shape;
+  const rewritten = withHidden(limitedSql, values.sql, shape);
+  if ("kind" in rewritten) return rewritten;
+  const hidden = shape.hidden.length + shape.shown.length;
+  const { orderBy, aggregates, enums, isBytewise } = shape;
   return {
     kind: "many",
     shards: to.shards,
     isWrite: to.locksRows,
-    merge: { orderBy, aggregates, groupColumns, isBytewise, limit, offset: offset ?? 0, hidden },
+    merge: { orderBy, aggregates, enums, isBytewise, having, limit, offset: offset ?? 0, hidden },
     rows: "merged",
     count: "sum",
-    rewrittenSql,
+    rewrittenSql: rewritten.sql,
   };
+}
+
+/** The text with the columns that the merge needs beside the output; `sql` null: as the client wrote it. */
+function withHidden(
+  limitedSql: string | null,
+  sql: string,
+  { hidden, shown }: MergeShape,
+): { readonly sql: string | null } | Route {
+  const text = limitedSql ?? sql;
+  if (shown.length > 0) {
+    const withParts = showParts(text, shown);
+    return withParts === null ? refused("crossShardGroup") : { sql: withParts };
+  }
+  if (hidden.length === 0) return { sql: limitedSql };
+  const withKeys = showSortKeys(text, hidden);
+  return withKeys === null ? refused("crossShardOrder") : { sql: withKeys };
 }
 
 /** null: no limit; undefined: cannot be read. */

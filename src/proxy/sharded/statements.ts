@@ -320,7 +320,6 @@ const UNMERGED: MergePlan = {
   orderBy: [],
   isBytewise: true,
   aggregates: null,
-  groupColumns: 0,
   limit: null,
   offset: 0,
 };

@@ -8,7 +8,7 @@ import { cases } from "../../support/cases.js";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { Shards, type StatementResult } from "../../support/shards.js";
 import { shop } from "../../unit/router/shop.js";
-import { IDS, randomQuery, TASKS_SCHEMA } from "./random-query.js";
+import { IDS, randomGroups, randomQuery, TASKS_SCHEMA } from "./random-query.js";
 
 let server: PostgresServer;
 let whole: Shards;
@@ -24,6 +24,9 @@ beforeAll(async () => {
     await server.sql(name, TASKS_SCHEMA);
   }
   for (const [database, sql] of rows().flat()) await server.sql(database, sql);
+  const values = "state = (ARRAY['open', 'doing', 'done', NULL])[id % 4 + 1]::task_state, estimate";
+  for (const name of DATABASES)
+    await server.sql(name, `UPDATE tasks SET ${values} = nullif(id % 7, 3) * 0.75`);
   for (const name of DATABASES) await server.sql(name, "REFRESH MATERIALIZED VIEW stored_tasks");
   await loadParser();
   const [facts] = await server.sql("s0", SCHEMA_FACTS_SQL);
@@ -140,4 +143,14 @@ test("what is answered is what one database answers, whatever the query", async 
   );
   // Not by refusing.
   expect(answered).toBeGreaterThan(asked / 5);
+});
+
+test("groups that span shards are what one database makes of them", async () => {
+  await fc.assert(
+    fc.asyncProperty(randomGroups, async ({ sql, isOrdered }) => {
+      // Each is answered.
+      expect([sql, await compared(sql, isOrdered)]).toEqual([sql, true]);
+    }),
+    { numRuns: cases(200) },
+  );
 });

@@ -99,6 +99,8 @@ SELECT COUNT(DISTINCT("Task"."id")) AS "cnt" FROM "tasks" "Task" LEFT JOIN "comm
 select "tasks"."id", "d0"."data" from "tasks" left join lateral (select json_agg(c.body) as data from comments c where c.task_id = tasks.id) d0 on true
 SELECT * FROM tasks WHERE title LIKE '%1%' AND project_id IN (SELECT p.id FROM projects p JOIN users u ON u.id = p.owner_id WHERE u.email LIKE 'user2%')
 SELECT tenant_id, count(*), avg(estimate) FROM tasks GROUP BY tenant_id
+SELECT avg(estimate) FROM tasks
+SELECT min(due_on), max(created_at), min(state), max(state), min(title) FROM tasks
 SELECT date_trunc('day', created_at) AS d, count(*) FROM tasks GROUP BY d
 WITH recent AS (SELECT * FROM tasks WHERE created_at > now() - interval '1 day') SELECT r.*, p.name FROM recent r JOIN projects p ON p.id = r.project_id
 SELECT * FROM tasks WHERE (project_id, assignee_id) IN (SELECT project_id, user_id FROM project_members)
@@ -109,6 +111,11 @@ const ORDERED = `
 SELECT * FROM open_tasks ORDER BY id
 SELECT * FROM tasks ORDER BY id LIMIT 21 OFFSET 20
 SELECT * FROM tasks ORDER BY id DESC LIMIT 10
+SELECT state, count(*) FROM tasks GROUP BY state ORDER BY state
+SELECT state, title, id FROM tasks ORDER BY state DESC, id LIMIT 20
+SELECT DISTINCT state FROM tasks ORDER BY state
+SELECT count(*) AS n, avg(estimate) AS a, state FROM tasks GROUP BY state ORDER BY n, state
+SELECT "tasks"."title", COUNT("tasks"."id") AS "n" FROM "tasks" GROUP BY "tasks"."title" HAVING COUNT("tasks"."id") > 5 ORDER BY "n" DESC, 1 LIMIT 10
 SELECT DISTINCT "tasks"."title" FROM "tasks" ORDER BY "tasks"."title" ASC
 SELECT DISTINCT "projects"."id", "projects"."name" FROM "projects" INNER JOIN "project_members" ON ("projects"."id" = "project_members"."project_id") ORDER BY "projects"."name" ASC
 SELECT "projects"."id", "projects"."name", COUNT("tasks"."id") AS "n" FROM "projects" LEFT OUTER JOIN "tasks" ON ("projects"."id" = "tasks"."project_id") GROUP BY "projects"."id" ORDER BY "n" DESC, "projects"."id" LIMIT 5

@@ -39,6 +39,7 @@ const RELATIONS: Readonly<Record<string, Columns>> = {
 export const IDS = 12;
 
 export const TASKS_SCHEMA = `
+  CREATE TYPE task_state AS ENUM ('open', 'doing', 'done');
   CREATE TABLE plans (id int PRIMARY KEY, price int);
   CREATE TABLE tenants (id bigserial PRIMARY KEY, plan_id int REFERENCES plans (id));
   CREATE TABLE users (
@@ -48,7 +49,7 @@ export const TASKS_SCHEMA = `
     owner_id int REFERENCES users (id) DEFERRABLE INITIALLY DEFERRED);
   CREATE TABLE tasks (
     id bigserial PRIMARY KEY, tenant_id bigint NOT NULL, project_id bigint NOT NULL REFERENCES projects (id),
-    assignee_id bigint REFERENCES users (id), n int);
+    assignee_id bigint REFERENCES users (id), n int, state task_state, estimate numeric(8, 2));
   CREATE TABLE comments (
     id int, tenant_id bigint NOT NULL, task_id bigint NOT NULL REFERENCES tasks (id),
     author_id int NOT NULL REFERENCES users (id));
@@ -68,6 +69,44 @@ export const TASKS_SCHEMA = `
 export const randomQuery: fc.Arbitrary<RandomQuery> = fc
   .gen()
   .map((gen) => new Writer((below) => gen(fc.nat, below - 1)).top());
+
+const GROUPS = ["t.state", "t.n", "t.id % 3", "p.owner_id", "t.estimate > 3"];
+const AGGREGATES =
+  "count(*) count(t.n) sum(t.n) sum(t.estimate) min(t.state) max(t.state) avg(t.n) avg(t.estimate) avg(t.id) avg(-t.n*1.25) max(t.estimate)".split(
+    " ",
+  );
+
+/** Groups that span shards: what they are grouped by anywhere in the output or not in it, HAVING, enums, averages. */
+export const randomGroups: fc.Arbitrary<RandomQuery> = fc
+  .record({
+    groups: fc.subarray(GROUPS, { minLength: 0, maxLength: 3 }),
+    shown: fc.infiniteStream(fc.nat(3)),
+    aggregates: fc.shuffledSubarray(AGGREGATES, { minLength: 1, maxLength: 3 }),
+    least: fc.nat(8),
+    end: fc.nat(5),
+  })
+  .map(({ groups, shown, aggregates, least, end }) => {
+    const pick = (below: number) => Number(shown.next().value) % below;
+    const outputs = [...aggregates];
+    const hidden: string[] = [];
+    for (const group of groups) {
+      if (pick(4) === 0) hidden.push(group);
+      else outputs.splice(pick(4), 0, group);
+    }
+    const items = groups.map((group) =>
+      hidden.includes(group) || pick(2) === 0 ? group : String(outputs.indexOf(group) + 1),
+    );
+    const having = [`count(*) > ${least >> 1}`, `count(t.n)<>${least} AND count(*) <= ${least}`];
+    const all = outputs.map((_, at) => `${at + 1}${pick(2) === 0 ? " DESC" : ""}`);
+    const sql = [
+      `SELECT ${outputs.join(", ")} FROM tasks t JOIN projects p ON p.id = t.project_id`,
+      ...(items.length > 0 ? [`GROUP BY ${items.join(", ")}`] : []),
+      ...(pick(2) === 0 ? [`HAVING ${having[pick(2)]}`] : []),
+      ...(end > 1 ? [`ORDER BY ${all.join(", ")}`] : []),
+      ...(end > 3 ? [`LIMIT ${end} OFFSET 1`] : []),
+    ].join(" ");
+    return { sql, isOrdered: end > 1 };
+  });
 
 interface Name {
   readonly alias: string;

@@ -229,7 +229,13 @@ test("COPY without the key gets its column before the client's", () => {
   expect(
     createRouter(
       shop(),
-      schemaFacts({ tables: [], functions: [], isBytewise: true, hasGuardFunctions: false }),
+      schemaFacts({
+        tables: [],
+        functions: [],
+        enums: {},
+        isBytewise: true,
+        hasGuardFunctions: false,
+      }),
     ).route("COPY plans FROM STDIN", null),
   ).toMatchObject({ plan: { drawn: null } });
 });

@@ -96,8 +96,7 @@ test("the merge of a grouped and ordered SELECT", () => {
     'SELECT name AS n, nick, count(*), sum(id), min(id), max(id) FROM users GROUP BY 2, name ORDER BY 3 DESC, n NULLS FIRST, nick COLLATE "C", nick DESC NULLS LAST';
   expect(router.route(sql, null)).toMatchObject({
     merge: {
-      groupColumns: 2,
-      aggregates: ["count", "sum", "min", "max"],
+      aggregates: ["group", "group", "count", "sum", "min", "max"],
       orderBy: [
         { column: 2, isDescending: true, nullsFirst: true },
         { column: 0, isDescending: false, nullsFirst: true, isBytewise: true },

@@ -116,6 +116,7 @@ const named = (name: string, more: Partial<FunctionFacts> = {}): FunctionFacts =
 export const SHOP_FACTS = schemaFacts({
   isBytewise: true,
   hasGuardFunctions: false,
+  enums: { "public.mood": ["sad", "happy"] },
   tables: [
     table("tenants", [column("id", "bigint"), column("name", "text")], { hasDeleteActions: true }),
     table("members", [

@@ -1,7 +1,10 @@
-import type { MergePlan } from "../../../router/route.js";
+import type { Average, GroupCondition, MergePlan } from "../../../router/route.js";
 import type { ColumnDescription } from "../../../wire/backend.js";
 import {
   addDecimals,
+  averageOf,
+  compareDecimals,
+  type Decimal,
   decodeDecimal,
   encodeDecimal,
   formatDecimal,
@@ -10,6 +13,7 @@ import {
 import { ScatterLimitExceeded, UnmergeableResult } from "./scatter-errors.js";
 import {
   compareValues,
+  type Decoder,
   decoderOf,
   FLOAT_OIDS,
   groupKeyOf,
@@ -26,23 +30,35 @@ type Combine = (one: Buffer, other: Buffer) => Buffer;
 
 /** Makes one row of the shards' partial rows, per group. */
 export class Aggregation {
-  readonly #groupColumns: number;
-  readonly #groupKeys: readonly ((bytes: Buffer) => string)[];
-  readonly #combine: readonly Combine[];
+  /** Of each column: null, it does not group. */
+  readonly #groupKeys: readonly (((bytes: Buffer) => string) | null)[];
+  /** Of each column: null, it groups, or is made of others when all are there. */
+  readonly #combine: readonly (Combine | null)[];
+  readonly #averages: readonly (readonly [
+    column: number,
+    average: (row: Values) => Buffer | null,
+  ])[];
+  readonly #having: readonly ((row: Values) => boolean)[];
   readonly #groups = new Map<string, Values>();
   #bytes = 0;
 
   /** @throws UnmergeableResult for a type whose values we cannot combine as PostgreSQL does */
   constructor(plan: MergePlan, columns: readonly ColumnDescription[]) {
-    this.#groupColumns = plan.groupColumns;
-    this.#groupKeys = columns.slice(0, plan.groupColumns).map((column) => groupKeyOf(column));
-    this.#combine = columns.slice(plan.groupColumns).map((column, index) => {
-      const aggregate = plan.aggregates?.[index];
-      if (aggregate === "min" || aggregate === "max") {
-        return extreme(column, aggregate === "min" ? -1 : 1, plan.isBytewise);
-      }
-      return adder(column);
+    const labelsOf = (index: number) => plan.enums?.[index] ?? null;
+    this.#groupKeys = columns.map((column, index) =>
+      plan.aggregates?.[index] === "group" ? groupKeyOf(column, labelsOf(index)) : null,
+    );
+    this.#combine = columns.map((column, index) => {
+      const fold = plan.aggregates?.[index];
+      if (fold === "group" || typeof fold === "object") return null;
+      if (fold !== "min" && fold !== "max") return adder(column);
+      const decode = decoderOf(column, plan.isBytewise, labelsOf(index));
+      return extreme(decode, fold === "min" ? -1 : 1);
     });
+    this.#averages = (plan.aggregates ?? []).flatMap((fold, column) =>
+      typeof fold === "object" ? [[column, averager(fold, column, columns)] as const] : [],
+    );
+    this.#having = (plan.having ?? []).map((condition) => keeper(condition, columns));
   }
 
   /** @throws ScatterLimitExceeded */
@@ -57,8 +73,8 @@ export class Aggregation {
       this.#groups.set(key, values);
       return;
     }
-    for (const [index, combine] of this.#combine.entries()) {
-      const at = this.#groupColumns + index;
+    for (const [at, combine] of this.#combine.entries()) {
+      if (combine === null) continue;
       const one = group[at] ?? null;
       const other = values[at] ?? null;
       // NULL is what an aggregate over no rows gives: it adds nothing.
@@ -66,13 +82,19 @@ export class Aggregation {
     }
   }
 
-  rows(): IterableIterator<Values> {
-    return this.#groups.values();
+  /** Of the groups that HAVING keeps, whole. */
+  *rows(): IterableIterator<Values> {
+    for (const row of this.#groups.values()) {
+      if (!this.#having.every((isKept) => isKept(row))) continue;
+      for (const [column, average] of this.#averages) row[column] = average(row);
+      yield row;
+    }
   }
 
   #keyOf(values: Values): string {
     let key = "";
     for (const [index, keyOf] of this.#groupKeys.entries()) {
+      if (keyOf === null) continue;
       const value = values[index] ?? null;
       const text = value === null ? "" : keyOf(value);
       key += value === null ? "n" : `${text.length}:${text}`;
@@ -81,8 +103,65 @@ export class Aggregation {
   }
 }
 
-function extreme(column: ColumnDescription, wanted: -1 | 1, isBytewise: boolean): Combine {
-  const decode = decoderOf(column, isBytewise);
+function averager(
+  { sum, count }: Average,
+  column: number,
+  columns: readonly ColumnDescription[],
+): (row: Values) => Buffer | null {
+  const shown = columns[column];
+  if (shown?.typeId !== NUMERIC_OID)
+    throw new UnmergeableResult(
+      `avg of column "${shown?.name}" over several shards is not one of exact numbers`,
+      "Cast what is averaged to numeric, or name the sharding key.",
+    );
+  const sumOf = exactReader(columns[sum]);
+  const countOf = exactReader(columns[count]);
+  return (row) => {
+    const [total, rows] = [row[sum] ?? null, row[count] ?? null];
+    const number = rows === null ? null : countOf(rows);
+    if (total === null || number?.kind !== "finite" || number.unscaled === 0n) return null;
+    const average = averageOf(sumOf(total), number.unscaled);
+    return shown.format === 1 ? encodeDecimal(average) : Buffer.from(formatDecimal(average));
+  };
+}
+
+/** Of a column of integers or numerics. */
+function exactReader(column: ColumnDescription | undefined): (bytes: Buffer) => Decimal {
+  const isExact =
+    column !== undefined && (INTEGER_OIDS.has(column.typeId) || column.typeId === NUMERIC_OID);
+  if (!isExact)
+    throw new UnmergeableResult("a sum is not one of exact numbers", "Cast it to numeric.");
+  const decode = decoderOf(column, true, null);
+  return (bytes) => {
+    const value = decode(bytes);
+    if (typeof value === "number" || typeof value === "bigint")
+      return { kind: "finite", unscaled: BigInt(value), scale: 0 };
+    return value as Decimal;
+  };
+}
+
+function keeper(
+  { column, operator, value }: GroupCondition,
+  columns: readonly ColumnDescription[],
+): (row: Values) => boolean {
+  const read = exactReader(columns[column]);
+  const wanted: Decimal = { kind: "finite", unscaled: BigInt(value), scale: 0 };
+  return (row) => {
+    const found = row[column] ?? null;
+    return found !== null && HOLDS[operator](compareDecimals(read(found), wanted));
+  };
+}
+
+const HOLDS: Readonly<Record<GroupCondition["operator"], (difference: number) => boolean>> = {
+  "=": (difference) => difference === 0,
+  "<>": (difference) => difference !== 0,
+  "<": (difference) => difference < 0,
+  "<=": (difference) => difference <= 0,
+  ">": (difference) => difference > 0,
+  ">=": (difference) => difference >= 0,
+};
+
+function extreme(decode: Decoder, wanted: -1 | 1): Combine {
   return (one, other) => {
     const difference = compareValues(decode(other), decode(one));
     return Math.sign(difference) === wanted ? other : one;

@@ -44,6 +44,41 @@ export function addDecimals(one: Decimal, other: Decimal): Decimal {
   return { kind: "finite", unscaled: scaled(one, scale) + scaled(other, scale), scale };
 }
 
+const LEAST_DIGITS = 16;
+const GROUP_DIGITS = 4;
+const LARGEST_SCALE = 1000;
+
+/**
+ * What PostgreSQL's `avg` makes of a sum and a count: its division of numerics, with the scale that
+ * `select_div_scale` gives the quotient.
+ * @param count above 0
+ */
+export function averageOf(sum: Decimal, count: bigint): Decimal {
+  if (sum.kind !== "finite") return sum;
+  const [weight, first] = leadingGroup(sum.unscaled, sum.scale);
+  const [countWeight, countFirst] = leadingGroup(count, 0);
+  const quotientWeight = weight - countWeight - (first <= countFirst ? 1 : 0);
+  const wanted = Math.max(LEAST_DIGITS - quotientWeight * GROUP_DIGITS, sum.scale, 0);
+  const scale = Math.min(wanted, LARGEST_SCALE);
+  const isNegative = sum.unscaled < 0n;
+  const dividend = (isNegative ? -sum.unscaled : sum.unscaled) * 10n ** BigInt(scale);
+  const divisor = count * 10n ** BigInt(sum.scale);
+  // Half away from zero.
+  const unscaled = (dividend * 2n + divisor) / (divisor * 2n);
+  return { kind: "finite", unscaled: isNegative ? -unscaled : unscaled, scale };
+}
+
+/** The first digit to the base 10,000 and which power of it it stands for; 0 is all zeros. */
+function leadingGroup(unscaled: bigint, scale: number): readonly [weight: number, digit: number] {
+  if (unscaled === 0n) return [0, 0];
+  const fractionGroups = Math.ceil(scale / GROUP_DIGITS);
+  const padding = fractionGroups * GROUP_DIGITS - scale;
+  const digits = String(unscaled < 0n ? -unscaled : unscaled) + "0".repeat(padding);
+  const groups = Math.ceil(digits.length / GROUP_DIGITS);
+  const length = digits.length - (groups - 1) * GROUP_DIGITS;
+  return [groups - fractionGroups - 1, Number(digits.slice(0, length))];
+}
+
 /** NaN sorts above everything. */
 export function compareDecimals(one: Decimal, other: Decimal): number {
   const difference = rank(one) - rank(other);

@@ -68,7 +68,6 @@ async function dispatch(input: ScatterInput): Promise<ScatterOutcome> {
 const AS_THEY_COME: MergePlan = {
   orderBy: [],
   aggregates: null,
-  groupColumns: 0,
   isBytewise: false,
   limit: null,
   offset: 0,

@@ -152,7 +152,7 @@ export class OrderedMerge implements Merger {
   }
 
   begin(columns: readonly ColumnDescription[]): void {
-    this.#ordering = new Ordering(this.#plan.orderBy, columns);
+    this.#ordering = new Ordering(this.#plan, columns);
   }
 
   rows(inlet: number, buffer: Buffer, start: number, end: number): void {
@@ -240,7 +240,7 @@ export class AggregateMerge implements Merger {
 
   begin(columns: readonly ColumnDescription[]): void {
     this.#aggregation = new Aggregation(this.#plan, columns);
-    if (this.#plan.orderBy.length > 0) this.#ordering = new Ordering(this.#plan.orderBy, columns);
+    if (this.#plan.orderBy.length > 0) this.#ordering = new Ordering(this.#plan, columns);
   }
 
   rows(_inlet: number, buffer: Buffer, start: number, end: number): void {
@@ -261,7 +261,7 @@ export class AggregateMerge implements Merger {
 
   async finish(): Promise<void> {
     for (const values of this.#sorted()) {
-      this.#cut.write(encodeDataRow(values));
+      this.#cut.write(encodeDataRow(values.slice(this.#plan.hidden ?? 0)));
       await this.#outlet.free();
     }
     this.#outlet.flush();

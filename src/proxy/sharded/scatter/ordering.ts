@@ -1,4 +1,4 @@
-import type { OrderKey } from "../../../router/route.js";
+import type { MergePlan, OrderKey } from "../../../router/route.js";
 import type { ColumnDescription } from "../../../wire/backend.js";
 import { UnmergeableResult } from "./scatter-errors.js";
 import { type Comparable, compareValues, type Decoder, decoderOf } from "./value.js";
@@ -12,11 +12,12 @@ export class Ordering {
   readonly #decoders: readonly Decoder[];
 
   /** @throws UnmergeableResult for a column that we cannot sort as PostgreSQL does */
-  constructor(keys: readonly OrderKey[], columns: readonly ColumnDescription[]) {
-    this.#keys = keys;
-    this.#decoders = keys.map((key) => {
+  constructor({ orderBy, enums }: MergePlan, columns: readonly ColumnDescription[]) {
+    this.#keys = orderBy;
+    this.#decoders = orderBy.map((key) => {
       const column = columns[key.column];
-      if (column !== undefined) return decoderOf(column, key.isBytewise);
+      if (column !== undefined)
+        return decoderOf(column, key.isBytewise, enums?.[key.column] ?? null);
       throw new UnmergeableResult(
         `ORDER BY position ${key.column + 1} is not in the output`,
         "Order by a column that the statement returns.",

@@ -1,3 +1,4 @@
+import type { EnumLabels } from "../../../router/route.js";
 import type { ColumnDescription } from "../../../wire/backend.js";
 import { compareDecimals, type Decimal, decodeDecimal, parseDecimal } from "./decimal.js";
 import { UnmergeableResult } from "./scatter-errors.js";
@@ -37,9 +38,14 @@ export const NUMERIC_OID: number = OID.numeric;
 /**
  * How to compare values of a column.
  * @param isBytewise text of this column sorts by its bytes
+ * @param labels of the enum that it is, as the schema was last read; null: not known to be one
  * @throws UnmergeableResult for a type that we do not sort as PostgreSQL does
  */
-export function decoderOf(column: ColumnDescription, isBytewise: boolean): Decoder {
+export function decoderOf(
+  column: ColumnDescription,
+  isBytewise: boolean,
+  labels: EnumLabels | null,
+): Decoder {
   const isBinary = column.format === 1;
   switch (column.typeId) {
     case OID.int2:
@@ -83,11 +89,34 @@ export function decoderOf(column: ColumnDescription, isBytewise: boolean): Decod
         'Write COLLATE "C" behind it, or name the sharding key.',
       );
     default:
+      if (labels !== null && isOwnType(column)) return placeAmong(labels, column);
       throw new UnmergeableResult(
         `column "${column.name}" has a type (OID ${column.typeId}) that cannot be compared between shards`,
         "Cast it to a number, text, timestamp or uuid, or name the sharding key.",
       );
   }
+}
+
+/** FirstNormalObjectId: below it are PostgreSQL's own types, none of which is an enum. */
+const FIRST_OWN_TYPE = 16_384;
+
+function isOwnType({ typeId }: ColumnDescription): boolean {
+  return typeId >= FIRST_OWN_TYPE;
+}
+
+/** Of an enum's value, which is its label in either format. A label that is not there is one of a later enum. */
+function placeAmong(labels: EnumLabels, { name }: ColumnDescription): (bytes: Buffer) => number {
+  const places = new Map(
+    labels.map((label, place) => [Buffer.from(label).toString("latin1"), place]),
+  );
+  return (bytes) => {
+    const place = places.get(bytes.toString("latin1"));
+    if (place !== undefined) return place;
+    throw new UnmergeableResult(
+      `enum column "${name}" has a label that the proxy does not know`,
+      "RELOAD on the admin console makes it read the schema again.",
+    );
+  };
 }
 
 export function compareValues(one: Comparable, other: Comparable): number {
@@ -176,7 +205,14 @@ const GROUPABLE: ReadonlySet<number> = new Set([
  * What stands for a value in a group's key: equal for values that GROUP BY takes for equal.
  * @throws UnmergeableResult for a type whose equality is not that of its bytes
  */
-export function groupKeyOf(column: ColumnDescription): (bytes: Buffer) => string {
+export function groupKeyOf(
+  column: ColumnDescription,
+  labels: EnumLabels | null,
+): (bytes: Buffer) => string {
+  if (labels !== null && isOwnType(column)) {
+    const place = placeAmong(labels, column);
+    return (bytes) => String(place(bytes));
+  }
   if (!GROUPABLE.has(column.typeId)) {
     throw new UnmergeableResult(
       `column "${column.name}" has a type (OID ${column.typeId}) that cannot be grouped between shards`,
@@ -187,7 +223,7 @@ export function groupKeyOf(column: ColumnDescription): (bytes: Buffer) => string
     return (bytes) => normalized(column.format === 1 ? decodeDecimal(bytes) : decimalText(bytes));
   }
   if (FLOAT_OIDS.has(column.typeId)) {
-    const decode = decoderOf(column, true);
+    const decode = decoderOf(column, true, null);
     // -0 equals 0.
     return (bytes) => String(Number(decode(bytes)) + 0);
   }
