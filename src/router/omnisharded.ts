@@ -16,13 +16,7 @@ import {
 } from "./replay-sql.js";
 import type { CapturedReplay, ReturnedReplay, Route } from "./route.js";
 import type { TableFacts } from "./schema-facts.js";
-import {
-  hasUnsteadyDefault,
-  isPlainTrigger,
-  refuseUnsteady,
-  refuseUnsteadyDefault,
-  UNSTEADY_TYPE,
-} from "./steadiness.js";
+import { isPlainTrigger, refuseUnsteady, refuseUnsteadyDefault } from "./steadiness.js";
 import { hasReturning, type InsertTarget } from "./write-scope.js";
 
 /**
@@ -32,8 +26,9 @@ import { hasReturning, type InsertTarget } from "./write-scope.js";
  * shard before they touch any other.
  *
  * Running the statement everywhere instead would not only draw other values: a condition may meet, on one shard, a
- * row that another transaction has committed there and not yet elsewhere. What is left to that way is an INSERT of
- * given values, which has no condition, and tables whose rows have no key to be found by.
+ * row that another transaction has committed there and not yet elsewhere. An INSERT of given values has no condition, but
+ * the table may have got a column since it was read, whose default each shard would draw for itself: the rows that are
+ * brought over say so (R53). What is left to that way are changes of tables whose rows have no key to be found by.
  */
 export function omnishardedInsert(
   analysis: Analysis,
@@ -48,9 +43,6 @@ export function omnishardedInsert(
   if (facts === null) return unreplayedInsert(analysis, target);
   if (isUpsert && facts.keyColumns.length === 0 && !isCaptured(analysis.catalog, facts)) {
     return unreplayedInsert(analysis, target);
-  }
-  if (facts.triggers.length === 0 && isSteadyInsert(analysis, insert, target)) {
-    return () => everywhere(true);
   }
   refuseUnreplayable(analysis, insert, facts.name);
   if (isCaptured(analysis.catalog, facts)) return captured(analysis.catalog, facts, insert);
@@ -271,30 +263,4 @@ function refuseTriggers(facts: TableFacts | null, why: string): void {
   const [trigger] = facts?.triggers ?? [];
   if (trigger !== undefined)
     throw new Refusal("omnishardedTrigger", `"${trigger.name}", as ${why}`);
-}
-
-/** Every value is given, and is the same wherever it is read. */
-function isSteadyInsert(
-  { scope, catalog }: Analysis,
-  insert: InsertStmt,
-  target: InsertTarget,
-): boolean {
-  const columns = target.ref.table?.facts?.columns ?? [];
-  if (target.rowCount === 0 || insert.onConflictClause !== undefined) return false;
-  if (scope.refs.length > 1 || scope.readsClock) return false;
-  const others: string[] = [];
-  walk(insert, (_node, tag) => {
-    if (/^(SetToDefault|SQLValueFunction|SubLink)$/.test(tag)) others.push(tag);
-    return true;
-  });
-  const isPure = scope.calls.every(({ call }) => {
-    const facts = catalog.facts?.functions.get(lastName(call.funcname));
-    return facts?.volatility === "immutable" && facts.isBuiltIn;
-  });
-  if (others.length > 0 || !isPure) return false;
-  return columns.every((column) => {
-    if (column.isGenerated) return true;
-    if (target.columns?.includes(column.name) === true) return !UNSTEADY_TYPE.test(column.type);
-    return !hasUnsteadyDefault(column, catalog);
-  });
 }

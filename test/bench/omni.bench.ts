@@ -31,14 +31,7 @@ interface Case {
   readonly times: number;
 }
 
-const BASE = 1_000_000;
 const CASES: readonly Case[] = [
-  {
-    name: "insert, given: everywhere",
-    sql: "INSERT INTO keyed (id, name, n) VALUES ($1, 'x', 1)",
-    values: (index) => [BASE + index],
-    times: statements,
-  },
   {
     name: "insert, drawn: replayed",
     sql: "INSERT INTO drawn (name) VALUES ($1)",

@@ -112,7 +112,8 @@ async function expectSame(): Promise<readonly unknown[]> {
 const GIVEN = "(to_jsonb(t) - '{id,token,created_at,at,updated_at}'::text[])";
 
 const COPIES: readonly (readonly [string, readonly string[]])[] = [
-  ["COPY flag (name) FROM STDIN", ["a\nb\\tc\\\\", "\n", "ü \"q\" 'x' (1,2)\r\n\\.\r\n"]],
+  ["COPY flag (name) FROM STDIN", ["a\nb\\tc\\\\", "\n", "ü \"q\" 'x' (1,2)\n\\.\n"]],
+  ["COPY flag (name) FROM STDIN", ["crlf\r\nlast\r\n"]],
   [
     "COPY plan (info, name, notes, ratio, price) FROM STDIN",
     ['{"k": "\\\\"v\\\\" {1}"}\tn\t{"a \\\\"b\\\\"",NULL,x}\t0.1\t1.005\n\\N\t\t{}\tNaN\t\\N\n'],

@@ -395,6 +395,25 @@ describe("definitions that make values", () => {
   });
 });
 
+test("R53: a column that another node has added is no reason for rows to differ", async () => {
+  const app = await client();
+  await app.query("INSERT INTO version VALUES ('before')");
+  for (const name of SHARDS)
+    await server.sql(name, "ALTER TABLE version ADD COLUMN token uuid DEFAULT gen_random_uuid()");
+  try {
+    await expect(app.query("INSERT INTO version (version) VALUES ('stale')")).rejects.toMatchObject(
+      {
+        code: "55000",
+        message: /columns of omnisharded table "version" have changed/,
+      },
+    );
+    for (const name of SHARDS)
+      expect(await server.sql(name, "SELECT FROM version WHERE version = 'stale'")).toEqual([]);
+  } finally {
+    for (const name of SHARDS) await server.sql(name, "ALTER TABLE version DROP COLUMN token");
+  }
+});
+
 test("tables that are made later get their guards, as do all with a first trigger", async () => {
   const owner = await proxy.client("app");
   await owner.query("CREATE TABLE later (id serial PRIMARY KEY, name text)");

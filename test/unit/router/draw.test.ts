@@ -239,3 +239,12 @@ test("COPY without the key gets its column before the client's", () => {
     ).route("COPY plans FROM STDIN", null),
   ).toMatchObject({ plan: { drawn: null } });
 });
+
+test("options of COPY are read from each text", () => {
+  const router = createRouter(shop(), SHOP_FACTS);
+  const delimiters = [",", ";"].map((delimiter) => {
+    const route = router.route(`COPY orders FROM STDIN (DELIMITER '${delimiter}')`, null);
+    return route.kind === "copyIn" ? route.plan.delimiter : null;
+  });
+  expect(delimiters).toEqual([",", ";"]);
+});

@@ -348,8 +348,8 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ["SELECT * FROM plans FOR UPDATE", () => "0w"],
     ["SELECT pg_advisory_lock(1)", () => "0w"],
     ["SELECT set_config('a.b', 'x', true)", () => "all first"],
-    ["INSERT INTO plans (id, name) VALUES (1, lower('A')) RETURNING *", () => "all w first"],
-    ["INSERT INTO plans VALUES (1, 'x', 2), (3, $1, $2)", () => "all w first"],
+    ["INSERT INTO plans (id, name) VALUES (1, lower('A')) RETURNING *", () => "replayed"],
+    ["INSERT INTO plans VALUES (1, 'x', 2), (3, $1, $2)", () => "replayed"],
     ["INSERT INTO plans (id, name) VALUES (1, 'x') ON CONFLICT DO NOTHING", () => "replayed"],
     [
       "INSERT INTO plans AS p (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = excluded.id, name = p.name || 'x'",

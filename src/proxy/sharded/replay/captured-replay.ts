@@ -20,7 +20,8 @@ import {
 } from "./replica-rows.js";
 import { firstFailure, type ReplayEnds } from "./returned-replay.js";
 
-const CAPTURE_ON = "SET LOCAL sluice.capture = 'on'; SET LOCAL sluice.captured = ''";
+/** For the statement that follows, in its transaction or savepoint. */
+export const CAPTURE_ON = "SET LOCAL sluice.capture = 'on'; SET LOCAL sluice.captured = ''";
 const CAPTURE_OFF =
   "SELECT pg_catalog.current_setting('sluice.captured'); SET LOCAL sluice.capture = ''; SET LOCAL sluice.captured = ''";
 

@@ -10,7 +10,7 @@ import { NO_SHARD_YET } from "../scatter/copy-rows.js";
 import { TextCopyRows } from "../scatter/copy-text-rows.js";
 import { forEachPayload } from "../scatter/dealt-copy.js";
 import { countOf } from "../scatter/tags.js";
-import { replayCaptured } from "./captured-replay.js";
+import { CAPTURE_ON, replayCaptured } from "./captured-replay.js";
 import { arrayText } from "./replica-rows.js";
 import { type ReplayEnds, replayReturned } from "./returned-replay.js";
 
@@ -32,7 +32,8 @@ export async function replayCopied(
   const { request, sink, owner } = ends;
   // What refuses a statement before its first row, the gate of a switch above all, is to be heard before the client
   // is asked for data. What the application's triggers of statements do comes with the rows.
-  const opening = `SAVEPOINT sluice_copy; ${plan.emptySql}; ROLLBACK TO SAVEPOINT sluice_copy; RELEASE SAVEPOINT sluice_copy`;
+  const capture = plan.replay.kind === "captured" ? `${CAPTURE_ON}; ` : "";
+  const opening = `SAVEPOINT sluice_copy; ${capture}${plan.emptySql}; ROLLBACK TO SAVEPOINT sluice_copy; RELEASE SAVEPOINT sluice_copy`;
   const { error } = await owner.query(opening);
   if (error) return { kind: "failed", error: encodeErrorFields("E", error) };
   if (request.protocol === "extended" && request.wantsDescription) sink.write(NO_DATA);
