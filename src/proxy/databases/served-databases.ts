@@ -47,6 +47,8 @@ export class ServedDatabases {
         known !== undefined &&
         JSON.stringify(known.general) === settings &&
         fingerprint(known.database) === fingerprint(database);
+      // After RELOAD its tables are read again: they may have been changed past us.
+      if (isSame) known.schemaGeneration++;
       next.set(name, isSame ? known : new ServedDatabase(database, config.general, this.#log));
     }
     const retired = [...before].filter((served) => next.get(served.database.name) !== served);
