@@ -39,7 +39,7 @@ describe("SHOW CONFIG", () => {
     expect(value("port")).toBe("7000");
     expect(value("query_timeout")).toBe("1500ms");
     expect(value("client_idle_timeout")).toBe("default");
-    expect(value("rewrite_shard_key_updates")).toBe("error");
+    expect(value("rewrite_shard_key_updates")).toBe("rewrite");
     expect(value("sluice_temporal_address")).toBeDefined();
     const names = rows.map(([name]) => name);
     expect(names).toEqual([...names].sort());
