@@ -6,9 +6,12 @@ import { until } from "../support/until.js";
 
 const SENTINELS = 32;
 
+/** Keys of rows that went from shard to shard wait for their settlement (R9), which comes within seconds. */
+const UNSETTLED = "SELECT count(*)::int AS found FROM sluice.aside WHERE settled_at IS NULL";
+
 /**
- * Waits until the lanes have delivered everything to the side that does not serve: one row more for many tenants,
- * so for every shard, and each lane keeps its order. The rows stay, on both sides.
+ * Waits until everything has come to the side that does not serve. What the lanes deliver: one row more for many
+ * tenants, so for every shard, and each lane keeps its order; the rows stay, on both sides. Then what lanes set aside.
  */
 export async function untilDrained(stack: Stack): Promise<void> {
   const { sentinel } = stack.application;
@@ -35,5 +38,13 @@ export async function untilDrained(stack: Stack): Promise<void> {
       );
     },
     { timeoutMs: 60_000, intervalMs: 100, what: "the lanes to deliver everything" },
+  );
+  const all = [stack.source, ...stack.shards];
+  await until(
+    async () => {
+      const lists = await Promise.all(all.map((query) => query(UNSETTLED)));
+      return lists.flat().every((row) => row.found === 0);
+    },
+    { timeoutMs: 60_000, intervalMs: 100, what: "keys that were set aside to be settled" },
   );
 }
