@@ -200,7 +200,7 @@ export const REFUSALS = {
   ),
   omnishardedTrigger: unsupported(
     (trigger) => `what an omnisharded row is after trigger ${trigger}, may differ on every shard`,
-    "Give the table a primary key, and delete and insert rows instead of changing their keys.",
+    "Delete and insert rows instead of changing their keys; a table without a primary key needs one.",
   ),
   unknownFunction: unsupported(
     (name) => `function ${name} may write, and no shard is known for it`,

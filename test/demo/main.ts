@@ -90,7 +90,7 @@ async function finalize(admin: Admin, wayBack: number): Promise<void> {
   await pass(BETWEEN_ACTS_MS / 2);
 }
 
-type Act = ObservedSwitch & { readonly wayBack: Task };
+type Act = ObservedSwitch & { readonly epoch: number; readonly wayBack: Task };
 
 async function allSwitches(stack: Stack, admin: Admin, load: Load<Known>): Promise<readonly Act[]> {
   say(`RESHARD ${stack.migration}`);
@@ -99,13 +99,14 @@ async function allSwitches(stack: Stack, admin: Admin, load: Load<Known>): Promi
   const totalRows = Object.values(stack.seeded).reduce((sum, rows) => sum + rows, 0);
   await showCopy(admin, reshard, totalRows);
   say("copied; catching up, verifying, and switching as soon as the predicted pause fits");
-  const forward = await observe({ admin, load, direction: "forward", taskId: reshard, epoch: 1 });
+  const forward = await observe({ admin, load, direction: "forward", taskId: reshard, after: 0 });
   await pass(BETWEEN_ACTS_MS);
 
   say(`CUTOVER ${forward.wayBack.id}: rolling back`);
   await admin.run(`CUTOVER ${forward.wayBack.id}`);
   const taskId = forward.wayBack.id;
-  const rollback = await observe({ admin, load, direction: "rollback", taskId, epoch: 2 });
+  const after = forward.epoch;
+  const rollback = await observe({ admin, load, direction: "rollback", taskId, after });
   await pass(BETWEEN_ACTS_MS);
 
   say(`CUTOVER ${rollback.wayBack.id}: switching again`);
@@ -116,7 +117,7 @@ async function allSwitches(stack: Stack, admin: Admin, load: Load<Known>): Promi
     load,
     direction: "forward",
     taskId: again,
-    epoch: 3,
+    after: rollback.epoch,
   });
   await pass(BETWEEN_ACTS_MS);
   return [forward, rollback, second];
@@ -127,10 +128,12 @@ async function observe(what: {
   readonly load: Load<Known>;
   readonly direction: ObservedSwitch["direction"];
   readonly taskId: number;
-  readonly epoch: number;
+  /** The epoch that serves. */
+  readonly after: number;
 }): Promise<Act> {
-  const { admin, load, direction, taskId, epoch } = what;
-  const { steps, pauseMs, seenAtMs } = await untilSwitched(admin, epoch, SWITCH_TIMEOUT_MS);
+  const { admin, load, direction, taskId, after } = what;
+  const switched = await untilSwitched(admin, after, SWITCH_TIMEOUT_MS);
+  const { epoch, steps, pauseMs, seenAtMs } = switched;
   const wayBack = await untilReverseTask(admin, taskId, SWITCH_TIMEOUT_MS);
   // Who was held answers after the release: those answers count, too.
   await pass(AROUND_SWITCH_MS);
@@ -142,7 +145,7 @@ async function observe(what: {
   const { errors } = load.report();
   if (errors.length > 0)
     say(`  ${errors.length} client errors until now, the last: ${inWords(errors.at(-1))}`);
-  return { direction, steps, latency, wayBack };
+  return { direction, epoch, steps, latency, wayBack };
 }
 
 /** Lets the clients work. Nothing is waited for but time itself. */

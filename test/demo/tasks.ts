@@ -12,6 +12,7 @@ export interface SwitchSteps {
 
 /** A committed switch as SHOW CUTOVER tells it. */
 export interface Switched {
+  readonly epoch: number;
   readonly steps: SwitchSteps;
   /** From the order to hold until the last node has released its clients. */
   readonly pauseMs: number;
@@ -59,10 +60,14 @@ export async function untilReverseTask(
   );
 }
 
-/** @throws Error with the status when a task fails meanwhile */
+/**
+ * @param after the epoch of the last committed switch; 0: there was none. An attempt that is undone has an epoch, too,
+ *   so the next committed one need not be one above
+ * @throws Error with the status when a task fails meanwhile
+ */
 export async function untilSwitched(
   admin: Admin,
-  epoch: number,
+  after: number,
   timeoutMs: number,
 ): Promise<Switched> {
   let polls = 0;
@@ -71,10 +76,11 @@ export async function untilSwitched(
       // Tasks come from Temporal, which need not be asked ten times a second.
       if (polls++ % 20 === 0) await failWithTask(admin);
       const rows = await admin.run("SHOW CUTOVER");
-      const row = rows.find((one) => Number(one.epoch) === epoch && one.state === "committed");
+      const row = rows.find((one) => Number(one.epoch) > after && one.state === "committed");
       if (row === undefined || row.pause_ms === null) return null;
       const ms = (step: string) => Number(row[`step_${step}_ms`]);
       return {
+        epoch: Number(row.epoch),
         steps: {
           pause: ms("pause"),
           synchronize: ms("synchronize"),
@@ -86,7 +92,7 @@ export async function untilSwitched(
         seenAtMs: performance.now(),
       };
     },
-    { timeoutMs, intervalMs: 100, what: `the switch to epoch ${epoch}` },
+    { timeoutMs, intervalMs: 100, what: `a switch above epoch ${after}` },
   );
 }
 

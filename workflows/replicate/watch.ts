@@ -17,7 +17,7 @@ export async function watch(run: ReplicateRun): Promise<void> {
 
 async function keepVerifying(run: ReplicateRun): Promise<never> {
   const { ref, stream } = run.input;
-  let uncleanInARow = 0;
+  let differentInARow = 0;
   for (;;) {
     await untilPassIsDue(run);
     run.passes += 1;
@@ -27,11 +27,11 @@ async function keepVerifying(run: ReplicateRun): Promise<never> {
     const result = await run.step("verifyPass", { summary }, { ref, stream, pass });
     if (result.isClean) {
       run.lastCleanAtMs = startedAtMs;
-      uncleanInARow = 0;
+      differentInARow = 0;
     } else {
-      uncleanInARow += 1;
+      differentInARow = result.isInMotion === true ? 0 : differentInARow + 1;
       run.log(`pass ${pass} found ${result.differences.length} differences`);
-      await sleep(uncleanPauseMs(uncleanInARow));
+      await sleep(uncleanPauseMs(differentInARow));
     }
   }
 }

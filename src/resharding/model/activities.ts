@@ -232,6 +232,8 @@ export interface StreamEnd {
 
 export interface VerifyResult {
   readonly isClean: boolean;
+  /** Not clean, and nothing differs for good: keys were written or set aside all the time. Absent in older results. */
+  readonly isInMotion?: boolean;
   readonly rowCount: number;
   readonly differences: readonly string[];
 }

@@ -142,10 +142,13 @@ export function nextPassDue(
   };
 }
 
-/** After a pass with differences: a stable one stays, so ask again soon but not at once. */
+/** After a pass that was not clean: a stable difference stays, so ask again soon but not at once. */
 const UNCLEAN_PAUSE_MS = { first: 2_000, longest: 60_000 } as const;
 
-/** @param inARow passes with differences since the last clean one, from 1 */
+/**
+ * @param inARow passes with lasting differences since the last clean one. 0: nothing but rows in motion was in the
+ *   way, which is the load and says nothing of the next pass: a switch must not wait longer and longer for it
+ */
 export function uncleanPauseMs(inARow: number): number {
-  return Math.min(UNCLEAN_PAUSE_MS.first * 2 ** (inARow - 1), UNCLEAN_PAUSE_MS.longest);
+  return Math.min(UNCLEAN_PAUSE_MS.first * 2 ** Math.max(0, inARow - 1), UNCLEAN_PAUSE_MS.longest);
 }

@@ -27,8 +27,7 @@ const RECEIPTS: SessionUse = { purpose: "verify receipts" };
 /**
  * Compares what the from-side of a stream has with what is on the other side, shard by shard as the router
  * places the rows (R40), while applications write (R41); on the way back also its omnisharded tables over its
- * shards. Writes a receipt per table and shard to shard 0 of
- * the from-side.
+ * shards. Writes a receipt per table and shard to shard 0 of the from-side.
  *
  * Second run, or one beside the first: reads only; receipts of the same pass are replaced as a whole.
  * @returns clean, or what is not; keys that do not differ but were written all the time are not clean either
@@ -50,6 +49,7 @@ export async function verifyPass(
   // Without it the first comparison would find the whole lag, and read every key of it again.
   await passMarker();
   const differences: string[] = [];
+  let lastingCount = 0;
   let rowCount = 0;
   for (const table of sides.spec.tables) {
     const startedAt = await serverNow(control);
@@ -63,7 +63,9 @@ export async function verifyPass(
       });
       const shardFindings = await compareFromShards(sides, { stream, table });
       const receipt = { ref, stream, pass, table, startedAt, comparison, shardFindings };
-      differences.push(...(await writeReceipts(control, receipt)));
+      const found = await writeReceipts(control, receipt);
+      differences.push(...found);
+      lastingCount += found.length - (comparison.movingCount > 0 ? 1 : 0);
       const counted =
         table.kind === "omnisharded" ? comparison.expected.slice(0, 1) : comparison.expected;
       rowCount += counted.reduce((sum, total) => sum + total.rowCount, 0);
@@ -76,7 +78,9 @@ export async function verifyPass(
       throw failed;
     }
   }
-  return { isClean: differences.length === 0, rowCount, differences };
+  const isClean = differences.length === 0;
+  const motion = !isClean && lastingCount === 0 ? { isInMotion: true } : {};
+  return { isClean, ...motion, rowCount, differences };
 }
 
 /** The copy's cuts serve both directions: any complete set of ranges would do. */

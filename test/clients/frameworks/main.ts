@@ -141,7 +141,7 @@ async function test(framework: Framework): Promise<void> {
   await using stack = await startStack({ application: application(framework, client), nodes: 1 });
   await using admin = await stack.admin();
   const [started] = await admin.run(`RESHARD ${stack.migration}`);
-  await untilSwitched(admin, 1, STEP_MS);
+  await untilSwitched(admin, 0, STEP_MS);
   const { id: wayBack } = await untilReverseTask(admin, Number(started?.task_id), STEP_MS);
   check(`${framework.name}: resharded as it is`, null);
   await compare(framework, stack, client, "first");

@@ -35,6 +35,8 @@ const load: { ledgered: Load<Known> | null; pgbench: Pgbench | null } = {
   pgbench: null,
 };
 let wayBack: Task;
+/** Of the last switch. */
+let epoch = 0;
 
 beforeAll(async () => {
   stack = await startStack({ application: ordinary(17_000) });
@@ -66,10 +68,11 @@ async function untilWorked(): Promise<void> {
 }
 
 /** The switch that has been ordered; clients work on after it. @returns the way back */
-async function untilServing(epoch: number, after: number): Promise<Task> {
-  await untilSwitched(admin, epoch, STEP_MS).catch(async (error: unknown) => {
+async function untilServing(after: number): Promise<Task> {
+  const switched = await untilSwitched(admin, epoch, STEP_MS).catch(async (error: unknown) => {
     throw new Error(`${String(error)}\n${await reasons(after)}`);
   });
+  epoch = switched.epoch;
   const task = await untilReverseTask(admin, after, STEP_MS);
   await untilWorked();
   return task;
@@ -81,7 +84,8 @@ async function reasons(task: number): Promise<string> {
   const { stdout, stderr } = await runSluice(["migrate", "status", String(task)], { cwd });
   const aside = "SELECT to_jsonb(a) AS aside FROM sluice.aside a WHERE settled_at IS NULL LIMIT 5";
   const lists = await Promise.all([stack.source, ...stack.shards].map((query) => query(aside)));
-  return [stdout, stderr, JSON.stringify(lists)].join("\n");
+  const decisions = await admin.run("SHOW CUTOVER");
+  return [stdout, stderr, JSON.stringify(lists), JSON.stringify(decisions)].join("\n");
 }
 
 async function comparison() {
@@ -118,9 +122,9 @@ describe("the application that people have", () => {
     load.ledgered = ledgered;
     await untilWorked();
     const [started] = await admin.run(`RESHARD ${stack.migration}`);
-    const forward = await untilServing(1, Number(started?.task_id));
+    const forward = await untilServing(Number(started?.task_id));
     await admin.run(`CUTOVER ${forward.id}`);
-    wayBack = await untilServing(2, forward.id);
+    wayBack = await untilServing(forward.id);
     await ledgered.stop();
     const report = ledgered.report();
     expect(report.errors).toEqual([]);
@@ -139,7 +143,7 @@ describe("the application that people have", () => {
     load.pgbench = pgbench;
     await untilWorked();
     await admin.run(`CUTOVER ${wayBack.id}`);
-    wayBack = await untilServing(3, wayBack.id);
+    wayBack = await untilServing(wayBack.id);
     expect((await pgbench.stop()).errors).toEqual([]);
     expect((await comparison()).findings).toEqual([]);
   }, 240_000);

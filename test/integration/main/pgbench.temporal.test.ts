@@ -83,11 +83,11 @@ it("is resharded under its own load, and rolled back: no error, and the sums agr
   });
   await untilWorked();
   const [started] = await admin.run(`RESHARD ${stack.migration}`);
-  await untilSwitched(admin, 1, STEP_MS);
+  const { epoch } = await untilSwitched(admin, 0, STEP_MS);
   const forward = await untilReverseTask(admin, Number(started?.task_id), STEP_MS);
   await untilWorked();
   await admin.run(`CUTOVER ${forward.id}`);
-  await untilSwitched(admin, 2, STEP_MS);
+  await untilSwitched(admin, epoch, STEP_MS);
   await untilWorked();
   const { errors, transactions } = await pgbench.stop();
   expect(errors).toEqual([]);

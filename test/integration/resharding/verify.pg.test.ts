@@ -362,6 +362,8 @@ describe("R41: verification under traffic", () => {
     }
     expect(state.writes).toBeGreaterThan(100);
     expect(result.differences.filter((text) => !text.includes("still moving"))).toEqual([]);
+    expect(result.isInMotion ?? false).toBe(!result.isClean);
+    expect(broken.isInMotion).toBeUndefined();
     expect(broken.differences.filter((text) => !text.includes("still moving"))).toEqual([
       `public.k: 1 keys differ on shard ${shardOf(9002, 2)}`,
     ]);

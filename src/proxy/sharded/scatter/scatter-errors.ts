@@ -30,7 +30,7 @@ export class RowsElsewhere extends SluiceError {
   readonly recovery = "never";
   constructor(rows: number) {
     super(`UPDATE of the sharding key would move ${rows} rows from another shard`, {
-      hint: 'Add a condition on the key as it was, with one literal or parameter, and set [rewrite] shard_key = "rewrite" in pgdog.toml to have rows moved.',
+      hint: "Add a condition on the key as it was, with one literal or parameter, to have rows moved; [rewrite] shard_key must not be set otherwise.",
     });
   }
 }

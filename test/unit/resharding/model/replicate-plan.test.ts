@@ -120,5 +120,7 @@ describe("when verification is stale", () => {
       2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000,
     ]);
     expect(uncleanPauseMs(5_000)).toBe(60_000);
+    // Rows in motion only.
+    expect(uncleanPauseMs(0)).toBe(2_000);
   });
 });
