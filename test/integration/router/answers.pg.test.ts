@@ -116,6 +116,14 @@ function into(table: string, tenant: number, values: readonly (number | null)[])
 const UNSHARDED: Pick<Router, "route"> = { route: () => ({ kind: "any" }) };
 const bag = ({ rows: found }: StatementResult) => found.map((row) => JSON.stringify(row)).sort();
 
+/** Numerics that are equal, as ORDER BY takes them: 1.50 and 1.5 are a tie. */
+const asOrdered = ({ rows: found }: StatementResult) =>
+  found.map((row) =>
+    row.map((text) =>
+      text !== null && /^-?\d+\.\d+$/.test(text) ? text.replace(/\.?0+$/, "") : text,
+    ),
+  );
+
 /** Runs a query on one database and over the shards; null: refused, or no answer to compare with. */
 async function compared(sql: string, isOrdered: boolean): Promise<boolean> {
   const route = router.route(sql, { values: [], formats: [], typeOids: [] });
@@ -125,9 +133,9 @@ async function compared(sql: string, isOrdered: boolean): Promise<boolean> {
   const actual = await shards.run(router, sql);
   const where = `${sql}\n${JSON.stringify(route)}`;
   expect(actual.error, where).toBeNull();
-  expect(isOrdered ? actual.rows : bag(actual), where).toEqual(
-    isOrdered ? expected.rows : bag(expected),
-  );
+  if (isOrdered) expect(asOrdered(actual), where).toEqual(asOrdered(expected));
+  // Which of several tied rows LIMIT leaves out is chance.
+  if (!isOrdered || !/\bLIMIT\b/.test(sql)) expect(bag(actual), where).toEqual(bag(expected));
   return true;
 }
 
