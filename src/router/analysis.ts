@@ -49,7 +49,7 @@ export function onShards(shards: readonly ShardId[] | "all", isWrite: boolean): 
 }
 
 /** The same on every shard: one answer stands for all. */
-export function everywhere(isWrite: boolean): Route {
+export function everywhere(isWrite: boolean): Extract<Route, { kind: "many" }> {
   return {
     kind: "many",
     shards: "all",

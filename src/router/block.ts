@@ -131,6 +131,12 @@ export class TableRef {
     return this.table.facts.columns.some((one) => one.name === column);
   }
 
+  /** As far as they are known, see `hasUnknownColumns`. */
+  get columnNames(): readonly string[] {
+    const columns = this.table === null ? this.columns : this.table.facts?.columns;
+    return (columns ?? []).map(({ name }) => name);
+  }
+
   get hasUnknownColumns(): boolean {
     if (this.table === null) return this.columns === null;
     return this.table.facts === null && this.table.kind !== "system";

@@ -9,6 +9,8 @@ export type FunctionNature =
   | "local"
   /** Of the transaction's one server: advisory locks, notifications. Always asked of shard 0. */
   | "shard0"
+  /** The next of a sequence: of no row, so shard 0 gives it, and no two sessions are given the same. */
+  | "counter"
   /** Changes the session: on all shards. */
   | "setting"
   /** May write, or is not known. */
@@ -25,11 +27,13 @@ const AGGREGATES = new Set(
 
 const SHARD0 = /^pg_(try_)?advisory_|^pg_notify$/;
 
+const COUNTERS = new Set(["nextval"]);
+
 /** PostgreSQL's own that read the clock, chance, a sequence or the server, whatever their volatility. */
 const LOCAL = new Set(
   `now clock_timestamp statement_timestamp transaction_timestamp timeofday random random_normal setseed
-  gen_random_uuid uuidv4 uuidv7 uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4 gen_random_bytes nextval
-  currval lastval txid_current txid_current_if_assigned txid_current_snapshot pg_current_xact_id
+  gen_random_uuid uuidv4 uuidv7 uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4 gen_random_bytes currval lastval
+  txid_current txid_current_if_assigned txid_current_snapshot pg_current_xact_id
   pg_current_xact_id_if_assigned pg_current_snapshot pg_backend_pid pg_sleep pg_sleep_for pg_sleep_until
   inet_server_addr inet_server_port inet_client_addr inet_client_port pg_postmaster_start_time
   pg_is_in_recovery pg_current_wal_lsn pg_stat_clear_snapshot version age`.split(/\s+/),
@@ -63,6 +67,7 @@ export function natureOf(
 ): FunctionNature {
   if (name === "set_config") return "setting";
   if (SHARD0.test(name)) return "shard0";
+  if (COUNTERS.has(name)) return "counter";
   const known = facts?.functions.get(name);
   if (known === undefined) return unknownNature(name, isQualified);
   if (known.isAggregate || AGGREGATES.has(name)) return "aggregate";

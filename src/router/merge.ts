@@ -11,7 +11,7 @@ import {
 } from "./grouping.js";
 import type { ValueRef } from "./key-value.js";
 import { isBytewise, outputPosition, outputsOf } from "./outputs.js";
-import { enumsOf, type Partial, partialOf, sortedEnum } from "./partial.js";
+import { enumsOf, groupFold, type Partial, partialOf, sortedEnum } from "./partial.js";
 import { Refusal } from "./refusal.js";
 import type { Fold, MergePlan, OrderKey } from "./route.js";
 import type { Scope } from "./scope.js";
@@ -96,8 +96,8 @@ function foldsDistinct(query: Query, isPartial: boolean): boolean {
   return true;
 }
 
-function allGroup({ outputs }: Query): readonly Fold[] {
-  return (outputs ?? []).map(() => "group");
+function allGroup(query: Query): readonly Fold[] {
+  return (query.outputs ?? []).map((output) => groupFold(output, query));
 }
 
 /**

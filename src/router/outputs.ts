@@ -89,6 +89,10 @@ export function isBytewise(node: Node | undefined, block: Block, scope: Scope): 
   if ("CollateClause" in node) {
     return BYTEWISE.has(namesOf(node.CollateClause.collname).at(-1) ?? "");
   }
+  // The least and the greatest are values of what they are chosen from.
+  const [only] = "FuncCall" in node ? (node.FuncCall.args ?? []) : [];
+  if ("FuncCall" in node && /^(min|max)$/.test(namesOf(node.FuncCall.funcname).join(".")))
+    return isBytewise(only, block, scope);
   if (!("ColumnRef" in node)) {
     // An expression takes the collation of what it is made of: sure only where all are alike.
     return byDefault && block.refs.every(hasBytewiseColumns);

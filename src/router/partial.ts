@@ -3,7 +3,7 @@ import { lastName, namesOf } from "../sql/ast.js";
 import type { ColumnUse } from "./block.js";
 import type { Query } from "./grouping.js";
 import type { ValueRef } from "./key-value.js";
-import { outputPosition } from "./outputs.js";
+import { isBytewise, type Output, outputPosition } from "./outputs.js";
 import { Refusal } from "./refusal.js";
 import type { EnumLabels, Fold, GroupCondition } from "./route.js";
 import type { ShownPart } from "./show-parts.js";
@@ -35,8 +35,9 @@ export function partialOf(query: Query): Partial {
     shown.push({ part: { kind: "having", item }, fold: "count", labels: null });
     return { column: shown.length - 1, operator, value };
   });
-  const folds = outputs.map(({ node }, position): Fold => {
-    if (groups.positions.has(position)) return "group";
+  const folds = outputs.map((output, position): Fold => {
+    const { node } = output;
+    if (groups.positions.has(position)) return groupFold(output, query);
     const isAverage = node !== null && "FuncCall" in node && isPlainAverage(node.FuncCall, query);
     // Targets are counted in the text: with `*` they are other ones.
     if (isAverage && select.targetList?.length === outputs.length) {
@@ -73,8 +74,9 @@ function groupsOf(query: Query): Groups {
     const position = outputPosition(node, outputs, { scope, block, prefersInput: true });
     if (position !== null) positions.add(position);
     else {
-      const labels = enumOf(scope.column(node, block), query);
-      hidden.push({ part: { kind: "group", item }, fold: "group", labels });
+      const use = scope.column(node, block);
+      const fold = groupFold({ use, isBytewise: isBytewise(node, block, scope) }, query);
+      hidden.push({ part: { kind: "group", item }, fold, labels: enumOf(use, query) });
     }
   }
   return { positions, hidden };
@@ -107,6 +109,19 @@ function comparison(
   if (!isCount || plainAggregate(call, query) !== "count") return null;
   const value = query.scope.reader.key(rexpr, "bigint");
   return value === null ? null : { operator, value };
+}
+
+/** Of what is grouped by. What an expression is computed of is not looked into, beyond what sorts by its bytes. */
+export function groupFold(
+  { use, isBytewise }: Pick<Output, "use" | "isBytewise">,
+  { scope }: Query,
+): "group" | "looseGroup" {
+  if (isBytewise) return "group";
+  const column = use?.ref.table?.facts?.columns.find(({ name }) => name === use.column);
+  const mayBeLoose = column
+    ? !column.isDeterministic
+    : scope.catalog.facts?.hasLooseCollations === true;
+  return mayBeLoose ? "looseGroup" : "group";
 }
 
 /** Labels of the outputs that are enums, and of the least and greatest of one. */

@@ -268,7 +268,8 @@ function addJoin(scope: Scope, join: JoinExpr, block: Block): readonly TableRef[
   }
   addCondition(scope, join.quals, block);
   const { constraints, equalities } = keyConditions(join.quals, block, scope);
-  const using = namesOf(join.usingClause);
+  const shared = join.isNatural === true ? sharedColumns(left, right) : namesOf(join.usingClause);
+  const using = shared ?? [];
   const conditions = {
     constraints,
     equalities: [
@@ -277,8 +278,8 @@ function addJoin(scope: Scope, join: JoinExpr, block: Block): readonly TableRef[
     ],
   };
   for (const column of using) block.merged.add(column);
-  // We do not look which columns these are, nor what of it an alias hides.
-  if (join.isNatural === true) block.merged.add("");
+  // Columns that we do not know may be among them.
+  if (shared === null) block.merged.add("");
   const alias = join.alias?.aliasname ?? join.join_using_alias?.aliasname;
   const names = [...left, ...right];
   if (!isLeft && !isRight) holdAlways(block, conditions);
@@ -287,6 +288,17 @@ function addJoin(scope: Scope, join: JoinExpr, block: Block): readonly TableRef[
   if (isLeft) markNullable(right);
   if (alias !== undefined) names.push(addUnknown(block, alias));
   return names;
+}
+
+/** What NATURAL joins by: the columns that both sides have; null: not known. */
+function sharedColumns(
+  left: readonly TableRef[],
+  right: readonly TableRef[],
+): readonly string[] | null {
+  if ([...left, ...right].some((ref) => ref.hasUnknownColumns || ref.table?.kind === "system"))
+    return null;
+  const names = new Set(right.flatMap((ref) => ref.columnNames));
+  return [...new Set(left.flatMap((ref) => ref.columnNames))].filter((name) => names.has(name));
 }
 
 function located(names: readonly TableRef[]): readonly TableRef[] {

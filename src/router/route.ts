@@ -23,7 +23,8 @@ export interface MergePlan {
   readonly hidden?: number;
 }
 
-export type Fold = "group" | "count" | "sum" | "min" | "max" | Average;
+/** `looseGroup`: by values that may be equal though their texts differ. */
+export type Fold = "group" | "looseGroup" | "count" | "sum" | "min" | "max" | Average;
 
 /** Made of a sum and a count, which are in these columns. */
 export interface Average {
@@ -83,6 +84,8 @@ export type Route =
       readonly home?: ShardId;
       /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
       readonly rewrittenSql: string | null;
+      /** The client is told when it has been done. */
+      readonly notice?: RouteNotice;
     }
   /** A multi-row INSERT taken apart by shard. Counts add up, RETURNING rows come as the statement has them. */
   | { readonly kind: "split"; readonly parts: readonly StatementPart[] }
@@ -102,6 +105,11 @@ export type Route =
       readonly reason: string;
       readonly hint: string;
     };
+
+export interface RouteNotice {
+  readonly message: string;
+  readonly hint: string;
+}
 
 /**
  * One statement takes the rows out and gives them as they shall be, so that no row comes between reading and

@@ -16,6 +16,8 @@ export interface ColumnFacts {
   readonly isNotNull: boolean;
   /** Text of it sorts by its bytes; true for types without collation. */
   readonly isBytewise: boolean;
+  /** Text of it that is equal is the same bytes; false under a collation that takes "a" and "A" for one. */
+  readonly isDeterministic: boolean;
 }
 
 /** What a view shows. */
@@ -88,15 +90,25 @@ export interface SchemaFacts {
   readonly enums: ReadonlyMap<string, readonly string[]>;
   /** Of the database's own collation. */
   readonly isBytewise: boolean;
+  /** A collation is there by which texts of other bytes may be equal. */
+  readonly hasLooseCollations: boolean;
   /** Whoever asks may make the triggers of `ROW_GUARDS`. */
   readonly hasGuardFunctions: boolean;
 }
 
 // libc's "C" and "POSIX", and what sorts by code point, which in UTF-8 is by byte.
 const BYTEWISE = "('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'ucs_basic', 'pg_c_utf8')";
+// Of an ICU database `datcollate` is what the operating system would sort by, and nothing sorts by it. As JSON, since
+// `datlocprovider` came with 15 and the built-in provider's `datlocale` with 17.
 const DATABASE_IS_BYTEWISE = `(
-  SELECT datcollate IN ${BYTEWISE} FROM pg_catalog.pg_database
-  WHERE datname = pg_catalog.current_database())`;
+  SELECT CASE v.d->>'datlocprovider'
+    WHEN 'i' THEN false
+    WHEN 'b' THEN v.d->>'datlocale' IN ('C', 'C.UTF-8', 'PG_UNICODE_FAST')
+    ELSE v.d->>'datcollate' IN ${BYTEWISE} END
+  FROM pg_catalog.pg_database b, LATERAL (SELECT pg_catalog.to_jsonb(b)) v(d)
+  WHERE b.datname = pg_catalog.current_database())`;
+// One of the application's may have the name of PostgreSQL's.
+const COLLATION_IS_BYTEWISE = `(l.collname IN ${BYTEWISE} AND l.collnamespace = 'pg_catalog'::pg_catalog.regnamespace)`;
 
 const columnNames = (relation: string, numbers: string) => `(
   SELECT pg_catalog.json_agg(ka.attname ORDER BY k.n)
@@ -153,6 +165,7 @@ const ENUMS = `(
 export const SCHEMA_FACTS_SQL = `
 SELECT pg_catalog.json_build_object(
   'isBytewise', ${DATABASE_IS_BYTEWISE},
+  'hasLooseCollations', EXISTS (SELECT FROM pg_catalog.pg_collation l WHERE NOT l.collisdeterministic),
   'hasGuardFunctions', coalesce((
     SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') FROM pg_catalog.pg_namespace n
     JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
@@ -231,8 +244,9 @@ SELECT pg_catalog.json_build_object(
             WHEN d.adbin IS NULL THEN pg_catalog.pg_get_expr(y.typdefaultbin, 0)
             ELSE pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
           'isBytewise', CASE WHEN a.attcollation = 0 THEN true
-            WHEN l.collname = 'default' THEN ${DATABASE_IS_BYTEWISE}
-            ELSE l.collname IN ${BYTEWISE} END) ORDER BY a.attnum), '[]')
+            WHEN l.collprovider = 'd' THEN ${DATABASE_IS_BYTEWISE}
+            ELSE ${COLLATION_IS_BYTEWISE} END,
+          'isDeterministic', coalesce(l.collisdeterministic, true)) ORDER BY a.attnum), '[]')
         FROM pg_catalog.pg_attribute a
         JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
         JOIN pg_catalog.pg_namespace tn ON tn.oid = y.typnamespace
@@ -266,18 +280,18 @@ export interface SchemaFactsLists {
   readonly functions: readonly FunctionFacts[];
   readonly enums: Readonly<Record<string, readonly string[]>>;
   readonly isBytewise: boolean;
+  readonly hasLooseCollations: boolean;
   readonly hasGuardFunctions: boolean;
 }
 
 export function schemaFacts(lists: SchemaFactsLists): SchemaFacts {
-  const { tables, functions, enums, isBytewise, hasGuardFunctions } = lists;
+  const { tables, functions, enums, ...flags } = lists;
   const byName = new Map<string, TableFacts[]>();
   for (const table of tables) byName.set(table.name, [...(byName.get(table.name) ?? []), table]);
   return {
     tables: byName,
     functions: new Map(functions.map((one) => [one.name, one])),
     enums: new Map(Object.entries(enums)),
-    isBytewise,
-    hasGuardFunctions,
+    ...flags,
   };
 }

@@ -122,6 +122,10 @@ function withoutKeys({ scope }: Analysis): Plan {
   if (unknown !== undefined) {
     throw new Refusal("unknownFunction", lastName(unknown.call.funcname));
   }
+  if (scope.calls.some((one) => one.nature === "counter")) {
+    const route: Route = { kind: "one", shard: FIRST_SHARD, isWrite: false };
+    return () => route;
+  }
   return () => ANY;
 }
 

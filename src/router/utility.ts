@@ -11,7 +11,9 @@ import {
   guardedTriggerPlan,
 } from "./omnisharded-definition.js";
 import { Refusal, refused } from "./refusal.js";
+import type { Route } from "./route.js";
 import { selectPlan } from "./select.js";
+import { uniqueNotice } from "./unique-notice.js";
 import { deletePlan, updatePlan } from "./write.js";
 
 /** Statements of the session, which settles them itself; and what any server answers alike. */
@@ -87,7 +89,7 @@ function utilityPlan(analysis: Analysis, node: Node): Plan {
     case "RefreshMatViewStmt":
       return () => everywhere(true);
     default:
-      return definitionPlan(node, tag);
+      return definitionPlan(analysis, node, tag);
   }
 }
 
@@ -99,7 +101,7 @@ function specialDefinition(analysis: Analysis, node: Node): Plan | null {
 }
 
 /** DDL, grants, TRUNCATE, LOCK: the same on every shard. */
-function definitionPlan(node: Node, tag: string): Plan {
+function definitionPlan(analysis: Analysis, node: Node, tag: string): Plan {
   const isConcurrent =
     ("IndexStmt" in node && node.IndexStmt.concurrent === true) ||
     ("DropStmt" in node && node.DropStmt.concurrent === true);
@@ -108,7 +110,9 @@ function definitionPlan(node: Node, tag: string): Plan {
       tag,
     );
   if (!isDefinition) throw new Refusal("unsupported", tag.replace(/Stmt$/, ""));
-  return () => everywhere(!isConcurrent);
+  const notice = uniqueNotice(analysis, node);
+  const route: Route = { ...everywhere(!isConcurrent), ...(notice && { notice }) };
+  return () => route;
 }
 
 function explainPlan(analysis: Analysis, query: Node | undefined): Plan {

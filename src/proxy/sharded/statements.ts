@@ -4,11 +4,11 @@ import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Span } from "../../router/clauses.js";
-import type { MergePlan, Route, SettledRoute } from "../../router/route.js";
+import type { MergePlan, Route, RouteNotice, SettledRoute } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
 import { FIRST_SHARD, type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
-import { decodeErrorFields } from "../../wire/error-fields.js";
+import { decodeErrorFields, encodeNotice } from "../../wire/error-fields.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { movedError, Relay, type RelayOutcome } from "../execution/relay.js";
 import type { SessionState } from "../execution/session-state.js";
@@ -154,6 +154,7 @@ export class ShardedStatements {
     const keys = makes ? await keyColumnsBefore(this.transaction, database, request.sql) : null;
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
+      if (route.kind === "many" && route.notice) this.#tell(route.notice);
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
@@ -279,6 +280,13 @@ export class ShardedStatements {
     if (next.kind === "draw" || next.kind === "computed")
       throw new StatementRefused(SQLSTATE.featureNotSupported, "this kind of subquery");
     return await this.run(settled, { ...statement, route: next });
+  }
+
+  /** As the server would say it: to who wants to hear notices. */
+  #tell({ message, hint }: RouteNotice): void {
+    const least = this.state.settings.current.get("client_min_messages") ?? "notice";
+    if (/^(warning|error|fatal|panic)$/i.test(least)) return;
+    this.sink.write(encodeNotice({ sqlState: SQLSTATE.successfulCompletion, message, hint }));
   }
 
   /** The topology has moved on while the statement looked for its shards, and all of it can be done again. */

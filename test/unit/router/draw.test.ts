@@ -20,6 +20,7 @@ const column = (name: string, type: string, defaultSql: string | null): ColumnFa
   isNotNull: false,
   isAlways: false,
   isBytewise: true,
+  isDeterministic: true,
 });
 
 const NEXTVAL = "nextval('public.tenants_id_seq'::regclass)";
@@ -234,6 +235,7 @@ test("COPY without the key gets its column before the client's", () => {
         functions: [],
         enums: {},
         isBytewise: true,
+        hasLooseCollations: false,
         hasGuardFunctions: false,
       }),
     ).route("COPY plans FROM STDIN", null),

@@ -274,6 +274,8 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ["SELECT EXISTS (SELECT 1 FROM orders WHERE id = 5 LIMIT 1) AS found", () => "all"],
     ["SELECT EXISTS (SELECT 1 FROM plans)", () => "any"],
     ["SELECT * FROM orders NATURAL JOIN plans ORDER BY total", () => "all"],
+    ["SELECT * FROM orders NATURAL JOIN items WHERE tenant_id = 7", () => one(7)],
+    ["SELECT nextval('s')", () => "0"],
     ["SELECT DISTINCT count(*) FROM orders GROUP BY tenant_id", () => "all"],
     [
       "SELECT * FROM orders o WHERE tenant_id = 7 AND EXISTS (SELECT 1 FROM items i WHERE i.tenant_id = o.tenant_id)",

@@ -59,6 +59,7 @@ const column = (name: string, type: string, more: Partial<ColumnFacts> = {}): Co
   isAlways: false,
   defaultSql: null,
   isBytewise: true,
+  isDeterministic: true,
   ...more,
 });
 
@@ -115,6 +116,7 @@ const named = (name: string, more: Partial<FunctionFacts> = {}): FunctionFacts =
 
 export const SHOP_FACTS = schemaFacts({
   isBytewise: true,
+  hasLooseCollations: false,
   hasGuardFunctions: false,
   enums: { "public.mood": ["sad", "happy"] },
   tables: [

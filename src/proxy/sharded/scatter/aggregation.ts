@@ -18,6 +18,7 @@ import {
   FLOAT_OIDS,
   groupKeyOf,
   INTEGER_OIDS,
+  looseGroupKeyOf,
   NUMERIC_OID,
   SUM_OIDS,
 } from "./value.js";
@@ -45,12 +46,14 @@ export class Aggregation {
   /** @throws UnmergeableResult for a type whose values we cannot combine as PostgreSQL does */
   constructor(plan: MergePlan, columns: readonly ColumnDescription[]) {
     const labelsOf = (index: number) => plan.enums?.[index] ?? null;
-    this.#groupKeys = columns.map((column, index) =>
-      plan.aggregates?.[index] === "group" ? groupKeyOf(column, labelsOf(index)) : null,
-    );
+    this.#groupKeys = columns.map((column, index) => {
+      const fold = plan.aggregates?.[index];
+      if (fold === "looseGroup") return looseGroupKeyOf(column, labelsOf(index));
+      return fold === "group" ? groupKeyOf(column, labelsOf(index)) : null;
+    });
     this.#combine = columns.map((column, index) => {
       const fold = plan.aggregates?.[index];
-      if (fold === "group" || typeof fold === "object") return null;
+      if (fold === "group" || fold === "looseGroup" || typeof fold === "object") return null;
       if (fold !== "min" && fold !== "max") return adder(column);
       const decode = decoderOf(column, plan.isBytewise, labelsOf(index));
       return extreme(decode, fold === "min" ? -1 : 1);

@@ -66,10 +66,11 @@ export function decoderOf(
         : (bytes) => Number(bytes.toString("latin1"));
     case OID.numeric:
       return isBinary ? decodeDecimal : decimalText;
+    case OID.bytea:
+      return isBinary ? (bytes) => bytes : byteaText;
     // One byte, 0 or 1, and "f" or "t"; hex digits of one case; the catalog's own collation.
     case OID.bool:
     case OID.uuid:
-    case OID.bytea:
     case OID.name:
       return (bytes) => bytes;
     case OID.date:
@@ -137,6 +138,16 @@ function compareNumbers(one: number | bigint, other: number | bigint): number {
 }
 
 const SAFE_DIGITS = 15;
+
+/** Its bytes, of either `bytea_output`: escaped text would sort a backslash, or `\\000`, by its letters. */
+function byteaText(bytes: Buffer): Buffer {
+  const text = bytes.toString("latin1");
+  if (text.startsWith("\\x")) return Buffer.from(text.slice(2), "hex");
+  const plain = text.replace(/\\(\\|[0-7]{3})/g, (_, escaped: string) =>
+    escaped === "\\" ? escaped : String.fromCharCode(Number.parseInt(escaped, 8)),
+  );
+  return Buffer.from(plain, "latin1");
+}
 
 function integerText(bytes: Buffer): number | bigint {
   const text = bytes.toString("latin1");
@@ -228,6 +239,22 @@ export function groupKeyOf(
     return (bytes) => String(Number(decode(bytes)) + 0);
   }
   return (bytes) => bytes.toString("latin1");
+}
+
+/**
+ * The same where equal texts may be of other bytes, by a collation of the application's: only values whose type has no
+ * collation can be told apart here.
+ */
+export function looseGroupKeyOf(
+  column: ColumnDescription,
+  labels: EnumLabels | null,
+): (bytes: Buffer) => string {
+  if (column.typeId === OID.text || column.typeId === OID.varchar)
+    throw new UnmergeableResult(
+      `text column "${column.name}" may be equal in other letters, and the proxy does not have its collation`,
+      'Write COLLATE "C" behind it, or group by the sharding key.',
+    );
+  return groupKeyOf(column, labels);
 }
 
 function normalized(value: Decimal): string {
