@@ -99,40 +99,6 @@ describe("several shards", () => {
     ]);
   });
 
-  test("a sequence gives each of its numbers once, whoever asks", async () => {
-    for (const name of ["shard_0", "shard_1"]) await server.sql(name, "CREATE SEQUENCE bill");
-    const clients = await Promise.all(Array.from({ length: 10 }, () => proxy.client("app")));
-    const drawn = await Promise.all(
-      clients.map(async (client) => await client.query("SELECT nextval('bill')::int AS n")),
-    );
-    const numbers = drawn.map(({ rows }) => rows[0]?.n as number);
-    expect(numbers.sort((one, other) => one - other)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-    for (const name of ["shard_0", "shard_1"]) await server.sql(name, "DROP SEQUENCE bill");
-  });
-
-  test("unique keys without the sharding key are made, and the client is told", async () => {
-    const client = await proxy.client("app");
-    const said: string[] = [];
-    client.on("notice", ({ message }) => said.push(message ?? ""));
-    await client.query("CREATE TABLE made (id bigserial PRIMARY KEY, tenant_id bigint, slug text)");
-    await client.query("CREATE UNIQUE INDEX ON made (slug)");
-    await client.query("BEGIN");
-    await client.query("ALTER TABLE made ADD CONSTRAINT one UNIQUE (slug)");
-    await client.query("ALTER TABLE made ADD CONSTRAINT two UNIQUE (tenant_id, slug)");
-    await client.query("COMMIT");
-    await client.query("CREATE TABLE same (id int PRIMARY KEY, slug text UNIQUE)");
-    const rest = 'does not have the sharding key "tenant_id": each shard sees to its own rows';
-    expect(said).toEqual([
-      `the primary key on "made" ${rest}`,
-      `a unique index on "made" ${rest}`,
-      `a unique constraint on "made" ${rest}`,
-    ]);
-    await client.query("SET client_min_messages = warning");
-    await client.query("CREATE UNIQUE INDEX ON made (slug, id)");
-    expect(said).toHaveLength(3);
-    await client.query("DROP TABLE made, same");
-  });
-
   test("a transaction joins shards as it needs them, and commits or rolls back on all", async () => {
     const client = await proxy.client("app");
     await client.query("BEGIN");
