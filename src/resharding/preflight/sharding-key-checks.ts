@@ -1,6 +1,7 @@
 import { sqlStateOf } from "../../backend/sql-client.js";
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { PLACEMENT_GUARD } from "../../topology/placement-guard.js";
 import type { ShardedTableRule } from "../context.js";
 import type { TableFacts } from "./catalog-facts.js";
 import { eachSourceTable } from "./source-tables.js";
@@ -10,6 +11,7 @@ import {
   type Finding,
   failure,
   type MovingTable,
+  note,
   type PreflightCheck,
   type ShardView,
   sameTable,
@@ -35,7 +37,21 @@ export const SHARDING_KEY_CHECKS: readonly PreflightCheck[] = [
     fine: "every sharding rule matches a table",
     run: checkRules,
   },
+  {
+    id: "placement-guard",
+    fine: "sharded tables get no guard, as there is one shard or `placement_guard` is off",
+    run: noteGuards,
+  },
 ];
+
+/** What the tables have afterwards that they did not have before. */
+function noteGuards({ destination, policy, tables }: World): readonly Finding[] {
+  if (!policy.placementGuard || destination.shards.length === 1) return [];
+  const text = `gets a CHECK, ${PLACEMENT_GUARD}, on every shard: PostgreSQL refuses a row that belongs to another`;
+  return tables
+    .filter(({ tableClass }) => tableClass.kind === "sharded")
+    .map(({ facts }) => withGist(note(displayName(facts), text), { text, item: shortName(facts) }));
+}
 
 const FITTING_TYPES: Readonly<Record<ShardedTableRule["dataType"], RegExp>> = {
   bigint: /^(smallint|integer|bigint)$/,
