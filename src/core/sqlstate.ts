@@ -32,6 +32,7 @@ export const SQLSTATE = {
   notNullViolation: state("23502"),
   foreignKeyViolation: state("23503"),
   uniqueViolation: state("23505"),
+  checkViolation: state("23514"),
   exclusionViolation: state("23P01"),
   triggeredDataChangeViolation: state("27000"),
   noActiveSqlTransaction: state("25P01"),
