@@ -154,7 +154,7 @@ export class ShardedStatements {
     const keys = makes ? await keyColumnsBefore(this.transaction, database, request.sql) : null;
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
-      if (route.kind === "many" && route.notice) this.#tell(route.notice);
+      if ("notice" in route && route.notice) this.#tell(route.notice);
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
