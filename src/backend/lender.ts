@@ -31,7 +31,7 @@ export class Lender {
   async close(reason: SluiceError): Promise<void> {
     this.#gone.abort(reason);
     for (const server of this.#lent) server.giveBack();
-    await Promise.all([...this.#lent].map(({ settled }) => settled));
+    for (const { settled } of this.#lent) await settled;
     this.#lent.clear();
   }
 }
