@@ -65,6 +65,10 @@ export class ServerConnection {
   unnamedStatement: object | null = null;
   /** Settings that differ from the session's defaults because we set them. */
   appliedSettings: ReadonlyMap<string, string> = new Map();
+  /** As the server reported them at login: what RESET goes back to. */
+  readonly defaults: ReadonlyMap<string, string>;
+  /** A statement may have changed settings, and nobody has asked which: not for another client. */
+  areSettingsUnknown = false;
   /** Something besides settings may be left in the session (temporary table, advisory lock, ...). */
   isSoiled = false;
   /** The schema that `preparedStatements` were made under, as their owner counts. */
@@ -84,6 +88,7 @@ export class ServerConnection {
     this.processId = login.greeting.processId;
     this.#secret = login.greeting.secret;
     this.parameters = login.greeting.parameters;
+    this.defaults = new Map(this.parameters);
     socket.on("data", (chunk: Buffer) => this.#read(chunk));
     socket.resume();
     socket.on("drain", () => this.#receiver?.drained());

@@ -127,7 +127,7 @@ export class ServerPool {
   release(connection: ServerConnection): void {
     if (!this.#busy.has(connection)) return;
     if (connection.isLost || this.#isRetired) this.#drop(connection);
-    else if (connection.transactionStatus === "I" && !connection.isSoiled) this.#rest(connection);
+    else if (connection.transactionStatus === "I" && isKnown(connection)) this.#rest(connection);
     else this.#clean(connection);
   }
 
@@ -301,11 +301,16 @@ export class ServerPool {
   }
 }
 
+/** The one question of the door: is all that the session holds accounted for? */
+function isKnown(connection: ServerConnection): boolean {
+  return !connection.isSoiled && !connection.areSettingsUnknown;
+}
+
 /** @returns whether the session is as new again, but for what the connection accounts for */
 async function clean(connection: ServerConnection): Promise<boolean> {
   if (connection.transactionStatus !== "I") await connection.query("ROLLBACK");
   if (connection.transactionStatus !== "I") return false;
-  if (!connection.isSoiled) return true;
+  if (isKnown(connection)) return true;
   const { error } = await connection.query("DISCARD ALL");
   forgetSession(connection);
   return error === null;
@@ -316,6 +321,7 @@ export function forgetSession(connection: ServerConnection): void {
   connection.preparedStatements.clear();
   connection.unnamedStatement = null;
   connection.appliedSettings = new Map();
+  connection.areSettingsUnknown = false;
   connection.isSoiled = false;
 }
 

@@ -15,6 +15,7 @@ import {
   type StartupResult,
 } from "../client/login.js";
 import type { ServedDatabases } from "../databases/served-databases.js";
+import { ClientParameters } from "../execution/client-parameters.js";
 import { PreparedStatements } from "../execution/prepared-statements.js";
 import { SessionSettings, startupSettings } from "../execution/session-settings.js";
 import { newCounters } from "../execution/session-state.js";
@@ -130,6 +131,7 @@ export class Logins {
       state: {
         client,
         userName,
+        parameters: new ClientParameters(),
         settings: new SessionSettings(startupSettings(startup.parameters)),
         statements: new Map(),
         registry: this.#registry,
