@@ -170,7 +170,7 @@ export class ServedDatabase {
         });
       return facts;
     } finally {
-      server.close();
+      server.giveBack();
     }
   }
 

@@ -1,3 +1,4 @@
+import type { Lender } from "../../backend/lender.js";
 import type { ServerConnection } from "../../backend/server-connection.js";
 import type { DatabaseUser } from "../../topology/topology.js";
 import type { ClientConnection } from "../client/client-connection.js";
@@ -9,6 +10,8 @@ import type { SessionSettings } from "./session-settings.js";
 export interface SessionState {
   readonly client: ClientConnection;
   readonly userName: string;
+  /** All its servers come from here, and go back when the client goes. */
+  readonly lender: Lender;
   readonly settings: SessionSettings;
   /** What the client was told of them. */
   readonly parameters: ClientParameters;
