@@ -166,7 +166,7 @@ export class ServedDatabase {
         });
       return facts;
     } finally {
-      server.close();
+      server.giveBack();
     }
   }
 

@@ -1,5 +1,4 @@
 import type { ServerConnection } from "../../backend/server-connection.js";
-import type { ServerPool } from "../../backend/server-pool.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import type { DatabaseUser, ShardId } from "../../topology/topology.js";
 import type { ErrorResponseFields } from "../../wire/error-fields.js";
@@ -9,29 +8,29 @@ import { applySettings } from "./session-settings.js";
 import type { SessionState } from "./session-state.js";
 
 /**
- * A server connection lent to one client's session. The one place where sessions get connections from the pools
- * and give them back, so what must be true of one that changes hands is kept here.
+ * A server connection lent to one client's session, and made its own: the one place where sessions get connections
+ * from the pools. When it is given back, by whomever, is the connection's own and its pool's business (R52).
  */
 export class Loan {
   readonly server: ServerConnection;
   /** Whose pool it came from; another object when the database has moved since. */
   readonly served: ServedDatabase;
-  readonly #pool: ServerPool;
-  #cancelling: Promise<void> | null = null;
-  #isOver = false;
 
-  private constructor(served: ServedDatabase, pool: ServerPool, server: ServerConnection) {
+  private constructor(served: ServedDatabase, server: ServerConnection) {
     this.served = served;
-    this.#pool = pool;
     this.server = server;
   }
 
   /**
    * @throws CheckoutTimedOut, ServerUnreachable, ServerRefused, PoolRetired: nothing was sent
+   * @throws SessionEnded when the client is gone, also while it waited: nothing was sent
    */
-  static async take(served: ServedDatabase, user: DatabaseUser, shard: ShardId): Promise<Loan> {
-    const pool = served.pool(user, shard);
-    return new Loan(served, pool, pool.tryAcquire() ?? (await pool.acquire()));
+  static async take(
+    { lender }: Pick<SessionState, "lender">,
+    served: ServedDatabase,
+    { user, shard }: { readonly user: DatabaseUser; readonly shard: ShardId },
+  ): Promise<Loan> {
+    return new Loan(served, await lender.take(served.pool(user, shard)));
   }
 
   /**
@@ -66,24 +65,17 @@ export class Loan {
 
   /** What runs is cancelled; resolves when the server has taken the request. Never throws. */
   async cancel(): Promise<void> {
-    const cancelling = this.server.cancel();
-    this.#cancelling = cancelling;
-    await cancelling;
-    if (this.#cancelling === cancelling) this.#cancelling = null;
+    await this.server.cancel();
   }
 
   /** A cancel request is on its way, and could hit what is sent next; resolves when that cannot be any more. */
   get cancelling(): Promise<void> | null {
-    return this.#cancelling;
+    return this.server.cancelling;
   }
 
-  /** The session has done with it. A request to cancel goes first, or it could hit another client's statement. */
+  /** The session has done with it. */
   giveBack(): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.server.use(null);
-    if (this.#cancelling) void this.#cancelling.then(() => this.#pool.release(this.server));
-    else this.#pool.release(this.server);
+    this.server.giveBack();
   }
 }
 

@@ -1,6 +1,7 @@
 import { describeAddress } from "../../backend/address.js";
-import type { ServerConnection, ServerReceiver } from "../../backend/server-connection.js";
+import type { ServerConnection } from "../../backend/server-connection.js";
 import { ServerConnectionLost } from "../../backend/server-errors.js";
+import type { ServerReceiver } from "../../backend/server-link.js";
 import type { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { BACKEND } from "../../wire/backend.js";

@@ -1,3 +1,4 @@
+import type { Lender } from "../../backend/lender.js";
 import type { DatabaseUser } from "../../topology/topology.js";
 import type { ClientConnection } from "../client/client-connection.js";
 import type { PreparedStatement, PreparedStatements } from "./prepared-statements.js";
@@ -7,6 +8,8 @@ import type { SessionSettings } from "./session-settings.js";
 export interface SessionState {
   readonly client: ClientConnection;
   readonly userName: string;
+  /** All its servers come from here, and go back when the client goes. */
+  readonly lender: Lender;
   readonly settings: SessionSettings;
   /** By the client's names; "" is the unnamed one. */
   readonly statements: Map<string, PreparedStatement>;

@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { Lender } from "../../backend/lender.js";
 import type { Config } from "../../config/model.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Log } from "../../observe/log.js";
@@ -130,6 +131,7 @@ export class Logins {
       state: {
         client,
         userName,
+        lender: new Lender(),
         settings: new SessionSettings(startupSettings(startup.parameters)),
         statements: new Map(),
         registry: this.#registry,

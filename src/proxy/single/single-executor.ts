@@ -1,7 +1,7 @@
 import { describeAddress } from "../../backend/address.js";
 import type { ServerConnection } from "../../backend/server-connection.js";
 import { ServerConnectionLost } from "../../backend/server-errors.js";
-import { forgetSession } from "../../backend/server-pool.js";
+import type { SluiceError } from "../../core/errors.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
 import { FRONTEND } from "../../wire/frontend.js";
@@ -106,18 +106,9 @@ export class SingleExecutor implements Executor {
     if (this.#isRunning) await this.#loan?.cancel();
   }
 
-  async abandon(): Promise<void> {
-    const loan = this.#loan;
-    if (loan && this.#isRunning) {
-      await loan.cancel();
-      // Ends the relay as well, and with it whoever waits for its outcome; unless that came meanwhile.
-      if (this.#isStillWith(loan)) loan.server.destroy();
-    }
-    if (!this.#isRunning) this.#detach();
-  }
-
-  #isStillWith(loan: Loan): boolean {
-    return this.#loan === loan && this.#isRunning;
+  async abandon(reason: SluiceError): Promise<void> {
+    this.#detach();
+    await this.#state.lender.close(reason);
   }
 
   fail(): void {
@@ -137,7 +128,7 @@ export class SingleExecutor implements Executor {
     if (this.#loan && (this.#loan.served !== served || this.#loan.server.isLost))
       await this.#leave(this.#loan, served);
     if (!this.#loan) {
-      this.#loan = await Loan.take(served, user, FIRST_SHARD);
+      this.#loan = await Loan.take(this.#state, served, { user, shard: FIRST_SHARD });
       this.#relay.attach(this.#loan.server);
     }
     const loan = this.#loan;
@@ -193,13 +184,14 @@ export class SingleExecutor implements Executor {
         this.#isUnsynced = false;
     }
     if (!this.#relay.hasSeenError) this.#noteAfter(effects, loan);
+    // It could hit our own statements as well as the client's next.
+    if (loan.cancelling) await loan.cancelling;
     if (server.transactionStatus !== "I") {
       this.#state.transaction = "open";
       return "open";
     }
     this.#state.transaction = "none";
     if (this.#state.settings.hasTouched) await this.#state.settings.readBack(server);
-    if (loan.cancelling) await loan.cancelling;
     if (this.#state.mode !== "session" && this.#state.tie === null) this.#detach();
     return "idle";
   }
@@ -211,7 +203,7 @@ export class SingleExecutor implements Executor {
       forgetStatements(this.#state);
       server.preparedStatements.clear();
       if (discards === "statements") continue;
-      forgetSession(server);
+      server.forgetSession();
       this.#state.settings.restart();
       this.#state.tie = null;
     }
@@ -244,7 +236,9 @@ export class SingleExecutor implements Executor {
     this.#isUnsynced = false;
     this.#state.tie = null;
     this.#relay.detach();
-    if (this.#state.mode === "session") loan.server.isSoiled = true;
+    // Also where the server's word on what was set has not come: nobody knows this session's settings then.
+    if (this.#state.mode === "session" || this.#state.settings.hasTouched)
+      loan.server.isSoiled = true;
     loan.giveBack();
   }
 }
