@@ -44,6 +44,11 @@ export const REFUSALS = {
     reason: (message) => message,
     hint: "The statement is parsed to find its shard; PostgreSQL's own grammar refused it.",
   },
+  tooComplex: {
+    sqlState: SQLSTATE.statementTooComplex,
+    reason: (what) => `the statement is too complex to be routed: ${what}`,
+    hint: "Write it with fewer or shorter chains: IN or = ANY in the place of many OR, VALUES in the place of many UNION.",
+  },
   multipleStatements: unsupported(
     () => "several statements in one text need different shards",
     "Send them one by one, within BEGIN and COMMIT if they belong together.",

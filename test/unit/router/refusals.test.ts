@@ -20,6 +20,7 @@ const bound = (values: readonly (Buffer | null)[], more: Partial<ParameterValues
 /** Over all four shards, and what a refusal says of it. */
 const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ["malformed", "SELEC 1"],
+  ["tooComplex", `SELECT ${"NOT ".repeat(2_000)}true`],
   ["unknownTable", "SELECT * FROM newcomers"],
   ["unknownTable", "INSERT INTO newcomers VALUES (1)"],
   ["viewOverShards", "SELECT * FROM totals"],
