@@ -35,10 +35,12 @@ export class DataPlane implements LoginHost {
   constructor(options: {
     readonly send: (message: FromDataPlane) => void;
     readonly admin: MainCalls["admin"];
+    /** Tells the other planes of this node; resolves when they know. */
+    readonly tablesChanged: MainCalls["tablesChanged"];
     readonly log: Log;
   }) {
     this.#send = options.send;
-    this.#databases = new ServedDatabases(options.log);
+    this.#databases = new ServedDatabases(options.log, options.tablesChanged);
     this.#holds = new HoldDriver({ ...options, sessions: this.#sessions.byId });
     this.#refreshes = new Refreshes(options.send);
     this.#logins = new Logins({
@@ -90,6 +92,11 @@ export class DataPlane implements LoginHost {
   /** Takes over an accepted socket. */
   attach(socket: Socket): void {
     this.#logins.attach(socket);
+  }
+
+  /** Another plane has changed tables of a database: no statement is routed by what they were. */
+  tablesChanged(database: string): void {
+    this.#databases.get(database)?.tablesChanged();
   }
 
   /** Rows of this data plane, in the column order of the command. */

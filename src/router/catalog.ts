@@ -39,7 +39,7 @@ export class Catalog {
     const name = range.relname ?? "";
     const schema = range.schemaname ?? null;
     if (schema !== null && SYSTEM_SCHEMAS.test(schema)) return system(schema, name);
-    const candidates = this.#candidates(range);
+    const candidates = this.#alike(range);
     // Names that begin with pg_ are PostgreSQL's own, found before any other.
     if (candidates.length === 0 && schema === null && name.startsWith("pg_")) {
       return system(schema, name);
@@ -56,7 +56,7 @@ export class Catalog {
    * @throws Refusal where a view and something else have it, and they are not the same on every shard
    */
   view(range: RangeVar): TableFacts | null {
-    const candidates = this.#candidates(range);
+    const candidates = this.#alike(range);
     if (candidates.every((facts) => facts.view === null)) return null;
     const [only, other] = candidates;
     if (other === undefined) return only ?? null;
@@ -83,6 +83,14 @@ export class Catalog {
       const rule = facts.view === null ? this.#ruleOf(facts) : null;
       return rule === null ? [] : [{ facts, rule }];
     });
+  }
+
+  /** @throws Refusal where it is one thing on one shard, and another on another */
+  #alike(range: RangeVar): readonly TableFacts[] {
+    const candidates = this.#candidates(range);
+    if (candidates.some((facts) => facts.isUnlike === true))
+      throw new Refusal("unlikeShards", range.relname ?? "");
+    return candidates;
   }
 
   #candidates({ relname, schemaname }: RangeVar): readonly TableFacts[] {

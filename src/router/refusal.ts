@@ -23,9 +23,13 @@ export const REFUSALS = {
   ),
   unknownTable: {
     sqlState: SQLSTATE.undefinedTable,
-    reason: (table) => `relation "${table}" does not exist, or was made since the schema was read`,
-    hint: "RELOAD after a table was made by other means than this proxy.",
+    reason: (table) => `relation "${table}" does not exist`,
+    hint: "The shards were asked just now. Make the table on each of them, or through this proxy.",
   },
+  unlikeShards: unsupported(
+    (name) => `"${name}" is one thing on one shard and another on another`,
+    "Make it the same on every shard; what differs is in the log.",
+  ),
   viewOverShards: unsupported(
     (view) =>
       `view "${view}" needs rows of several shards at once: a LIMIT, DISTINCT, aggregate or join in it`,
@@ -81,7 +85,7 @@ export const REFUSALS = {
   },
   unknownColumns: unsupported(
     (table) => `the columns of "${table}" are not known`,
-    "Write the list of columns, or RELOAD after the table was made by other means.",
+    "Write the list of columns.",
   ),
   splitInsert: unsupported(
     (table) => `rows of one INSERT into "${table}" belong to different shards`,

@@ -78,10 +78,10 @@ export class ShardTransaction implements ShardServers {
     return this.#changesSchema;
   }
 
-  /** A statement has changed tables. Outside of a transaction everybody sees that at once. */
-  noteSchemaChange(): void {
+  /** A statement has changed tables. Outside of a transaction everybody sees that at once, and is told. */
+  async noteSchemaChange(): Promise<void> {
     if (this.isBegun) this.#changesSchema = true;
-    else if (this.#served) this.#served.schemaGeneration++;
+    else await this.#served?.announceTables();
   }
 
   /**
@@ -181,7 +181,7 @@ export class ShardTransaction implements ShardServers {
       else await this.#commitEach(servers, () => "COMMIT");
     } finally {
       // Whatever came of it: who reads the tables anew reads the truth.
-      if (this.#changesSchema && this.#served) this.#served.schemaGeneration++;
+      if (this.#changesSchema) await this.#served?.announceTables();
     }
   }
 

@@ -91,7 +91,7 @@ export class ShardedStatements {
     if (!this.transaction.changesSchema) return await served.router();
     // What a failed transaction has made is gone, and no server answers before it is ended.
     if (this.state.transaction === "failed") return this.#ownRouter ?? (await served.router());
-    this.#ownRouter ??= await served.routerOf(await this.transaction.tables());
+    this.#ownRouter ??= await served.tables.routerOf(await this.transaction.tables());
     return this.#ownRouter;
   }
 
@@ -158,7 +158,7 @@ export class ShardedStatements {
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
-        this.transaction.noteSchemaChange();
+        await this.transaction.noteSchemaChange();
         this.forgetTables();
       }
       return outcome;

@@ -206,7 +206,7 @@ export class SingleExecutor implements Executor {
 
   #noteAfter(effects: readonly StatementEffects[], { served, server }: Loan): void {
     for (const { discards, changesSchema } of effects) {
-      if (changesSchema) served.schemaGeneration++;
+      if (changesSchema) void served.announceTables();
       if (discards === "none") continue;
       forgetStatements(this.#state);
       server.preparedStatements.clear();
