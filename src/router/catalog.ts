@@ -9,7 +9,7 @@ import {
   locatorsOf,
 } from "./locators.js";
 import { Refusal } from "./refusal.js";
-import type { SchemaFacts, TableFacts } from "./schema-facts.js";
+import type { ColumnFacts, SchemaFacts, TableFacts } from "./schema-facts.js";
 
 /** A table of a statement, as the shard map sees it. */
 export interface RoutedTable {
@@ -62,6 +62,12 @@ export class Catalog {
     if (other === undefined) return only ?? null;
     if (!candidates.some((facts) => this.#isOfShards(facts))) return null;
     throw new Refusal("ambiguousTable", range.relname ?? "");
+  }
+
+  /** Of the one table or view of this name, in their order; null: there is none, or several. */
+  columns(range: RangeVar): readonly ColumnFacts[] | null {
+    const [only, other] = this.#candidates(range);
+    return only === undefined || other !== undefined ? null : only.columns;
   }
 
   /** The table of this name; null for a view, whose columns have defaults and an order of their own. */

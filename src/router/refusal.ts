@@ -100,6 +100,10 @@ export const REFUSALS = {
       `INSERT ... SELECT does not take the sharding key ${key} from a constant or an equal key`,
     "Select the key's own column, or a literal in its place.",
   ),
+  insertColumns: unsupported(
+    (table) => `INSERT ... SELECT into "${table}" does not say which columns its values are for`,
+    "Write the list of columns behind the table's name.",
+  ),
   keyUpdate: unsupported(
     (key) => `UPDATE of the sharding key ${key} is forbidden`,
     'Set [rewrite] shard_key = "rewrite" in pgdog.toml to have rows moved.',

@@ -128,6 +128,11 @@ export class KnownTables {
     this.#changes++;
   }
 
+  /** Somebody has failed as if some had changed: as `changed`. */
+  doubt(): void {
+    this.#changes++;
+  }
+
   /** Tells the planes of other nodes, which listen. Never throws. */
   async tellOthers(): Promise<void> {
     await this.#use()[0]?.notify();
