@@ -1,23 +1,37 @@
-/**
- * What PostgreSQL says, and what we say, to a statement that was written by tables as they are no more. A table of codes:
- * nothing else acts on one here, so they have no names in sqlstate.ts.
- */
-const OF_OTHER_TABLES = new Set([
-  // "cached plan must not change result type", and rows of shards that do not fit each other or the plan.
-  "0A000",
-  // A schema, column, function, table, type or position that is no more, or of another type.
-  ...["3F000", "42601", "42702", "42703", "42725", "42804", "42809", "42846", "42883", "42704"],
-  ...["42P01", "42P10", "42P18", "428C9"],
-  // Columns of a replayed row, found to be others.
-  "55000",
+import { SQLSTATE } from "./sqlstate.js";
+
+const OF_OTHER_TABLES: ReadonlySet<string> = new Set([
+  // A schema, table, column, function or type that is no more, is another, or is one of several now.
+  SQLSTATE.invalidSchemaName,
+  SQLSTATE.undefinedTable,
+  SQLSTATE.undefinedColumn,
+  SQLSTATE.undefinedFunction,
+  SQLSTATE.undefinedObject,
+  SQLSTATE.ambiguousColumn,
+  SQLSTATE.ambiguousFunction,
+  SQLSTATE.wrongObjectType,
+  SQLSTATE.generatedAlways,
+  // Values of another type, and more or fewer than there are columns.
+  SQLSTATE.datatypeMismatch,
+  SQLSTATE.cannotCoerce,
+  SQLSTATE.indeterminateDatatype,
+  SQLSTATE.syntaxError,
+  // A unique key that ON CONFLICT names.
+  SQLSTATE.invalidColumnReference,
+  // "cached plan must not change result type", and rows of shards that fit neither each other nor the plan.
+  SQLSTATE.featureNotSupported,
+  // Columns of a replayed row.
+  SQLSTATE.objectNotInPrerequisiteState,
 ]);
 
-/** Of a constraint that we made: a row on a shard where it does not belong. */
-const PLACEMENT = /^sluice_/;
-const CHECK_VIOLATION = "23514";
+/** Of a constraint that we made: it refuses rows that belong to another shard. */
+const OUR_CONSTRAINT = /^sluice_/;
 
-/** @param constraint as the error names it */
+/**
+ * Whether a statement that was written by tables as they are no more would fail so.
+ * @param constraint as the error names it
+ */
 export function mayBeOfOtherTables(sqlState: string, constraint: string | undefined): boolean {
-  if (sqlState === CHECK_VIOLATION) return PLACEMENT.test(constraint ?? "");
+  if (sqlState === SQLSTATE.checkViolation) return OUR_CONSTRAINT.test(constraint ?? "");
   return OF_OTHER_TABLES.has(sqlState);
 }
