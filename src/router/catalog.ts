@@ -28,6 +28,7 @@ export class Catalog {
   readonly database: Database;
   readonly facts: SchemaFacts | undefined;
   #locators: Locators | null = null;
+  #foreign: ReadonlySet<TableFacts> | null = null;
 
   constructor(database: Database, facts: SchemaFacts | undefined) {
     this.database = database;
@@ -112,6 +113,7 @@ export class Catalog {
     const rule =
       facts === null ? matchShardedTable(this.database, table, null) : this.#ruleOf(facts);
     const { schema, name } = table;
+    if (facts !== null && this.#unruled.has(facts)) throw new Refusal("foreignTable", name);
     if (rule === null && facts === null && this.#needsColumns(table)) {
       throw new Refusal("unknownTable", name);
     }
@@ -139,6 +141,28 @@ export class Catalog {
   #needsColumns(table: TableName): boolean {
     const hasColumnRule = this.database.shardedTables.some((rule) => rule.name === null);
     return hasColumnRule && !isListedOmnisharded(this.database, table);
+  }
+
+  /**
+   * Foreign tables that no rule names, and what they are parts of: whether each shard has rows of its own there, or all
+   * have the same, only the configuration can say.
+   */
+  get #unruled(): ReadonlySet<TableFacts> {
+    if (this.#foreign !== null) return this.#foreign;
+    const found = new Set<TableFacts>();
+    const add = (facts: TableFacts) => {
+      found.add(facts);
+      for (const source of this.#sourcesOf(facts)) add(source);
+    };
+    for (const named of this.facts?.tables.values() ?? [])
+      for (const facts of named) if (facts.isForeign === true && !this.#isNamed(facts)) add(facts);
+    this.#foreign = found;
+    return found;
+  }
+
+  #isNamed(facts: TableFacts): boolean {
+    const rule = matchShardedTable(this.database, facts, null);
+    return rule !== null || isListedOmnisharded(this.database, facts);
   }
 
   /** The rule of a table; a partition or child is sharded as its parent is, as it holds the parent's rows. */

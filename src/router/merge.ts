@@ -77,8 +77,8 @@ export function mergeShape(select: SelectStmt, block: Block, scope: Scope): Merg
 }
 
 function starColumns({ outputs }: Query): MergePlan["columns"] {
-  const hasStar = outputs?.some(({ node }) => node === null) === true;
-  return hasStar ? outputs?.map(({ name, node }) => (node === null ? name : null)) : undefined;
+  if (!outputs?.some(({ node }) => node === null)) return undefined;
+  return outputs.map(({ name, node }) => (node === null ? name : null));
 }
 
 /** @throws Refusal for what no shard's rows may be merged of, whatever becomes of them */

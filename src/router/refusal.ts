@@ -30,6 +30,10 @@ export const REFUSALS = {
     (name) => `"${name}" is one thing on one shard and another on another`,
     "Make it the same on every shard; what differs is in the log.",
   ),
+  foreignTable: unsupported(
+    (table) => `"${table}" is, or has a part that is, a foreign table that no rule names`,
+    "Name the foreign table in [[sharded_tables]] if each shard has rows of its own there, or in [[omnisharded_tables]] if all have the same.",
+  ),
   viewOverShards: unsupported(
     (view) =>
       `view "${view}" needs rows of several shards at once: a LIMIT, DISTINCT, aggregate or join in it`,

@@ -55,6 +55,8 @@ export interface TableFacts {
   readonly name: string;
   /** false: a view, a materialized view or a foreign table. */
   readonly isTable: boolean;
+  /** A foreign table: its rows are on a server that other shards may have, too. */
+  readonly isForeign?: boolean;
   /** Of this name there is another kind on another shard, or a view of something else. */
   readonly isUnlike?: boolean;
   /** Of the primary key, else of a unique index that is as good; none: rows cannot be told apart. */
@@ -181,6 +183,7 @@ SELECT pg_catalog.json_build_object(
       'schema', n.nspname,
       'name', c.relname,
       'isTable', c.relkind IN ('r', 'p'),
+      'isForeign', c.relkind = 'f',
       'keyColumns', (
         SELECT coalesce((
           SELECT pg_catalog.json_agg(ka.attname ORDER BY ka.attnum)

@@ -189,6 +189,11 @@ export class SingleExecutor implements Executor {
       case "answered":
         this.#isUnsynced = true;
         return "open";
+      case "failureHeld":
+        // Nobody asked for it here.
+        this.#relay.deliver();
+        this.#isUnsynced = false;
+        break;
       case "ready":
         this.#isUnsynced = false;
     }

@@ -275,7 +275,13 @@ describe("refused, with what to do instead", () => {
 
   test("every refusal has a case", () => {
     const covered = new Set<string>(CASES.map(([kind]) => kind));
-    const apart = ["ambiguousTable", "unlikeShards", "columnAliases", "unknownColumns"];
+    const apart = [
+      "ambiguousTable",
+      "unlikeShards",
+      "foreignTable",
+      "columnAliases",
+      "unknownColumns",
+    ];
     expect(Object.keys(REFUSALS).filter((kind) => !covered.has(kind))).toEqual(apart);
   });
 
