@@ -183,6 +183,11 @@ export class SingleExecutor implements Executor {
       case "answered":
         this.#isUnsynced = true;
         return "open";
+      case "failureHeld":
+        // Nobody asked for it here.
+        this.#relay.deliver();
+        this.#isUnsynced = false;
+        break;
       case "ready":
         this.#isUnsynced = false;
     }
@@ -210,7 +215,7 @@ export class SingleExecutor implements Executor {
 
   #noteAfter(effects: readonly StatementEffects[], { served, server }: Loan): void {
     for (const { discards, changesSchema } of effects) {
-      if (changesSchema) served.schemaGeneration++;
+      if (changesSchema) void served.announceTables();
       if (discards === "none") continue;
       forgetStatements(this.#state);
       server.preparedStatements.clear();
