@@ -62,7 +62,8 @@ export interface Database {
   readonly splitInserts: "error" | "rewrite";
   /** Sharded tables that are made get a CHECK that their rows belong to their shard. Absent: no. */
   readonly placementGuard?: boolean;
-  readonly twoPhaseCommit: boolean;
+  /** "auto": where the servers allow it. */
+  readonly twoPhaseCommit: boolean | "auto";
 }
 
 /** Replaced as a whole, never changed. */
