@@ -249,7 +249,7 @@ export class ShardedStatements {
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
       await this.#spreadChanges(this.transaction.used[0]);
-      if ("notice" in route && route.notice) this.#tell(route.notice);
+      if ("notice" in route) this.#tell(route.notice);
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
