@@ -47,10 +47,7 @@ export function remainderSql(hash: string, { shard, shardCount }: Place): string
   return `(${hash} % ${int8(count)} + ${addend}) % ${int8(count)} = ${int8(BigInt(shard))}`;
 }
 
-/**
- * As one constant. A number without quotes is an int4 and a cast, which PostgreSQL computes anew for every statement that
- * writes the table: with it, an INSERT of one row took 9 % more CPU than now (npm run bench -- guard, 2026-11-28).
- */
+/** As one constant: a number without quotes is an int4 and a cast, which every statement that writes would compute anew. */
 function int8(value: bigint): string {
   return `'${value}'::pg_catalog.int8`;
 }
