@@ -179,7 +179,9 @@ export class ShardedStatements {
     if (!server) return;
     if (this.state.settings.hasTouched) {
       // The others have the same values, but nobody has said so: theirs stay unknown.
-      const { tie } = await this.state.settings.readBack(this.#changedOn ?? server);
+      // One of a transaction that was rolled back meanwhile is somebody else's.
+      const changedOn = this.transaction.used.find((used) => used === this.#changedOn);
+      const { tie } = await this.state.settings.readBack(changedOn ?? server);
       if (tie !== null) for (const used of this.transaction.used) used.isSoiled = true;
     }
     this.#changedOn = null;
