@@ -4,6 +4,7 @@ import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Span } from "../../router/clauses.js";
+import { HINT_SETTINGS, type Hints, hintedRouter, hintsOfSettings } from "../../router/hints.js";
 import type { MergePlan, Route, RouteNotice, SettledRoute } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
 import { FIRST_SHARD, type ShardId, shardId } from "../../topology/topology.js";
@@ -70,6 +71,9 @@ export class ShardedStatements {
   readonly #onCopyIn: () => void;
   /** Where a statement ran that may have changed settings there alone. */
   #changedOn: ServerConnection | null = null;
+  /** The open transaction has named settings that are hints. */
+  #mayHint = false;
+  #hinted: { readonly plain: Router; readonly key: string; readonly router: Router } | null = null;
   /** What the relay passes from. */
   #attached: ServerConnection | null = null;
   /** The text of such a statement, while it runs. */
@@ -98,7 +102,30 @@ export class ShardedStatements {
    * other would wait for the locks, and that is for ever.
    * @throws ServerUnreachable, StatementFailed
    */
-  async router({ served }: ExecutionContext): Promise<Router> {
+  async router(context: ExecutionContext): Promise<Router> {
+    const { database } = context.served;
+    const router = await this.#plainRouter(context);
+    const hints = await this.#settingsHints();
+    const key = JSON.stringify(hints);
+    // The same object as long as it routes the same: portals remember by it.
+    if (this.#hinted?.plain !== router || this.#hinted.key !== key)
+      this.#hinted = { plain: router, key, router: hintedRouter(router, hints, database) };
+    return this.#hinted.router;
+  }
+
+  /** In a transaction that may have set them its own server says which they are. */
+  async #settingsHints(): Promise<Hints> {
+    const { current } = this.state.settings;
+    const [server] = this.transaction.used;
+    if (!this.#mayHint || !server || server.transactionStatus !== "T")
+      return hintsOfSettings(current);
+    const columns = HINT_SETTINGS.map((name) => `pg_catalog.current_setting('${name}', true)`);
+    const { rows } = await server.query(`SELECT ${columns.join(", ")}`);
+    const values = HINT_SETTINGS.map((name, at) => [name, rows[0]?.[at] ?? ""] as const);
+    return hintsOfSettings(new Map([...current, ...values]));
+  }
+
+  async #plainRouter({ served }: ExecutionContext): Promise<Router> {
     if (!this.transaction.changesSchema) return await served.router();
     // What a failed transaction has made is gone, and no server answers before it is ended.
     if (this.state.transaction === "failed") return this.#ownRouter ?? (await served.router());
@@ -131,6 +158,7 @@ export class ShardedStatements {
 
   async settleSettings(): Promise<void> {
     const [server] = this.transaction.used;
+    this.#mayHint = false;
     if (!server) return;
     if (this.state.settings.hasTouched) {
       // The others have the same values, but nobody has said so: theirs stay unknown.
@@ -155,6 +183,7 @@ export class ShardedStatements {
     const { settings } = this.state;
     const { sql, effects } = statement;
     settings.note(effects);
+    if (/\bpgdog\./i.test(sql)) this.#mayHint = true;
     const hidden = served.hiddenChanges.of([sql]);
     if (hidden) settings.noteHidden(hidden);
     const mayChange = hidden !== null || effects.isOpaque || effects.settings.length > 0;
