@@ -25,7 +25,7 @@ export interface GeneralConfig {
   readonly cutoverSaveConfig: boolean;
   readonly reshardingCopyFormat: "binary" | "text";
   readonly reshardingParallelCopies: number;
-  readonly twoPhaseCommit: boolean;
+  readonly twoPhaseCommit: boolean | "auto";
   /** SLUICE_LOG_LEVEL goes first: `logLevel`. */
   readonly logLevel: string;
   /** Keys of [general] that are read and accepted but mean nothing here yet, shown by SHOW CONFIG. */

@@ -8,6 +8,7 @@ import { logLevel } from "../config/environment.js";
 import type { Config } from "../config/model.js";
 import { type ConfigPaths, readConfig } from "../config/read-config.js";
 import { NodeAgent } from "../control/node/node-agent.js";
+import { PreparedRecovery } from "../control/node/prepared-recovery.js";
 import type { TaskClient } from "../control/task-api.js";
 import { connectTasks } from "../control/temporal/task-client.js";
 import type { ProcessLog } from "../observe/log.js";
@@ -31,6 +32,7 @@ export class Supervisor {
   readonly #log: ProcessLog;
   readonly #planes: DataPlaneProcesses;
   readonly #agent: NodeAgent;
+  readonly #recovery: PreparedRecovery;
   readonly #workers: WorkerProcesses;
   readonly #tasks: TaskClient;
   readonly #admin: AdminExecutor;
@@ -67,6 +69,10 @@ export class Supervisor {
       paths: options.paths,
       ...this.#identity,
     });
+    this.#recovery = new PreparedRecovery({
+      config: () => this.#agent.effectiveConfig.config,
+      log: this.#log.child({ part: "recovery" }),
+    });
     this.#tasks = connectTasks({
       temporal: sluice.temporal,
       timeoutMs: sluice.adminApiTimeoutMs,
@@ -94,6 +100,8 @@ export class Supervisor {
     const { host, port } = this.#files.general;
     // R32: nobody may be accepted before the gates and decisions have been asked which side serves.
     await this.#agent.boot();
+    await this.#recovery.check(this.#files);
+    this.#recovery.start();
     await this.#planes.start();
     this.#server.listen({ host, port, backlog: LISTEN_BACKLOG });
     await once(this.#server, "listening");
@@ -135,7 +143,7 @@ export class Supervisor {
     this.#server.close();
     await this.#planes.kill();
     // Only now: a hold in force needs the agent to the end.
-    await Promise.allSettled([this.#agent.close(), this.#tasks.close()]);
+    await Promise.allSettled([this.#agent.close(), this.#recovery.close(), this.#tasks.close()]);
     this.#notifyStopped();
   }
 
@@ -144,6 +152,7 @@ export class Supervisor {
     const next = files.general;
     if (next.host !== host || next.port !== port || next.workers !== workers)
       this.#log.warn("host, port and workers change at the next start");
+    await this.#recovery.check(files);
     await this.#agent.reload(files);
     this.#files = files;
     this.#log.setLevel(logLevel(process.env, next.logLevel));

@@ -17,6 +17,15 @@ import {
 import { Greetings } from "./greetings.js";
 import { HiddenChanges } from "./hidden-changes.js";
 
+/** For crash tests, see `pause-points`: may stand still. */
+export type Announce = (step: string) => Promise<void>;
+
+/** What a process gives to all databases that it serves. */
+export interface ServedIn {
+  readonly log: Log;
+  readonly announce: Announce;
+}
+
 /**
  * A database at one epoch, with the pools to its servers. A topology that moves the database makes a new
  * one; sessions notice by comparing the object.
@@ -30,7 +39,11 @@ export class ServedDatabase {
   readonly hiddenChanges = new HiddenChanges();
   /** Raised by DDL that passes through: statements prepared before it are made anew. */
   schemaGeneration = 0;
-  readonly #log: Log;
+  /** Why its transactions over shards are committed one shard after the other, though they need not be; null: they are not. */
+  onePhaseBecause: string | null = null;
+  readonly log: Log;
+  /** Told what a commit over shards has come to. */
+  readonly announce: Announce;
   readonly #pools = new Map<string, ServerPool>();
   #router: Promise<Router> | null = null;
   /** What the tables of these servers are; null: not asked yet, or changed by DDL since. */
@@ -38,10 +51,11 @@ export class ServedDatabase {
   #routerGeneration = -1;
   #pausedUsers = new Set<string | null>();
 
-  constructor(database: Database, general: GeneralConfig, log: Log) {
+  constructor(database: Database, general: GeneralConfig, { log, announce }: ServedIn) {
     this.database = database;
     this.general = general;
-    this.#log = log.child({ database: database.name });
+    this.announce = announce;
+    this.log = log.child({ database: database.name });
   }
 
   get shards(): readonly ShardId[] {
@@ -72,7 +86,7 @@ export class ServedDatabase {
         checkoutTimeoutMs,
         connectTimeoutMs,
         idleTimeoutMs,
-        log: this.#log,
+        log: this.log,
       });
       if (this.#pausedUsers.has(null) || this.#pausedUsers.has(user.name)) pool.setPaused(true);
       this.#pools.set(key, pool);
@@ -172,6 +186,20 @@ export class ServedDatabase {
     } finally {
       server.giveBack();
     }
+  }
+
+  /**
+   * A connection past the pools, for who may hold connections of them already; the caller closes it.
+   * @throws ServerUnreachable, ServerRefused
+   */
+  async connect(
+    user: DatabaseUser,
+    shard: ShardId,
+    applicationName: string,
+  ): Promise<ServerConnection> {
+    const { connectTimeoutMs } = this.general;
+    const options = { connectTimeoutMs, applicationName };
+    return await ServerConnection.connect(this.#addressOf(user, shard), options);
   }
 
   /** The servers may have been changed past us: their tables are read again as well. */

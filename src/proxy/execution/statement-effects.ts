@@ -44,15 +44,18 @@ const PLAIN: StatementEffects = {
 };
 
 // Traffic that cannot have an effect of ours is told by its first word and one search, without a walk.
+// Every expression here looks at a character a bounded number of times, whatever a client writes: two words in
+// one expression, with anything between them, would not.
 const ORDINARY = /^\s*(?:select|insert|update|delete|values)\b/i;
-const SUSPICIOUS =
-  /;|set_config|pg_temp|pg_settings|advisory_lock|\binto\b.*\btemp|\btemp.*\binto\b/is;
-// `INSERT INTO` is no SELECT INTO.
-const SUSPICIOUS_INSERT = /;|set_config|pg_temp|pg_settings|advisory_lock/i;
+const SUSPICIOUS = /;|set_config|pg_temp|pg_settings|advisory_lock/i;
+const INTO = /\binto\b/i;
+const TEMPORARY = /\btemp/i;
 const PLAIN_CONTROL =
   /^\s*(?:(?:begin|commit|end|rollback|abort)(?:\s+(?:work|transaction))?|start\s+transaction)\s*;?\s*$/i;
 const BEGIN_WITH_MODES =
   /^\s*(?:begin(?:\s+(?:work|transaction))?|start\s+transaction)((?:[\s,]+(?:isolation\s+level\s+(?:serializable|repeatable\s+read|read\s+committed|read\s+uncommitted)|read\s+(?:only|write)|(?:not\s+)?deferrable))+)\s*;?\s*$/i;
+// A longer one is the server's to answer: what may be blank at two places is tried at each.
+const LONGEST_CONTROL = 200;
 const SET_CONFIG = /\bset_config"?\s*\(\s*(?:'([\w.$]+)'\s*,)?/gi;
 const CHARACTERISTICS = [
   "default_transaction_isolation",
@@ -67,8 +70,10 @@ const LONGEST_CACHED_TEXT = 1_000;
 /** Pure but for a cache of what is not ordinary. */
 export function effectsOf(sql: string): StatementEffects {
   if (ORDINARY.test(sql)) {
+    // `INSERT INTO` is no SELECT INTO.
     const isInsert = /^\s*insert/i.test(sql);
-    if (!(isInsert ? SUSPICIOUS_INSERT : SUSPICIOUS).test(sql)) return PLAIN;
+    const makesTable = !isInsert && INTO.test(sql) && TEMPORARY.test(sql);
+    if (!makesTable && !SUSPICIOUS.test(sql)) return PLAIN;
   }
   const known = cache.get(sql);
   if (known) return known;
@@ -149,7 +154,9 @@ function examine(sql: string): StatementEffects {
     else tie ??= "set_config() with a computed name";
   }
   const isPlainControl =
-    kind !== "several" && (PLAIN_CONTROL.test(sql) || BEGIN_WITH_MODES.test(sql));
+    kind !== "several" &&
+    sql.length <= LONGEST_CONTROL &&
+    (PLAIN_CONTROL.test(sql) || BEGIN_WITH_MODES.test(sql));
   return {
     kind,
     isPlainControl,

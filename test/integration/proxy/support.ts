@@ -35,7 +35,7 @@ const GENERAL: GeneralConfig = {
   cutoverSaveConfig: false,
   reshardingCopyFormat: "binary",
   reshardingParallelCopies: 1,
-  twoPhaseCommit: false,
+  twoPhaseCommit: "auto",
   others: {},
 };
 
