@@ -8,6 +8,7 @@ import type { Router } from "../../router/router.js";
 import {
   type Database,
   type DatabaseUser,
+  FIRST_SHARD,
   type ShardId,
   shardId,
 } from "../../topology/topology.js";
@@ -15,6 +16,7 @@ import { CatalogSession } from "./catalog-session.js";
 import { Greetings } from "./greetings.js";
 import { HiddenChanges } from "./hidden-changes.js";
 import { KnownTables } from "./known-tables.js";
+import { ShardOids } from "./shard-oids.js";
 
 /** For crash tests, see `pause-points`: may stand still. */
 export type Announce = (step: string) => Promise<void>;
@@ -38,6 +40,7 @@ export class ServedDatabase {
   readonly general: GeneralConfig;
   /** What servers say of themselves (ParameterStatus); kept so that clients can log in without one. */
   readonly greetings = new Greetings();
+  readonly #oids = new ShardOids();
   /** Which functions change their session. */
   readonly hiddenChanges = new HiddenChanges();
   /** Raised by DDL: statements prepared before it are made anew. */
@@ -196,6 +199,17 @@ export class ServedDatabase {
     const { connectTimeoutMs } = this.general;
     const options = { connectTimeoutMs, applicationName };
     return await ServerConnection.connect(this.#addressOf(user, shard), options);
+  }
+
+  /**
+   * Makes a connection speak of types and tables by the first shard's numbers.
+   * @param server of this shard, idle
+   * @throws ServerUnreachable, ServerRefused, ServerConnectionLost
+   */
+  async translateOids(user: DatabaseUser, shard: ShardId, server: ServerConnection): Promise<void> {
+    if (shard === FIRST_SHARD) return;
+    const first = async () => await this.connect(user, FIRST_SHARD, "sluice");
+    server.oids = await this.#oids.of(shard, this.schemaGeneration, { server, first });
   }
 
   /** The servers may have been changed past us: their tables are read again as well. */

@@ -3,6 +3,7 @@ import type { ServerConnection } from "../../backend/server-connection.js";
 import { ServerConnectionLost } from "../../backend/server-errors.js";
 import type { SluiceError } from "../../core/errors.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
+import { hintedShard, hintsOfSettings } from "../../router/hints.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
 import { FRONTEND } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
@@ -12,8 +13,8 @@ import { ExtendedTranslation } from "../execution/extended-translation.js";
 import { Loan } from "../execution/loan.js";
 import { Relay, type RelayOutcome } from "../execution/relay.js";
 import { forgetStatements, type SessionState } from "../execution/session-state.js";
-import type { StatementEffects } from "../execution/statement-effects.js";
-import { SessionEnded } from "../session-errors.js";
+import { isOfSession, type StatementEffects } from "../execution/statement-effects.js";
+import { SessionEnded, StatementRefused } from "../session-errors.js";
 
 /** A request up to this size is kept, and sent again when the gate refused it. */
 const RETRIED_BYTES = 64 * 1024;
@@ -57,6 +58,7 @@ export class SingleExecutor implements Executor {
   async handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
     const isFresh = !this.isOpen;
     const { effects } = request;
+    this.#checkHints(request, context);
     const loan = await this.#attach(context.served, context.user);
     const { server } = loan;
     for (const each of effects) this.#noteBefore(each, server);
@@ -93,6 +95,17 @@ export class SingleExecutor implements Executor {
     }
     if (outcome.kind === "refusedByGate") translation?.rewind();
     return await this.#settle(outcome, loan, effects);
+  }
+
+  /** There is one shard, and whoever names another must hear of it. */
+  #checkHints(request: DecodedRequest, { served }: ExecutionContext): void {
+    if (request.kind === "function" || request.effects.some(isOfSession)) return;
+    const settings = hintsOfSettings(this.#state.settings.current);
+    for (const sql of textsOf(request)) {
+      const hinted = hintedShard(sql, settings, served.database);
+      if (hinted !== null && typeof hinted !== "number")
+        throw new StatementRefused(hinted.sqlState, hinted.reason, { hint: hinted.hint });
+    }
   }
 
   copy(type: number, frame: Buffer): void {
