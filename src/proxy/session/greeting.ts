@@ -38,7 +38,7 @@ export async function greetingFor(
 async function ask(session: Session, served: ServedDatabase): Promise<ReadonlyMap<string, string>> {
   const user = served.database.users.get(session.state.userName);
   if (!user) throw new SessionEnded(SQLSTATE.invalidAuthorizationSpecification, "user is gone");
-  const loan = await Loan.take(session.state, served, { user, shard: FIRST_SHARD });
+  const loan = await Loan.takeAside(session.state, served, { user, shard: FIRST_SHARD });
   const { server } = loan;
   const settings = session.state.settings.current;
   try {
