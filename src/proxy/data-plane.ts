@@ -3,7 +3,7 @@ import { assertNever } from "../core/assert.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
 import type { AdminRow, FromDataPlane, MainCalls, ShowWhat, ToDataPlane } from "./channel.js";
-import type { ServedDatabase } from "./databases/served-database.js";
+import type { Announce, ServedDatabase } from "./databases/served-database.js";
 import { ServedDatabases } from "./databases/served-databases.js";
 import { HoldDriver } from "./hold/hold-driver.js";
 import { Maintenance } from "./hold/maintenance.js";
@@ -36,9 +36,13 @@ export class DataPlane implements LoginHost {
     readonly send: (message: FromDataPlane) => void;
     readonly admin: MainCalls["admin"];
     readonly log: Log;
+    readonly announce?: Announce;
   }) {
     this.#send = options.send;
-    this.#databases = new ServedDatabases(options.log);
+    this.#databases = new ServedDatabases({
+      log: options.log,
+      announce: options.announce ?? (async () => {}),
+    });
     this.#holds = new HoldDriver({ ...options, sessions: this.#sessions.byId });
     this.#refreshes = new Refreshes(options.send);
     this.#logins = new Logins({

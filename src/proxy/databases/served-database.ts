@@ -14,6 +14,17 @@ import {
   type ShardId,
   shardId,
 } from "../../topology/topology.js";
+import { Greetings } from "./greetings.js";
+import { HiddenChanges } from "./hidden-changes.js";
+
+/** For crash tests, see `pause-points`: may stand still. */
+export type Announce = (step: string) => Promise<void>;
+
+/** What a process gives to all databases that it serves. */
+export interface ServedIn {
+  readonly log: Log;
+  readonly announce: Announce;
+}
 
 /**
  * A database at one epoch, with the pools to its servers. A topology that moves the database makes a new
@@ -23,10 +34,16 @@ export class ServedDatabase {
   readonly database: Database;
   readonly general: GeneralConfig;
   /** What servers say of themselves (ParameterStatus); kept so that clients can log in without one. */
-  greeting: ReadonlyMap<string, string> | null = null;
+  readonly greetings = new Greetings();
+  /** Which functions change their session. */
+  readonly hiddenChanges = new HiddenChanges();
   /** Raised by DDL that passes through: statements prepared before it are made anew. */
   schemaGeneration = 0;
-  readonly #log: Log;
+  /** Why its transactions over shards are committed one shard after the other, though they need not be; null: they are not. */
+  onePhaseBecause: string | null = null;
+  readonly log: Log;
+  /** Told what a commit over shards has come to. */
+  readonly announce: Announce;
   readonly #pools = new Map<string, ServerPool>();
   #router: Promise<Router> | null = null;
   /** What the tables of these servers are; null: not asked yet, or changed by DDL since. */
@@ -34,10 +51,11 @@ export class ServedDatabase {
   #routerGeneration = -1;
   #pausedUsers = new Set<string | null>();
 
-  constructor(database: Database, general: GeneralConfig, log: Log) {
+  constructor(database: Database, general: GeneralConfig, { log, announce }: ServedIn) {
     this.database = database;
     this.general = general;
-    this.#log = log.child({ database: database.name });
+    this.announce = announce;
+    this.log = log.child({ database: database.name });
   }
 
   get shards(): readonly ShardId[] {
@@ -68,7 +86,7 @@ export class ServedDatabase {
         checkoutTimeoutMs,
         connectTimeoutMs,
         idleTimeoutMs,
-        log: this.#log,
+        log: this.log,
       });
       if (this.#pausedUsers.has(null) || this.#pausedUsers.has(user.name)) pool.setPaused(true);
       this.#pools.set(key, pool);
@@ -106,7 +124,7 @@ export class ServedDatabase {
     const servers = JSON.stringify(this.database.servers);
     const same = retired.find((served) => JSON.stringify(served.database.servers) === servers);
     if (!same) return;
-    this.greeting = same.greeting;
+    this.greetings.inherit(same.greetings);
     if (same.#facts?.generation === same.schemaGeneration)
       this.#facts = { generation: this.schemaGeneration, json: same.#facts.json };
   }
@@ -170,9 +188,24 @@ export class ServedDatabase {
     }
   }
 
+  /**
+   * A connection past the pools, for who may hold connections of them already; the caller closes it.
+   * @throws ServerUnreachable, ServerRefused
+   */
+  async connect(
+    user: DatabaseUser,
+    shard: ShardId,
+    applicationName: string,
+  ): Promise<ServerConnection> {
+    const { connectTimeoutMs } = this.general;
+    const options = { connectTimeoutMs, applicationName };
+    return await ServerConnection.connect(this.#addressOf(user, shard), options);
+  }
+
   /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
     this.schemaGeneration++;
+    this.greetings.forget();
     for (const { pool } of this.pools) pool.closeIdle();
   }
 

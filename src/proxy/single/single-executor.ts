@@ -5,7 +5,7 @@ import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
 import { FRONTEND } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
-import type { DecodedRequest } from "../execution/decoded-request.js";
+import { type DecodedRequest, textsOf } from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import { ExtendedTranslation } from "../execution/extended-translation.js";
 import { Loan } from "../execution/loan.js";
@@ -31,7 +31,7 @@ export class SingleExecutor implements Executor {
   /** @param onCopyIn called when `isCopyIn` has become true: some of the data may have come already */
   constructor(state: SessionState, onCopyIn: () => void) {
     this.#state = state;
-    this.#relay = new Relay(state.client, onCopyIn);
+    this.#relay = new Relay(state, onCopyIn);
   }
 
   get isOpen(): boolean {
@@ -53,6 +53,9 @@ export class SingleExecutor implements Executor {
     const loan = await this.#attach(context.served, context.user);
     const { server } = loan;
     for (const each of effects) this.#noteBefore(each, server);
+    const hidden =
+      request.kind === "function" ? [] : context.served.hiddenChanges.of(textsOf(request));
+    if (hidden) this.#state.settings.noteHidden(hidden, server);
     const canRetry =
       isFresh &&
       request.bytes <= RETRIED_BYTES &&
@@ -152,7 +155,7 @@ export class SingleExecutor implements Executor {
   }
 
   #noteBefore(effects: StatementEffects, server: ServerConnection): void {
-    this.#state.settings.note(effects);
+    this.#state.settings.note(effects, server);
     if (effects.tie === null) return;
     // One that ends with DISCARD ALL only must not hide behind another.
     if (this.#state.tie === null || !isTellable(effects.tie)) this.#state.tie = effects.tie;
@@ -177,12 +180,13 @@ export class SingleExecutor implements Executor {
     if (!this.#relay.hasSeenError) this.#noteAfter(request.effects, loan);
     // It could hit our own statements as well as the client's next.
     if (loan.cancelling) await loan.cancelling;
+    await loan.restore(this.#state, request.effects);
     if (server.transactionStatus !== "I") {
       this.#state.transaction = "open";
       return "open";
     }
     this.#state.transaction = "none";
-    if (this.#state.settings.hasTouched) await this.#state.settings.readBack(server);
+    await this.#readBack(server);
     await this.#untie(server, request);
     if (this.#state.mode !== "session" && this.#state.tie === null) this.#detach();
     return "idle";
@@ -195,6 +199,14 @@ export class SingleExecutor implements Executor {
     const left = await unbuildableState(server);
     // With its server the state is lost: the session ends with its next request, and is not silently another.
     if (!server.isLost) this.#state.tie = left;
+  }
+
+  async #readBack(server: ServerConnection): Promise<void> {
+    if (!this.#state.settings.hasTouched) return;
+    const { tie } = await this.#state.settings.readBack(server);
+    if (tie === null) return;
+    this.#state.tie ??= tie;
+    server.isSoiled = true;
   }
 
   #noteAfter(effects: readonly StatementEffects[], { served, server }: Loan): void {
