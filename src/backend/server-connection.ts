@@ -1,5 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { ServerUnreachable, SluiceError } from "../core/errors.js";
+import { SQLSTATE } from "../core/sqlstate.js";
 import {
   BACKEND,
   decodeCommandTag,
@@ -69,6 +70,8 @@ export class ServerConnection {
   isSoiled = false;
   /** The schema that `preparedStatements` were made under, as their owner counts. */
   schemaGeneration = 0;
+  /** Who cancels what runs here may know better why than the server: the error that its 57014 becomes. */
+  cancelReason: Buffer | null = null;
   bytesSent = 0;
   bytesReceived = 0;
   readonly #socket: Socket;
@@ -206,9 +209,19 @@ export class ServerConnection {
         const [name, value] = decodeParameterStatus(buffer.subarray(start, end));
         this.parameters.set(name, value);
       }
-      this.#receiver?.frame(type, buffer, start, end);
+      const reason = type === BACKEND.error ? this.#reasonOf(buffer.subarray(start, end)) : null;
+      if (reason) this.#receiver?.frame(type, reason, 0, reason.length);
+      else this.#receiver?.frame(type, buffer, start, end);
     }
     this.#receiver?.chunkEnd();
+  }
+
+  #reasonOf(error: Buffer): Buffer | null {
+    const reason = this.cancelReason;
+    if (reason === null || decodeErrorFields(error).get("C") !== SQLSTATE.queryCanceled)
+      return null;
+    this.cancelReason = null;
+    return reason;
   }
 
   #lose(cause: Error | null): void {

@@ -14,6 +14,7 @@ import {
   type ShardId,
   shardId,
 } from "../../topology/topology.js";
+import { DeadlockWatch } from "./deadlock-watch.js";
 
 /** For crash tests, see `pause-points`: may stand still. */
 export type Announce = (step: string) => Promise<void>;
@@ -40,6 +41,7 @@ export class ServedDatabase {
   readonly log: Log;
   /** Told what a commit over shards has come to. */
   readonly announce: Announce;
+  readonly deadlocks: DeadlockWatch;
   readonly #pools = new Map<string, ServerPool>();
   #router: Promise<Router> | null = null;
   /** What the tables of these servers are; null: not asked yet, or changed by DDL since. */
@@ -52,6 +54,11 @@ export class ServedDatabase {
     this.general = general;
     this.announce = announce;
     this.log = log.child({ database: database.name });
+    this.deadlocks = new DeadlockWatch({
+      shards: () => this.shards,
+      connect: async (shard, name) => await this.connect(this.#schemaUser(), shard, name),
+      log: this.log,
+    });
   }
 
   get shards(): readonly ShardId[] {
@@ -163,9 +170,7 @@ export class ServedDatabase {
   }
 
   async #askFacts(): Promise<string> {
-    const users = [...this.database.users.values()];
-    const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
-    if (!user) throw new DatabaseUnknown(this.database.name);
+    const user = this.#schemaUser();
     // Not from the pool: whoever asks may hold connections of it already.
     const { connectTimeoutMs } = this.general;
     const server = await ServerConnection.connect(this.#addressOf(user, FIRST_SHARD), {
@@ -198,6 +203,14 @@ export class ServedDatabase {
     return await ServerConnection.connect(this.#addressOf(user, shard), options);
   }
 
+  /** @throws DatabaseUnknown where nobody may log in */
+  #schemaUser(): DatabaseUser {
+    const users = [...this.database.users.values()];
+    const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
+    if (!user) throw new DatabaseUnknown(this.database.name);
+    return user;
+  }
+
   /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
     this.schemaGeneration++;
@@ -209,6 +222,7 @@ export class ServedDatabase {
   }
 
   destroy(): void {
+    this.deadlocks.close();
     for (const { pool } of this.pools) pool.destroy();
   }
 
