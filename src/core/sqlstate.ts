@@ -64,6 +64,7 @@ export const SQLSTATE = {
   configurationLimitExceeded: state("53400"),
   outOfMemory: state("53200"),
   programLimitExceeded: state("54000"),
+  statementTooComplex: state("54001"),
   objectNotInPrerequisiteState: state("55000"),
   objectInUse: state("55006"),
   lockNotAvailable: state("55P03"),

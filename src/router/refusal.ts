@@ -21,6 +21,10 @@ export const REFUSALS = {
     (table) => `table name "${table}" is in several schemas that are sharded differently`,
     "Write the schema before the name.",
   ),
+  unfitKey: unsupported(
+    (key) => `sharding key ${key}`,
+    "Values that PostgreSQL takes for equal would be on different shards. Correct data_type of the rule in [[sharded_tables]], or the column's type or collation.",
+  ),
   unknownTable: {
     sqlState: SQLSTATE.undefinedTable,
     reason: (table) => `relation "${table}" does not exist, or was made since the schema was read`,
@@ -43,6 +47,11 @@ export const REFUSALS = {
     sqlState: SQLSTATE.syntaxError,
     reason: (message) => message,
     hint: "The statement is parsed to find its shard; PostgreSQL's own grammar refused it.",
+  },
+  tooComplex: {
+    sqlState: SQLSTATE.statementTooComplex,
+    reason: (what) => `the statement is too complex to be routed: ${what}`,
+    hint: "Write it with fewer or shorter chains: IN or = ANY in the place of many OR, VALUES in the place of many UNION.",
   },
   multipleStatements: unsupported(
     () => "several statements in one text need different shards",
@@ -104,10 +113,6 @@ export const REFUSALS = {
   keyUpdateShape: unsupported(
     (what) => `UPDATE of the sharding key cannot be combined with ${what}`,
     "Move the row with a plain UPDATE ... SET ... WHERE first.",
-  ),
-  keyUpdateReferenced: unsupported(
-    (table) => `rows of "${table}" cannot be moved: a foreign key acts when they are deleted`,
-    "Move the referring rows first, or drop the key's ON DELETE action.",
   ),
   keyUpdateOnConflict: unsupported(
     (key) => `ON CONFLICT must not assign the sharding key ${key}`,

@@ -179,7 +179,7 @@ class Side {
   }
 
   close(): void {
-    this.#server.close();
+    this.#server.giveBack();
   }
 
   /** These sessions and no others are in transactions over shards. */

@@ -15,6 +15,8 @@ import {
   shardId,
 } from "../../topology/topology.js";
 import { DeadlockWatch } from "./deadlock-watch.js";
+import { Greetings } from "./greetings.js";
+import { HiddenChanges } from "./hidden-changes.js";
 
 /** For crash tests, see `pause-points`: may stand still. */
 export type Announce = (step: string) => Promise<void>;
@@ -33,7 +35,9 @@ export class ServedDatabase {
   readonly database: Database;
   readonly general: GeneralConfig;
   /** What servers say of themselves (ParameterStatus); kept so that clients can log in without one. */
-  greeting: ReadonlyMap<string, string> | null = null;
+  readonly greetings = new Greetings();
+  /** Which functions change their session. */
+  readonly hiddenChanges = new HiddenChanges();
   /** Raised by DDL that passes through: statements prepared before it are made anew. */
   schemaGeneration = 0;
   /** Why its transactions over shards are committed one shard after the other, though they need not be; null: they are not. */
@@ -127,7 +131,7 @@ export class ServedDatabase {
     const servers = JSON.stringify(this.database.servers);
     const same = retired.find((served) => JSON.stringify(served.database.servers) === servers);
     if (!same) return;
-    this.greeting = same.greeting;
+    this.greetings.inherit(same.greetings);
     if (same.#facts?.generation === same.schemaGeneration)
       this.#facts = { generation: this.schemaGeneration, json: same.#facts.json };
   }
@@ -185,7 +189,7 @@ export class ServedDatabase {
         });
       return facts;
     } finally {
-      server.close();
+      server.giveBack();
     }
   }
 
@@ -214,6 +218,7 @@ export class ServedDatabase {
   /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
     this.schemaGeneration++;
+    this.greetings.forget();
     for (const { pool } of this.pools) pool.closeIdle();
   }
 

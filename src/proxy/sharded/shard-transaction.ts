@@ -28,6 +28,7 @@ export class ShardTransaction implements ShardServers {
   readonly #loans = new Map<ShardId, Loan>();
   /** Lent for one question beside the transaction. */
   #aside: Loan | null = null;
+  #committing: Promise<void> | null = null;
   #served: ServedDatabase | null = null;
   #user: DatabaseUser | null = null;
   /** null: statements commit by themselves. */
@@ -127,6 +128,7 @@ export class ShardTransaction implements ShardServers {
     const { server } = loan;
     this.#loans.set(shard, loan);
     await loan.prepare(served, this.#state);
+    if (this.#state.settings.hasTouched) server.areSettingsUnknown = true;
     for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined.statements])
       await must(server, sql);
     return server;
@@ -163,7 +165,7 @@ export class ShardTransaction implements ShardServers {
 
   async #take(served: ServedDatabase, user: DatabaseUser, shard: ShardId): Promise<Loan> {
     try {
-      return await Loan.take(served, user, shard);
+      return await Loan.take(this.#state, served, { user, shard });
     } catch (error) {
       if (error instanceof PoolRetired) this.metRetired = error;
       throw error;
@@ -185,6 +187,21 @@ export class ShardTransaction implements ShardServers {
    * @throws StatementRefused 40003 when some had committed, or nobody knows
    */
   async commit(mode: Database["twoPhaseCommit"]): Promise<void> {
+    const committing = this.#commit(mode);
+    this.#committing = committing.catch(() => {});
+    try {
+      await committing;
+    } finally {
+      this.#committing = null;
+    }
+  }
+
+  /** A commit is under way; resolves when it is over, however it went. */
+  get committing(): Promise<void> | null {
+    return this.#committing;
+  }
+
+  async #commit(mode: Database["twoPhaseCommit"]): Promise<void> {
     const served = this.#served;
     const user = this.#user;
     if (!served || !user) return;
@@ -243,12 +260,6 @@ export class ShardTransaction implements ShardServers {
     this.#changesSchema = false;
     this.#beginSql = null;
     this.#joined = new TransactionPast();
-  }
-
-  /** For a client that is gone in the middle of a statement. */
-  destroy(): void {
-    if (this.#isPassed) return;
-    for (const { server } of this.#lent) server.destroy();
   }
 
   get #lent(): readonly Loan[] {

@@ -1,3 +1,4 @@
+import type { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Watched } from "../databases/deadlock-watch.js";
 import type { ServedDatabase } from "../databases/served-database.js";
@@ -88,15 +89,13 @@ export class ShardedExecutor implements Executor {
     if (this.#isRunning) await this.#statements.transaction.cancel();
   }
 
-  async abandon(): Promise<void> {
+  async abandon(reason: SluiceError): Promise<void> {
     this.#copyInput.close();
     this.#statements.sink.clientDrained();
-    if (!this.#isRunning) {
-      this.#giveUp();
-      return;
-    }
-    await this.cancel();
-    this.#statements.transaction.destroy();
+    // Given up half way it would be half a commit.
+    await this.#statements.transaction.committing;
+    await this.#state.lender.close(reason);
+    this.#statements.transaction.release();
   }
 
   fail(): void {
@@ -104,11 +103,6 @@ export class ShardedExecutor implements Executor {
     this.#statements.fail();
     this.#extended.reset();
     this.#statements.relay.detach();
-  }
-
-  #giveUp(): void {
-    this.fail();
-    this.#statements.transaction.release();
   }
 
   /** Between transactions nothing is kept here but rows of cursors. */

@@ -105,6 +105,7 @@ export function testConfig(options: TestConfig): Config {
       replicaIdentity: "auto",
       uniqueWithoutShardingKey: "warn",
       leftBehind: [],
+      placementGuard: true,
       adminApiTimeoutMs: 0,
     },
   };

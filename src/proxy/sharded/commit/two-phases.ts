@@ -87,7 +87,7 @@ async function undo(
   decider: AskedPart,
   others: readonly Prepared[],
 ): Promise<void> {
-  await decider.server.query("ROLLBACK").catch(() => decider.server.destroy());
+  await decider.server.query("ROLLBACK").catch(() => {});
   await settleAll(input, others, "ROLLBACK");
 }
 
@@ -123,7 +123,7 @@ async function fateOf(input: CommitInput, decider: AskedPart): Promise<Fate> {
       const status = (await server.query(sql)).rows[0]?.[0];
       return status === "committed" || status === "aborted" ? status : null;
     } finally {
-      if (isOurs) server.close();
+      if (isOurs) server.giveBack();
     }
   });
   return answer ?? "unknown";
@@ -146,7 +146,7 @@ async function settle(input: CommitInput, part: Prepared, verb: "COMMIT" | "ROLL
       const { error } = await server.query(`${verb} PREPARED '${part.name}'`);
       return error === null || error.get("C") === SQLSTATE.undefinedObject ? true : null;
     } finally {
-      if (isOurs) server.close();
+      if (isOurs) server.giveBack();
     }
   });
   if (isDone === null)
