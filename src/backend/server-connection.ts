@@ -172,6 +172,11 @@ export class ServerConnection {
     }
   }
 
+  /** What the client hears in the place of the server's 57014 when what runs is cancelled; null: that. */
+  set cancelReason(reason: Buffer | null) {
+    if (this.#link) this.#link.cancelReason = reason;
+  }
+
   /** Asks the server, over a connection of its own, to cancel what runs here. Never throws. */
   async cancel(): Promise<void> {
     await this.#link?.cancel();

@@ -1,11 +1,13 @@
 import { connect, type Socket } from "node:net";
 import { ServerUnreachable, SluiceError } from "../core/errors.js";
+import { SQLSTATE } from "../core/sqlstate.js";
 import {
   BACKEND,
   decodeParameterStatus,
   decodeTransactionStatus,
   type TransactionStatus,
 } from "../wire/backend.js";
+import { decodeErrorFields } from "../wire/error-fields.js";
 import { Framer } from "../wire/framer.js";
 import { encodeCancel, encodeStartup, TERMINATE } from "../wire/frontend.js";
 import { describeAddress, type ServerAddress } from "./address.js";
@@ -68,6 +70,8 @@ export class ServerLink {
   schemaGeneration = 0;
   /** Null: its numbers of types and tables are those that clients know. */
   oids: ServerOids | null = null;
+  /** Who cancels what runs here may know better why than the server: the error that its 57014 becomes. */
+  cancelReason: Buffer | null = null;
   bytesSent = 0;
   bytesReceived = 0;
   receiver: ServerReceiver | null = null;
@@ -240,7 +244,9 @@ export class ServerLink {
       const { type, buffer, start, end } = framer;
       // Rows are nobody's answer by themselves, and are most of what comes.
       if (type !== BACKEND.dataRow) this.#note(type, buffer, start, end);
-      this.receiver?.frame(type, buffer, start, end);
+      const reason = type === BACKEND.error ? this.#reasonOf(buffer.subarray(start, end)) : null;
+      if (reason) this.receiver?.frame(type, reason, 0, reason.length);
+      else this.receiver?.frame(type, buffer, start, end);
     }
     this.receiver?.chunkEnd();
   }
@@ -254,6 +260,14 @@ export class ServerLink {
     } else if (type === BACKEND.rowDescription || type === BACKEND.parameterDescription)
       this.oids?.received(type, buffer, start);
     this.#debt.received(type);
+  }
+
+  #reasonOf(error: Buffer): Buffer | null {
+    const reason = this.cancelReason;
+    if (reason === null || decodeErrorFields(error).get("C") !== SQLSTATE.queryCanceled)
+      return null;
+    this.cancelReason = null;
+    return reason;
   }
 
   #lose(cause: Error | null): void {

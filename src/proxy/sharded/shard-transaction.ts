@@ -1,5 +1,6 @@
 import type { QueryOutcome, ServerConnection } from "../../backend/server-connection.js";
 import { PoolRetired } from "../../backend/server-errors.js";
+import type { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
 import {
@@ -8,6 +9,7 @@ import {
   FIRST_SHARD,
   type ShardId,
 } from "../../topology/topology.js";
+import { encodeThrown } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import { Loan } from "../execution/loan.js";
 import type { SessionState } from "../execution/session-state.js";
@@ -60,6 +62,10 @@ export class ShardTransaction implements ShardServers {
 
   get usedShards(): readonly ShardId[] {
     return [...this.#loans.keys()];
+  }
+
+  get sessions(): readonly { readonly shard: ShardId; readonly pid: number }[] {
+    return [...this.#loans].map(([shard, { server }]) => ({ shard, pid: server.processId }));
   }
 
   get isUsed(): boolean {
@@ -229,6 +235,13 @@ export class ShardTransaction implements ShardServers {
     await Promise.all(this.#lent.map((loan) => loan.cancel()));
   }
 
+  /** Cancels what runs, for a reason that the client hears in the place of the server's. */
+  async giveUp(reason: SluiceError): Promise<void> {
+    const frame = encodeThrown(reason);
+    for (const { server } of this.#loans.values()) server.cancelReason = frame;
+    await this.cancel();
+  }
+
   /** As `Loan.cancelling`, of all. */
   cancelling(): Promise<unknown> | null {
     const under = this.#lent.flatMap(({ cancelling }) => cancelling ?? []);
@@ -237,7 +250,10 @@ export class ShardTransaction implements ShardServers {
 
   /** Gives all servers back; what is open is rolled back there. */
   release(): void {
-    for (const loan of this.#loans.values()) loan.giveBack();
+    for (const loan of this.#loans.values()) {
+      loan.server.cancelReason = null;
+      loan.giveBack();
+    }
     this.#loans.clear();
     this.metRetired = null;
     this.number++;
