@@ -35,9 +35,13 @@ export class CheckoutTimedOut extends SluiceError {
   readonly code = "SLUICE_CHECKOUT_TIMED_OUT";
   readonly sqlState = SQLSTATE.tooManyConnections;
   readonly recovery = "retry";
-  constructor(pool: string, timeoutMs: number, size: number) {
+  /** @param options a detail: why the pool could not grow to its size */
+  constructor(pool: string, timeoutMs: number, size: number, options: ErrorFields = {}) {
     super(`no server connection of ${pool} became free in ${timeoutMs} ms`, {
-      hint: `All ${size} are in use. Raise default_pool_size or shorten transactions; trying again is safe.`,
+      hint: options.detail
+        ? "The server allows fewer connections than the pool may have. Raise max_connections there, or lower default_pool_size; trying again is safe."
+        : `All ${size} are in use. Raise default_pool_size or shorten transactions; trying again is safe.`,
+      ...options,
     });
   }
 }

@@ -72,6 +72,7 @@ export const SQLSTATE = {
   tooManyConnections: state("53300"),
   configurationLimitExceeded: state("53400"),
   programLimitExceeded: state("54000"),
+  statementTooComplex: state("54001"),
   objectNotInPrerequisiteState: state("55000"),
   objectInUse: state("55006"),
   lockNotAvailable: state("55P03"),

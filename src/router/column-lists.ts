@@ -43,7 +43,7 @@ function missing(
 ): Analyzed<readonly MissingList[]> {
   const parsed = parse(sql);
   // A mistake may lie in the constants.
-  if (parsed.kind === "malformed")
+  if (parsed.kind !== "parsed")
     return { value: [], pinned: Array.from({ length: spans.length / 2 }, (_, index) => index) };
   const [statement, other] = parsed.statements;
   if (statement === undefined || other !== undefined) return { value: [], pinned: [] };

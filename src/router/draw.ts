@@ -42,7 +42,7 @@ export function drawPlan({ catalog }: Analysis, statement: Node): Plan | null {
  */
 export function orderedDraw({ sql, catalog }: Pick<Analysis, "sql" | "catalog">): DrawPlan | null {
   const parsed = parse(sql);
-  const statement = parsed.kind === "malformed" ? undefined : parsed.statements[0];
+  const statement = parsed.kind !== "parsed" ? undefined : parsed.statements[0];
   if (statement === undefined || !("InsertStmt" in statement)) return null;
   const insert = statement.InsertStmt;
   if (!hasReturning(insert)) return null;

@@ -137,19 +137,29 @@ export class ValueReader {
   }
 
   #literalAt(at: number): number {
+    const index = this.#firstFrom(at);
+    return this.#lifted.spans[index * 2] === at ? index : -1;
+  }
+
+  /** The number of the first constant that begins at a position or behind it. */
+  #firstFrom(at: number): number {
     const { spans } = this.#lifted;
-    for (let index = 0; index < spans.length; index += 2) if (spans[index] === at) return index / 2;
-    return -1;
+    let low = 0;
+    let high = spans.length / 2;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((spans[middle * 2] ?? 0) < at) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /** `- 5` is one constant in the tree, which lies at the sign. */
   #literalAfter(at: number): number {
-    const { spans } = this.#lifted;
-    for (let index = 0; index < spans.length; index += 2) {
-      const start = spans[index] ?? 0;
-      if (start > at) return /^-\s*$/.test(this.#sql.slice(at, start)) ? index / 2 : -1;
-    }
-    return -1;
+    const index = this.#firstFrom(at + 1);
+    const start = this.#lifted.spans[index * 2];
+    if (start === undefined) return -1;
+    return /^-\s*$/.test(this.#sql.slice(at, start)) ? index : -1;
   }
 
   /** A whole number that the analysis itself needs (ORDER BY 1): pinned. */
@@ -195,7 +205,27 @@ function castsFor(type: KeyType): ReadonlySet<string> {
 function byteToUnit(sql: string): (byte: number) => number {
   const bytes = Buffer.from(sql, "utf8");
   if (bytes.length === sql.length) return (byte) => byte;
-  return (byte) => bytes.toString("utf8", 0, byte).length;
+  // Positions at every so many bytes: no question reads the text from its start.
+  const units: number[] = [0];
+  let unit = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    unit += unitsBegunBy(bytes[at] ?? 0);
+    if ((at + 1) % STRIDE === 0) units.push(unit);
+  }
+  return (byte) => {
+    const stride = Math.min(Math.floor(byte / STRIDE), units.length - 1);
+    let found = units[stride] ?? 0;
+    for (let at = stride * STRIDE; at < byte; at++) found += unitsBegunBy(bytes[at] ?? 0);
+    return found;
+  };
+}
+
+const STRIDE = 64;
+
+/** Units of UTF-16 of the character that a byte of UTF-8 begins: none, one, or a pair. */
+function unitsBegunBy(byte: number): number {
+  if ((byte & 0xc0) === 0x80) return 0;
+  return byte >= 0xf0 ? 2 : 1;
 }
 
 export interface KeySpace {

@@ -52,6 +52,11 @@ export const REFUSALS = {
     reason: (message) => message,
     hint: "The statement is parsed to find its shard; PostgreSQL's own grammar refused it.",
   },
+  tooComplex: {
+    sqlState: SQLSTATE.statementTooComplex,
+    reason: (what) => `the statement is too complex to be routed: ${what}`,
+    hint: "Write it with fewer or shorter chains: IN or = ANY in the place of many OR, VALUES in the place of many UNION.",
+  },
   multipleStatements: unsupported(
     () => "several statements in one text need different shards",
     "Send them one by one, within BEGIN and COMMIT if they belong together.",
@@ -116,10 +121,6 @@ export const REFUSALS = {
   keyUpdateShape: unsupported(
     (what) => `UPDATE of the sharding key cannot be combined with ${what}`,
     "Move the row with a plain UPDATE ... SET ... WHERE first.",
-  ),
-  keyUpdateReferenced: unsupported(
-    (table) => `rows of "${table}" cannot be moved: a foreign key acts when they are deleted`,
-    "Move the referring rows first, or drop the key's ON DELETE action.",
   ),
   keyUpdateOnConflict: unsupported(
     (key) => `ON CONFLICT must not assign the sharding key ${key}`,

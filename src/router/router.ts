@@ -91,7 +91,7 @@ export function createRouter(
 function analyze(sql: string, lifted: LiftedText, catalog: Catalog): Analyzed<Plan> {
   const parsed = parse(sql);
   // A mistake may lie in the constants ('{1' as an escape), so it is remembered for these alone.
-  if (parsed.kind === "malformed") return always(refused("malformed", parsed.message), lifted);
+  if (parsed.kind !== "parsed") return always(refused(parsed.kind, parsed.message), lifted);
   const [statement, ...others] = parsed.statements;
   if (statement === undefined) return always(ANY, lifted);
   if (others.length > 0) return always(refused("multipleStatements"), lifted);

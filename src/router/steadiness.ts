@@ -37,7 +37,7 @@ export function hasUnsteadyDefault(column: ColumnFacts, catalog: Catalog): boole
 function hasUnsteadyCall(defaultSql: string | null, catalog: Catalog): boolean {
   if (defaultSql === null) return false;
   const parsed = parse(`SELECT ${defaultSql}`);
-  if (parsed.kind === "malformed") return true;
+  if (parsed.kind !== "parsed") return true;
   let isUnsteady = false;
   walk(parsed.statements, (node) => {
     if ("SQLValueFunction" in node) {

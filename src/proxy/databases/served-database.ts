@@ -11,6 +11,8 @@ import {
   shardId,
 } from "../../topology/topology.js";
 import { CatalogSession } from "./catalog-session.js";
+import { Greetings } from "./greetings.js";
+import { HiddenChanges } from "./hidden-changes.js";
 import { KnownTables } from "./known-tables.js";
 
 /** Tells the other planes of this node that tables have changed; resolves when they know. */
@@ -24,7 +26,9 @@ export class ServedDatabase {
   readonly database: Database;
   readonly general: GeneralConfig;
   /** What servers say of themselves (ParameterStatus); kept so that clients can log in without one. */
-  greeting: ReadonlyMap<string, string> | null = null;
+  readonly greetings = new Greetings();
+  /** Which functions change their session. */
+  readonly hiddenChanges = new HiddenChanges();
   /** Raised by DDL: statements prepared before it are made anew. */
   schemaGeneration = 0;
   /** Of a database with several shards. */
@@ -122,7 +126,7 @@ export class ServedDatabase {
     const servers = JSON.stringify(this.database.servers);
     const same = retired.find((served) => JSON.stringify(served.database.servers) === servers);
     if (!same) return;
-    this.greeting = same.greeting;
+    this.greetings.inherit(same.greetings);
     this.tables.inherit(same.tables);
   }
 
@@ -174,6 +178,7 @@ export class ServedDatabase {
   /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
     this.tablesChanged();
+    this.greetings.forget();
     for (const { pool } of this.pools) pool.closeIdle();
   }
 

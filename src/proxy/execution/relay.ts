@@ -1,6 +1,7 @@
 import { describeAddress } from "../../backend/address.js";
-import type { ServerConnection, ServerReceiver } from "../../backend/server-connection.js";
+import type { ServerConnection } from "../../backend/server-connection.js";
 import { ServerConnectionLost } from "../../backend/server-errors.js";
+import type { ServerReceiver } from "../../backend/server-link.js";
 import type { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { BACKEND } from "../../wire/backend.js";
@@ -10,6 +11,7 @@ import {
   encodeErrorFields,
 } from "../../wire/error-fields.js";
 import type { ClientConnection } from "../client/client-connection.js";
+import { newsOf, type SessionState } from "./session-state.js";
 
 /** What the server will answer, in order, for messages of the extended protocol. */
 export interface Expectation {
@@ -56,6 +58,7 @@ const JOINED_BYTES = 16_384;
  *               '-------- one slice -----'
  */
 export class Relay implements ServerReceiver {
+  readonly #state: SessionState;
   readonly #client: ClientConnection;
   readonly #onCopyIn: () => void;
   #server: ServerConnection | null = null;
@@ -82,9 +85,12 @@ export class Relay implements ServerReceiver {
   hasSeenError = false;
   /** One of those that `holdFailure` asked for, shown or not. */
   hasSeenSuch = false;
+  /** The server has reported a setting. */
+  #hasNews = false;
 
-  constructor(client: ClientConnection, onCopyIn: () => void) {
-    this.#client = client;
+  constructor(state: SessionState, onCopyIn: () => void) {
+    this.#state = state;
+    this.#client = state.client;
     this.#onCopyIn = onCopyIn;
   }
 
@@ -188,6 +194,9 @@ export class Relay implements ServerReceiver {
       case BACKEND.copyInResponse:
         this.#copyIn(buffer, start, end);
         return;
+      case BACKEND.parameterStatus:
+        this.#hasNews = true;
+        return;
       case BACKEND.notice:
         this.#notice(buffer, start, end);
         return;
@@ -290,6 +299,11 @@ export class Relay implements ServerReceiver {
       return;
     }
     this.#onlySetupSeen = false;
+    if (this.#hasNews && this.#server) {
+      const news = newsOf(this.#state, this.#server);
+      if (news) this.#push(news);
+      this.#hasNews = false;
+    }
     if (!isOurs) this.#forward(buffer, start, end);
     if (this.#hasHeldFailure) {
       this.#settle({ kind: "failureHeld" });

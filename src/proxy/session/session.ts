@@ -67,6 +67,8 @@ export class Session implements ClientReceiver {
   #inFlightSinceMs = 0;
   #isWaiting = false;
   #isClosed = false;
+  /** It is closed, and nothing of it is in flight on any server. */
+  #isAbandoned = false;
   /** After an error in a pipeline: requests up to Sync are dropped. */
   #isSkipping = false;
 
@@ -167,9 +169,10 @@ export class Session implements ClientReceiver {
   }
 
   async #abandon(): Promise<void> {
-    await this.#executors.current.abandon();
+    await this.#executors.current.abandon(goneError());
     forgetStatements(this.state);
-    // A pump that still runs finishes by itself when its server is gone.
+    this.#isAbandoned = true;
+    // A pump that still runs finishes by itself: its servers are gone.
     if (!this.#isPumping) this.#finish();
   }
 
@@ -213,7 +216,7 @@ export class Session implements ClientReceiver {
     } finally {
       this.#isPumping = false;
     }
-    if (this.#isClosed) this.#finish();
+    if (this.#isAbandoned) this.#finish();
   }
 
   async #request(request: ClientRequest): Promise<void> {
@@ -300,7 +303,7 @@ export class Session implements ClientReceiver {
       this.#isInFlight = true;
       this.#inFlightSinceMs = performance.now();
     }
-    if (this.#isClosed) throw new SessionEnded(SQLSTATE.adminShutdown, "the client is gone");
+    if (this.#isClosed) throw goneError();
     const served = this.#host.served(this.database);
     const user = served?.database.users.get(this.state.userName);
     if (!served || !user)
@@ -325,6 +328,8 @@ export class Session implements ClientReceiver {
 
   #finish(): void {
     if (!this.#isInFlight) return;
+    // Of a client that is gone something may run still, and a hold must not take that for nothing.
+    if (this.#isClosed && !this.#isAbandoned) return;
     this.#isInFlight = false;
     this.state.counters.transactionMs += performance.now() - this.#inFlightSinceMs;
     this.#host.finish(this);
@@ -371,6 +376,10 @@ export class Session implements ClientReceiver {
   #ready(): Buffer {
     return this.state.transaction === "failed" ? READY.E : READY.I;
   }
+}
+
+function goneError(): SessionEnded {
+  return new SessionEnded(SQLSTATE.adminShutdown, "the client is gone");
 }
 
 /** PostgreSQL's own rule: printable ASCII, at most 63 bytes. */

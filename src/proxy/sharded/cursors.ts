@@ -201,7 +201,7 @@ interface Fetch {
 
 function fetchOf(sql: string): Fetch {
   const parsed = parse(sql);
-  const [statement] = parsed.kind === "malformed" ? [] : parsed.statements;
+  const [statement] = parsed.kind !== "parsed" ? [] : parsed.statements;
   if (statement === undefined || !("FetchStmt" in statement))
     throw refused("this form of FETCH on a sharded database");
   const { direction, howMany, portalname, ismove } = statement.FetchStmt;
@@ -216,7 +216,7 @@ function fetchOf(sql: string): Fetch {
 /** null: ALL. */
 function closedName(sql: string): string | null {
   const parsed = parse(sql);
-  const [statement] = parsed.kind === "malformed" ? [] : parsed.statements;
+  const [statement] = parsed.kind !== "parsed" ? [] : parsed.statements;
   if (statement === undefined || !("ClosePortalStmt" in statement))
     throw refused("this form of CLOSE on a sharded database");
   return statement.ClosePortalStmt.portalname ?? null;

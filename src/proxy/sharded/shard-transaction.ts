@@ -26,6 +26,7 @@ export class ShardTransaction implements ShardServers {
   readonly #loans = new Map<ShardId, Loan>();
   /** Lent for one question beside the transaction. */
   #aside: Loan | null = null;
+  #committing: Promise<void> | null = null;
   #served: ServedDatabase | null = null;
   #user: DatabaseUser | null = null;
   /** null: statements commit by themselves. */
@@ -38,6 +39,9 @@ export class ShardTransaction implements ShardServers {
 
   /** Raised when a transaction ends. */
   number = 0;
+
+  /** Raised when a commit begins: from then on nobody knows what was done. */
+  commits = 0;
 
   /** A shard could not be joined because the topology has moved on; kept until `release`. */
   metRetired: PoolRetired | null = null;
@@ -118,6 +122,7 @@ export class ShardTransaction implements ShardServers {
     const { server } = loan;
     this.#loans.set(shard, loan);
     await loan.prepare(served, this.#state);
+    if (this.#state.settings.hasTouched) server.areSettingsUnknown = true;
     for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined.statements])
       await must(server, sql);
     return server;
@@ -154,7 +159,7 @@ export class ShardTransaction implements ShardServers {
 
   async #take(served: ServedDatabase, user: DatabaseUser, shard: ShardId): Promise<Loan> {
     try {
-      return await Loan.take(served, user, shard);
+      return await Loan.take(this.#state, served, { user, shard });
     } catch (error) {
       if (error instanceof PoolRetired) this.metRetired = error;
       throw error;
@@ -175,6 +180,22 @@ export class ShardTransaction implements ShardServers {
    * @throws StatementRefused 40003 when some had committed by then
    */
   async commit(isTwoPhase: boolean): Promise<void> {
+    this.commits++;
+    const committing = this.#commit(isTwoPhase);
+    this.#committing = committing.catch(() => {});
+    try {
+      await committing;
+    } finally {
+      this.#committing = null;
+    }
+  }
+
+  /** A commit is under way; resolves when it is over, however it went. */
+  get committing(): Promise<void> | null {
+    return this.#committing;
+  }
+
+  async #commit(isTwoPhase: boolean): Promise<void> {
     const servers = this.#firstShardLast();
     try {
       if (isTwoPhase && servers.length > 1) await this.#commitPrepared(servers);
@@ -256,11 +277,6 @@ export class ShardTransaction implements ShardServers {
     this.#changesSchema = false;
     this.#beginSql = null;
     this.#joined = new TransactionPast();
-  }
-
-  /** For a client that is gone in the middle of a statement. */
-  destroy(): void {
-    for (const { server } of this.#lent) server.destroy();
   }
 
   get #lent(): readonly Loan[] {

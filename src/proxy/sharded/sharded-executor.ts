@@ -60,22 +60,26 @@ export class ShardedExecutor implements Executor {
       if (effects.tie !== null && !isOfCursor(effects)) throw tied(effects.tie);
     this.#isRunning = true;
     const isFresh = !this.isOpen;
-    const { taken } = this.#copyInput;
-    const { bytesSent } = this.#state.client;
+    const before = this.#progress();
     try {
       if (request.kind === "extended") return await this.#extended.handle(request, context);
       this.#state.statements.delete("");
       return await this.#simple.handle(request, context, isFresh);
     } catch (error) {
-      const isUntouched =
-        this.#state.client.bytesSent === bytesSent && this.#copyInput.taken === taken;
-      const isUnseen = isFresh && isUntouched;
+      const isUnseen = isFresh && this.#progress() === before;
       throw (await this.#isOfOtherTables(error, context, isUnseen)) ? new TablesChanged() : error;
     } finally {
       this.#isRunning = false;
       const cancelling = this.#statements.transaction.cancelling();
       if (cancelling) await cancelling;
     }
+  }
+
+  /** Another one when the client was shown something, has sent what it cannot send again, or a commit was begun. */
+  #progress(): string {
+    const { client } = this.#state;
+    const { commits } = this.#statements.transaction;
+    return `${client.bytesSent} ${this.#copyInput.taken} ${commits}`;
   }
 
   /** @param isUnseen nothing of it, or of its transaction, was done or shown */
@@ -114,15 +118,13 @@ export class ShardedExecutor implements Executor {
     if (this.#isRunning) await this.#statements.transaction.cancel();
   }
 
-  async abandon(): Promise<void> {
+  async abandon(reason: SluiceError): Promise<void> {
     this.#copyInput.close();
     this.#statements.sink.clientDrained();
-    if (!this.#isRunning) {
-      this.#giveUp();
-      return;
-    }
-    await this.cancel();
-    this.#statements.transaction.destroy();
+    // Given up half way it would be half a commit.
+    await this.#statements.transaction.committing;
+    await this.#state.lender.close(reason);
+    this.#statements.transaction.release();
   }
 
   fail(): void {
@@ -130,11 +132,6 @@ export class ShardedExecutor implements Executor {
     this.#statements.fail();
     this.#extended.reset();
     this.#statements.relay.detach();
-  }
-
-  #giveUp(): void {
-    this.fail();
-    this.#statements.transaction.release();
   }
 
   /** Between transactions nothing is kept here but rows of cursors. */

@@ -48,8 +48,9 @@ export class SimpleProtocol {
     const { route: first, router } = planned;
     if (first.kind === "one" || first.kind === "any") {
       this.#statements.begin(context, null);
-      const passed = { protocol: "simple", effects, isFresh } as const;
-      const server = await this.#statements.attach(this.#statements.shardOf(first), passed);
+      const passed = { protocol: "simple", statements: [{ sql, effects: only }], isFresh } as const;
+      const shard = this.#statements.shardOf(first);
+      const server = await this.#statements.attach(shard, passed, context);
       server.unnamedStatement = null;
       server.send(planned.sql === sql ? frame : encodeQuery(planned.sql));
       const outcome = await this.#statements.relay.outcome();
