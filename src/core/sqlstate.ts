@@ -71,6 +71,7 @@ export const SQLSTATE = {
   wrongObjectType: state("42809"),
   tooManyConnections: state("53300"),
   configurationLimitExceeded: state("53400"),
+  outOfMemory: state("53200"),
   programLimitExceeded: state("54000"),
   statementTooComplex: state("54001"),
   objectNotInPrerequisiteState: state("55000"),

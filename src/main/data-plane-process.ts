@@ -5,6 +5,7 @@ import type { DataPlaneCalls, FromDataPlane, MainCalls, ToDataPlane } from "../p
 import { DataPlane } from "../proxy/data-plane.js";
 import { CHILD_NUMBER, joinParent, type Parent } from "./processes/child.js";
 import type { SocketMessage } from "./processes/data-plane-processes.js";
+import { announcer } from "./processes/pause-points.js";
 
 /** Entry point of one data-plane process. */
 const parent: Parent<MainCalls> = joinParent<
@@ -34,6 +35,7 @@ const dataPlane = new DataPlane({
   admin: async (user, sql) => await parent.ask.admin(user, sql),
   tablesChanged: async (database) => await parent.ask.tablesChanged(database),
   log,
+  announce: announcer(process.env),
 });
 
 parent.send({ kind: "ready" } satisfies FromDataPlane);

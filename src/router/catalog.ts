@@ -1,4 +1,5 @@
 import type { RangeVar } from "libpg-query";
+import { keyTrouble } from "../topology/key-column.js";
 import { isListedOmnisharded, matchShardedTable, type TableName } from "../topology/match.js";
 import type { Database, ShardedTable } from "../topology/topology.js";
 import {
@@ -9,7 +10,7 @@ import {
   locatorsOf,
 } from "./locators.js";
 import { Refusal } from "./refusal.js";
-import type { ColumnFacts, SchemaFacts, TableFacts } from "./schema-facts.js";
+import { type ColumnFacts, equalityOf, type SchemaFacts, type TableFacts } from "./schema-facts.js";
 
 /** A table of a statement, as the shard map sees it. */
 export interface RoutedTable {
@@ -37,6 +38,13 @@ export class Catalog {
 
   /** @returns null when several tables of this name are sharded differently: the name needs its schema */
   table(range: RangeVar): RoutedTable | null {
+    const table = this.declared(range);
+    if (table !== null) refuseUnfitKey(table);
+    return table;
+  }
+
+  /** The same for its definition, which may put right what keeps statements from being routed. */
+  declared(range: RangeVar): RoutedTable | null {
     const name = range.relname ?? "";
     const schema = range.schemaname ?? null;
     if (schema !== null && SYSTEM_SCHEMAS.test(schema)) return system(schema, name);
@@ -189,6 +197,14 @@ export class Catalog {
         this.facts?.tables.get(name)?.filter((one) => one.schema === schema) ?? [],
     );
   }
+}
+
+/** @throws Refusal where values that are equal would have different shards */
+function refuseUnfitKey({ rule, facts, name }: RoutedTable): void {
+  const column = facts?.columns.find((one) => one.name === rule?.column);
+  if (rule === null || column === undefined) return;
+  const trouble = keyTrouble(rule, equalityOf(column));
+  if (trouble !== null) throw new Refusal("unfitKey", `"${rule.column}" of "${name}" ${trouble}`);
 }
 
 function system(schema: string | null, name: string): RoutedTable {

@@ -21,6 +21,10 @@ export const REFUSALS = {
     (table) => `table name "${table}" is in several schemas that are sharded differently`,
     "Write the schema before the name.",
   ),
+  unfitKey: unsupported(
+    (key) => `sharding key ${key}`,
+    "Values that PostgreSQL takes for equal would be on different shards. Correct data_type of the rule in [[sharded_tables]], or the column's type or collation.",
+  ),
   unknownTable: {
     sqlState: SQLSTATE.undefinedTable,
     reason: (table) => `relation "${table}" does not exist`,

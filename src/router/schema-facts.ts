@@ -1,8 +1,12 @@
+import type { KeyColumn } from "../topology/key-column.js";
+
 /** What routing wants to know of the tables; read from each shard with `SCHEMA_FACTS_SQL`, see `agreedFacts`. */
 export interface ColumnFacts {
   readonly name: string;
   /** As a cast takes it, schema-qualified outside of pg_catalog, without length. */
   readonly type: string;
+  /** Of a domain, what it is made of; else null or absent. */
+  readonly baseType?: string | null;
   /** GENERATED ALWAYS AS (...) STORED or VIRTUAL: cannot be inserted. */
   readonly isGenerated: boolean;
   readonly isIdentity: boolean;
@@ -272,6 +276,12 @@ SELECT pg_catalog.json_build_object(
               WHEN y.typelem <> 0 AND y.typlen = -1 AND y.typcategory = 'A' THEN
                 (SELECT pg_catalog.quote_ident(e.typname) || '[]' FROM pg_catalog.pg_type e WHERE e.oid = y.typelem)
               ELSE pg_catalog.quote_ident(y.typname) END END,
+          'baseType', CASE WHEN y.typtype = 'd' THEN (
+            WITH RECURSIVE base AS (
+              SELECT y.typtype, y.typbasetype AS oid
+              UNION ALL SELECT t.typtype, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END FROM base
+                JOIN pg_catalog.pg_type t ON base.typtype = 'd' AND t.oid = base.oid)
+            SELECT pg_catalog.format_type(oid, NULL) FROM base WHERE typtype <> 'd') END,
           'isGenerated', a.attgenerated <> '',
           'isIdentity', a.attidentity <> '',
           'isNotNull', a.attnotnull,
@@ -308,6 +318,11 @@ SELECT pg_catalog.json_build_object(
       GROUP BY p.proname) f))::pg_catalog.text AS facts
 -- Read before the output is made: names in expressions come with their schemas, whoever runs them.
 FROM pg_catalog.set_config('search_path', '', true)`;
+
+/** A column as its values compare. */
+export function equalityOf({ type, baseType, isDeterministic }: ColumnFacts): KeyColumn {
+  return { type: baseType ?? type, isDeterministic };
+}
 
 /** @param json the answer to SCHEMA_FACTS_SQL */
 export function parseSchemaFacts(json: string): SchemaFacts {

@@ -1,4 +1,5 @@
 import type { ServerAddress } from "../../backend/address.js";
+import { ServerConnection } from "../../backend/server-connection.js";
 import { ServerPool } from "../../backend/server-pool.js";
 import type { GeneralConfig } from "../../config/model.js";
 import { DatabaseUnknown, ServerUnreachable } from "../../core/errors.js";
@@ -15,8 +16,18 @@ import { Greetings } from "./greetings.js";
 import { HiddenChanges } from "./hidden-changes.js";
 import { KnownTables } from "./known-tables.js";
 
+/** For crash tests, see `pause-points`: may stand still. */
+export type Announce = (step: string) => Promise<void>;
+
 /** Tells the other planes of this node that tables have changed; resolves when they know. */
 export type TellPlanes = (database: string) => Promise<void>;
+
+/** What a process gives to all databases that it serves. */
+export interface ServedIn {
+  readonly log: Log;
+  readonly announce: Announce;
+  readonly tellPlanes: TellPlanes;
+}
 
 /**
  * A database at one epoch, with the pools to its servers. A topology that moves the database makes a new
@@ -33,30 +44,28 @@ export class ServedDatabase {
   schemaGeneration = 0;
   /** Of a database with several shards. */
   readonly tables: KnownTables;
-  readonly #log: Log;
+  /** Why its transactions over shards are committed one shard after the other, though they need not be; null: they are not. */
+  onePhaseBecause: string | null = null;
+  readonly log: Log;
+  /** Told what a commit over shards has come to. */
+  readonly announce: Announce;
   readonly #pools = new Map<string, ServerPool>();
   readonly #tellPlanes: TellPlanes;
   #pausedUsers = new Set<string | null>();
 
-  constructor(
-    database: Database,
-    options: {
-      readonly general: GeneralConfig;
-      readonly log: Log;
-      readonly tellPlanes: TellPlanes;
-    },
-  ) {
+  constructor(database: Database, general: GeneralConfig, { log, announce, tellPlanes }: ServedIn) {
     this.database = database;
-    this.general = options.general;
-    this.#log = options.log.child({ database: database.name });
-    this.#tellPlanes = options.tellPlanes;
+    this.general = general;
+    this.announce = announce;
+    this.log = log.child({ database: database.name });
+    this.#tellPlanes = tellPlanes;
     this.tables = new KnownTables(database, {
       sessions: () => this.#catalogSessions(),
       onChange: () => {
         this.schemaGeneration++;
       },
       onHeard: () => this.tablesChanged(),
-      log: this.#log,
+      log: this.log,
     });
   }
 
@@ -88,7 +97,7 @@ export class ServedDatabase {
         checkoutTimeoutMs,
         connectTimeoutMs,
         idleTimeoutMs,
-        log: this.#log,
+        log: this.log,
       });
       if (this.#pausedUsers.has(null) || this.#pausedUsers.has(user.name)) pool.setPaused(true);
       this.#pools.set(key, pool);
@@ -175,10 +184,24 @@ export class ServedDatabase {
     );
   }
 
+  /**
+   * A connection past the pools, for who may hold connections of them already; the caller closes it.
+   * @throws ServerUnreachable, ServerRefused
+   */
+  async connect(
+    user: DatabaseUser,
+    shard: ShardId,
+    applicationName: string,
+  ): Promise<ServerConnection> {
+    const { connectTimeoutMs } = this.general;
+    const options = { connectTimeoutMs, applicationName };
+    return await ServerConnection.connect(this.#addressOf(user, shard), options);
+  }
+
   /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
-    this.tablesChanged();
     this.greetings.forget();
+    this.tablesChanged();
     for (const { pool } of this.pools) pool.closeIdle();
   }
 

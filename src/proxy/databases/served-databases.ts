@@ -1,8 +1,6 @@
-import type { GeneralConfig } from "../../config/model.js";
-import type { Log } from "../../observe/log.js";
 import type { Database } from "../../topology/topology.js";
 import type { ToDataPlane } from "../channel.js";
-import { ServedDatabase, type TellPlanes } from "./served-database.js";
+import { ServedDatabase, type ServedIn } from "./served-database.js";
 import { topologyFromConfig } from "./topology-from-config.js";
 
 type TopologyMessage = Extract<ToDataPlane, { kind: "topology" }>;
@@ -10,14 +8,12 @@ type PauseMessage = Extract<ToDataPlane, { kind: "pause" }>;
 
 /** The databases that are served, by the names that clients use. */
 export class ServedDatabases {
-  readonly #log: Log;
-  readonly #tellPlanes: TellPlanes;
+  readonly #in: ServedIn;
   #byName = new Map<string, ServedDatabase>();
   #generation = -1;
 
-  constructor(log: Log, tellPlanes: TellPlanes) {
-    this.#log = log;
-    this.#tellPlanes = tellPlanes;
+  constructor(servedIn: ServedIn) {
+    this.#in = servedIn;
   }
 
   get names(): readonly string[] {
@@ -52,18 +48,12 @@ export class ServedDatabases {
         fingerprint(known.database) === fingerprint(database);
       // After RELOAD its tables are read again: they may have been changed past us.
       if (isSame) known.tablesChanged();
-      next.set(name, isSame ? known : this.#served(database, config.general));
+      next.set(name, isSame ? known : new ServedDatabase(database, config.general, this.#in));
     }
     const retired = [...before].filter((served) => next.get(served.database.name) !== served);
     for (const served of next.values()) if (!before.has(served)) served.inherit(retired);
     this.#byName = next;
     for (const served of retired) served.retire();
-  }
-
-  #served(database: Database, general: GeneralConfig): ServedDatabase {
-    return new ServedDatabase(database, {
-      ...{ general, log: this.#log, tellPlanes: this.#tellPlanes },
-    });
   }
 
   setPaused({ isPaused, user, database }: PauseMessage): void {

@@ -83,10 +83,10 @@ export class Relay implements ServerReceiver {
   /** After an error the server skips everything up to Sync. */
   isSkipping = false;
   hasSeenError = false;
-  /** One of those that `holdFailure` asked for, shown or not. */
-  hasSeenSuch = false;
   /** The server has reported a setting. */
   #hasNews = false;
+  /** One of those that `holdFailure` asked for, shown or not. */
+  hasSeenSuch = false;
 
   constructor(state: SessionState, onCopyIn: () => void) {
     this.#state = state;

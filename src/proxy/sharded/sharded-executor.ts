@@ -57,7 +57,8 @@ export class ShardedExecutor implements Executor {
       });
     refuseEncodings(this.#state);
     for (const effects of request.effects)
-      if (effects.tie !== null && !isOfCursor(effects)) throw tied(effects.tie);
+      if (effects.kind === "twoPhase") throw halfCommit();
+      else if (effects.tie !== null && !isOfCursor(effects)) throw tied(effects.tie);
     this.#isRunning = true;
     const isFresh = !this.isOpen;
     const before = this.#progress();
@@ -149,6 +150,17 @@ function tied(tie: string): StatementRefused {
   return new StatementRefused(SQLSTATE.featureNotSupported, `no ${tie} on a sharded database`, {
     hint: "It would belong to one shard's server. Connect to that server directly, or do without.",
   });
+}
+
+/** R54. One name on several shards, whose halves others could end one by one, is nothing that we could keep whole. */
+function halfCommit(): StatementRefused {
+  return new StatementRefused(
+    SQLSTATE.featureNotSupported,
+    "PREPARE TRANSACTION, COMMIT PREPARED and ROLLBACK PREPARED on a sharded database",
+    {
+      hint: "COMMIT is on all shards or on none by itself. To take part in others' transactions, connect to one shard directly.",
+    },
+  );
 }
 
 /** Keys are read from statements as UTF-8 and with standard strings. */

@@ -48,7 +48,11 @@ export class SimpleProtocol {
     const { route: first, router } = planned;
     if (first.kind === "one" || first.kind === "any") {
       this.#statements.begin(context, null);
-      const passed = { protocol: "simple", statements: [{ sql, effects: only }], isFresh } as const;
+      const passed = {
+        protocol: "simple",
+        statements: [{ sql: planned.sql, effects: only }],
+        isFresh,
+      } as const;
       const shard = this.#statements.shardOf(first);
       const server = await this.#statements.attach(shard, passed, context);
       server.unnamedStatement = null;

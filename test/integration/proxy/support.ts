@@ -35,7 +35,7 @@ const GENERAL: GeneralConfig = {
   cutoverSaveConfig: false,
   reshardingCopyFormat: "binary",
   reshardingParallelCopies: 1,
-  twoPhaseCommit: false,
+  twoPhaseCommit: "auto",
   others: {},
 };
 
@@ -105,6 +105,7 @@ export function testConfig(options: TestConfig): Config {
       replicaIdentity: "auto",
       uniqueWithoutShardingKey: "warn",
       leftBehind: [],
+      placementGuard: true,
       adminApiTimeoutMs: 0,
     },
   };
