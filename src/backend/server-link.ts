@@ -12,6 +12,7 @@ import { describeAddress, type ServerAddress } from "./address.js";
 import { ServerDebt } from "./server-debt.js";
 import { ServerConnectionLost } from "./server-errors.js";
 import { ServerLogin } from "./server-login.js";
+import { ServerStatements } from "./server-statements.js";
 
 /**
  * Whoever uses a connection gets its messages. All calls are synchronous and in order; nothing may be
@@ -34,7 +35,12 @@ export interface ServerReceiver {
 export interface ConnectOptions {
   readonly connectTimeoutMs: number;
   readonly applicationName?: string;
+  /** Most prepared statements at once. */
+  readonly statementsLimit?: number;
 }
+
+/** Where the configuration says nothing. */
+const STATEMENTS_LIMIT = 1_000;
 
 const CANCEL_TIMEOUT_MS = 5_000;
 
@@ -51,8 +57,9 @@ export class ServerLink {
   readonly parameters: Map<string, string>;
   transactionStatus: TransactionStatus = "I";
   lastUsedAtMs = Date.now();
-  /** Names of prepared statements that exist in this session. */
-  preparedStatements = new Set<string>();
+  /** It is closed when it rests then. */
+  endsAtMs = Number.POSITIVE_INFINITY;
+  readonly preparedStatements: ServerStatements;
   /** What the unnamed statement is, compared by identity; null: none, or somebody else's. */
   unnamedStatement: object | null = null;
   /** Settings that differ from the session's defaults because we set them. */
@@ -73,8 +80,13 @@ export class ServerLink {
   #isCancelLoose = false;
   #lostBecause: SluiceError | null = null;
 
-  private constructor(address: ServerAddress, socket: Socket, framer: Framer, login: ServerLogin) {
+  private constructor(
+    address: ServerAddress,
+    { statementsLimit }: ConnectOptions,
+    ...[socket, framer, login]: [Socket, Framer, ServerLogin]
+  ) {
     this.address = address;
+    this.preparedStatements = new ServerStatements(statementsLimit ?? STATEMENTS_LIMIT);
     this.#socket = socket;
     this.#framer = framer;
     this.processId = login.greeting.processId;
@@ -102,7 +114,7 @@ export class ServerLink {
     );
     try {
       await greet(socket, framer, login, startupParameters(address, options));
-      return new ServerLink(address, socket, framer, login);
+      return new ServerLink(address, options, socket, framer, login);
     } catch (cause) {
       socket.destroy();
       if (cause instanceof SluiceError) throw cause;
@@ -153,6 +165,7 @@ export class ServerLink {
   send(messages: Buffer): boolean {
     if (this.#lostBecause !== null) return true;
     this.#debt.sent(messages);
+    this.preparedStatements.sent(messages);
     this.bytesSent += messages.length;
     return this.#socket.write(messages);
   }
@@ -188,7 +201,7 @@ export class ServerLink {
 
   /** After DISCARD ALL: the account of the session begins anew. Who still has the old one changes nothing. */
   forgetSession(): void {
-    this.preparedStatements = new Set();
+    this.preparedStatements.forget();
     this.unnamedStatement = null;
     this.appliedSettings = new Map();
     this.isSoiled = false;
@@ -239,6 +252,7 @@ export class ServerLink {
       this.parameters.set(name, value);
     }
     this.#debt.received(type);
+    this.preparedStatements.received(type, () => buffer.subarray(start, end), this.#debt.isClear);
   }
 
   #lose(cause: Error | null): void {

@@ -5,6 +5,16 @@ import type { StatementEffects } from "./statement-effects.js";
 
 export type Settings = ReadonlyMap<string, string>;
 
+const NOT_PARSED_UNDER: ReadonlySet<string> = new Set([
+  "application_name",
+  "statement_timeout",
+  "lock_timeout",
+  "idle_in_transaction_session_timeout",
+]);
+
+// Of a text of several statements nobody knows here what it has set for its transaction.
+const LOCAL: ReadonlySet<StatementEffects["kind"]> = new Set(["setLocal", "several", "rollbackTo"]);
+
 /**
  * The settings that a client gave its session, and their way to whatever server connection it is given.
  * Values are read back from the server after a transaction that may have changed them, so rollback, SET
@@ -14,6 +24,10 @@ export class SessionSettings {
   /** From the start-up packet: what RESET goes back to. */
   readonly #startup: Settings;
   #current: Settings;
+  /** SET LOCAL in the open transaction. */
+  #hasLocal = false;
+  #fingerprintOf: Settings | null = null;
+  #fingerprint = "";
   readonly #touched = new Map<string, "set" | "reset">();
 
   constructor(startup: Settings) {
@@ -29,10 +43,30 @@ export class SessionSettings {
     return this.#touched.size > 0;
   }
 
+  /**
+   * The same text under the same of these is the same statement: all that the session has set, but for its name and what
+   * only ends waits. Null: a setting may have changed in the open transaction, so that nobody can say what a statement
+   * would be parsed under.
+   */
+  get fingerprint(): string | null {
+    if (this.hasTouched || this.#hasLocal) return null;
+    if (this.#fingerprintOf === this.#current) return this.#fingerprint;
+    const settings = [...this.#current].filter(([name]) => !NOT_PARSED_UNDER.has(name));
+    this.#fingerprintOf = this.#current;
+    this.#fingerprint = settings.length === 0 ? "" : JSON.stringify(settings.sort());
+    return this.#fingerprint;
+  }
+
+  /** The transaction is over, and with it what SET LOCAL has set. */
+  endTransaction(): void {
+    this.#hasLocal = false;
+  }
+
   /** A statement with these effects is about to run. */
   note(effects: StatementEffects): void {
     const how = effects.resets === "none" ? "set" : "reset";
     for (const name of effects.settings) this.#touched.set(name, how);
+    if (LOCAL.has(effects.kind)) this.#hasLocal = true;
     if (effects.resets === "all" || effects.discards === "all")
       for (const name of this.#current.keys()) this.#touched.set(name, "reset");
   }

@@ -191,7 +191,8 @@ export class ShardedStatements {
   async settle(outcome: RelayOutcome, wasBegun: boolean): Promise<Handled> {
     this.relay.detach();
     if (outcome.kind === "lost") throw outcome.error;
-    if (outcome.kind === "refusedByGate") return this.backOff(wasBegun);
+    if (outcome.kind === "refusedByGate" || outcome.kind === "forgotten")
+      return this.backOff(wasBegun);
     for (const server of this.transaction.used) server.use(null);
     if (this.state.transaction === "none") {
       await this.settleSettings();
