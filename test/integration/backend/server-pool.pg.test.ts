@@ -138,6 +138,6 @@ test("server_lifetime: a connection of that age is closed when it rests, not bef
   expect(next.processId).not.toBe(connection.processId);
   next.giveBack();
   expect(pool.idleCount).toBe(1);
-  await until("its end", () => pool.idleCount === 0);
+  await until(() => pool.idleCount === 0, { timeoutMs: 5_000, what: "its end" });
   pool.destroy();
 });
