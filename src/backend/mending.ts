@@ -23,7 +23,7 @@ export async function mend(link: ServerLink): Promise<boolean> {
     await settle(link);
     const own = new ServerConnection(link, () => null);
     if (link.isIdleInTransaction) await own.query("ROLLBACK");
-    if (link.isSoiled && !link.isIdleInTransaction) {
+    if (!link.isKnown && !link.isIdleInTransaction) {
       const { error } = await own.query("DISCARD ALL");
       if (error) return false;
       link.forgetSession();

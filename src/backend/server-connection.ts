@@ -96,6 +96,19 @@ export class ServerConnection {
     if (this.#link) this.#link.appliedSettings = settings;
   }
 
+  /** As the server reported them at login: what RESET goes back to. */
+  get defaults(): ReadonlyMap<string, string> {
+    return this.#link?.defaults ?? new Map();
+  }
+
+  /** A statement may have changed settings, and nobody has asked which: not for another client as it is. */
+  get areSettingsUnknown(): boolean {
+    return this.#link?.areSettingsUnknown ?? false;
+  }
+  set areSettingsUnknown(areUnknown: boolean) {
+    if (this.#link) this.#link.areSettingsUnknown = areUnknown;
+  }
+
   /** Something besides settings may be left in the session: it gets DISCARD ALL before anybody else gets it. */
   get isSoiled(): boolean {
     return this.#link?.isSoiled ?? false;

@@ -64,6 +64,10 @@ export class ServerLink {
   unnamedStatement: object | null = null;
   /** Settings that differ from the session's defaults because we set them. */
   appliedSettings: ReadonlyMap<string, string> = new Map();
+  /** As the server reported them at login: what RESET goes back to. */
+  readonly defaults: ReadonlyMap<string, string>;
+  /** A statement may have changed settings, and nobody has asked which: not for another client. */
+  areSettingsUnknown = false;
   /** Something besides settings may be left in the session (temporary table, advisory lock, ...). */
   isSoiled = false;
   /** The schema that `preparedStatements` were made under, as their owner counts. */
@@ -92,6 +96,7 @@ export class ServerLink {
     this.processId = login.greeting.processId;
     this.#secret = login.greeting.secret;
     this.parameters = login.greeting.parameters;
+    this.defaults = new Map(this.parameters);
     socket.on("data", (chunk: Buffer) => this.#read(chunk));
     socket.resume();
     socket.on("drain", () => this.receiver?.drained());
@@ -123,6 +128,11 @@ export class ServerLink {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** All that the session holds is accounted for. */
+  get isKnown(): boolean {
+    return !this.isSoiled && !this.areSettingsUnknown;
   }
 
   /** In a transaction, as of the last ReadyForQuery. */
@@ -205,6 +215,7 @@ export class ServerLink {
     this.unnamedStatement = null;
     this.appliedSettings = new Map();
     this.isSoiled = false;
+    this.areSettingsUnknown = false;
   }
 
   /** Says good-bye and closes. */

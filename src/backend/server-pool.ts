@@ -150,7 +150,7 @@ export class ServerPool {
       link.destroy();
       return null;
     }
-    if (link.isAtRest && !link.isSoiled) {
+    if (link.isAtRest && link.isKnown) {
       this.#rest(link);
       return null;
     }

@@ -110,10 +110,6 @@ export const REFUSALS = {
     (what) => `UPDATE of the sharding key cannot be combined with ${what}`,
     "Move the row with a plain UPDATE ... SET ... WHERE first.",
   ),
-  keyUpdateReferenced: unsupported(
-    (table) => `rows of "${table}" cannot be moved: a foreign key acts when they are deleted`,
-    "Move the referring rows first, or drop the key's ON DELETE action.",
-  ),
   keyUpdateOnConflict: unsupported(
     (key) => `ON CONFLICT must not assign the sharding key ${key}`,
     "Leave the key out of DO UPDATE SET: it is the same already, or belongs elsewhere.",

@@ -41,6 +41,18 @@ export interface ForeignKeyFacts {
   readonly isFull: boolean;
 }
 
+/** A foreign key as the table sees it that it points to. */
+export interface ReferringKeyFacts {
+  /** The table that has it. */
+  readonly schema: string;
+  readonly table: string;
+  readonly columns: readonly string[];
+  /** Those here, in the order of `columns`. */
+  readonly referenced: readonly string[];
+  /** false: only an UPDATE of the columns meets it. */
+  readonly meetsDelete: boolean;
+}
+
 /** A trigger of the application that fires for clients; ours and those of foreign keys are left out. */
 export interface TriggerFacts {
   readonly name: string;
@@ -62,8 +74,10 @@ export interface TableFacts {
   readonly actsOn: readonly (readonly [schema: string, name: string])[];
   /** In their order in the table. */
   readonly columns: readonly ColumnFacts[];
-  /** Foreign keys that point here do something on DELETE: CASCADE, SET NULL or SET DEFAULT. */
-  readonly hasDeleteActions: boolean;
+  /** Foreign keys that point here and do not wait for COMMIT: they act (CASCADE, SET NULL, SET DEFAULT), or forbid. */
+  readonly referringKeys: readonly ReferringKeyFacts[];
+  /** Triggers of the application that fire for each row of an UPDATE. */
+  readonly hasUpdateTriggers: boolean;
   /** What a view reads, or what a partition or child table is a part of; schema and name each. */
   readonly sources: readonly (readonly [schema: string, name: string])[];
   /** null: no view, or one of an extension, which shows the server and not the application's rows. */
@@ -148,6 +162,19 @@ const FOREIGN_KEYS = `(
   WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.convalidated
     AND NOT ${HAS_CHILDREN("c")} AND NOT ${HAS_CHILDREN("r")})`;
 
+const REFERRING_KEYS = `(
+  SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+    'schema', rn.nspname,
+    'table', r.relname,
+    'columns', ${columnNames("f.conrelid", "f.conkey")},
+    'referenced', ${columnNames("f.confrelid", "f.confkey")},
+    'meetsDelete', f.confdeltype IN ('c', 'n', 'd') OR NOT f.condeferrable) ORDER BY f.oid), '[]')
+  FROM pg_catalog.pg_constraint f
+  JOIN pg_catalog.pg_class r ON r.oid = f.conrelid
+  JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+  WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0
+    AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd') OR NOT f.condeferrable))`;
+
 const ENUMS = `(
   SELECT coalesce(pg_catalog.json_object_agg(
     pg_catalog.quote_ident(yn.nspname) || '.' || pg_catalog.quote_ident(y.typname), (
@@ -209,9 +236,13 @@ SELECT pg_catalog.json_build_object(
         JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
         WHERE f.confrelid = c.oid AND f.contype = 'f'
           AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))),
-      'hasDeleteActions', EXISTS (
-        SELECT FROM pg_catalog.pg_constraint f
-        WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')),
+      'referringKeys', ${REFERRING_KEYS},
+      'hasUpdateTriggers', EXISTS (
+        SELECT FROM pg_catalog.pg_trigger t
+        JOIN pg_catalog.pg_proc tp ON tp.oid = t.tgfoid
+        JOIN pg_catalog.pg_namespace tpn ON tpn.oid = tp.pronamespace
+        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+          AND t.tgtype & 17 = 17 AND tpn.nspname <> 'sluice'),
       'sources', (
         SELECT coalesce(pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_array(sn.nspname, s.relname)), '[]')
         FROM (

@@ -14,6 +14,8 @@ import {
   type ShardId,
   shardId,
 } from "../../topology/topology.js";
+import { Greetings } from "./greetings.js";
+import { HiddenChanges } from "./hidden-changes.js";
 
 /**
  * A database at one epoch, with the pools to its servers. A topology that moves the database makes a new
@@ -23,7 +25,9 @@ export class ServedDatabase {
   readonly database: Database;
   readonly general: GeneralConfig;
   /** What servers say of themselves (ParameterStatus); kept so that clients can log in without one. */
-  greeting: ReadonlyMap<string, string> | null = null;
+  readonly greetings = new Greetings();
+  /** Which functions change their session. */
+  readonly hiddenChanges = new HiddenChanges();
   /** Raised by DDL that passes through: statements prepared before it are made anew. */
   schemaGeneration = 0;
   readonly #log: Log;
@@ -109,7 +113,7 @@ export class ServedDatabase {
     const servers = JSON.stringify(this.database.servers);
     const same = retired.find((served) => JSON.stringify(served.database.servers) === servers);
     if (!same) return;
-    this.greeting = same.greeting;
+    this.greetings.inherit(same.greetings);
     if (same.#facts?.generation === same.schemaGeneration)
       this.#facts = { generation: this.schemaGeneration, json: same.#facts.json };
   }
@@ -176,6 +180,7 @@ export class ServedDatabase {
   /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
     this.schemaGeneration++;
+    this.greetings.forget();
     for (const { pool } of this.pools) pool.closeIdle();
   }
 

@@ -5,7 +5,8 @@ import type { ErrorResponseFields } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import { StatementRefused } from "../session-errors.js";
 import { applySettings } from "./session-settings.js";
-import type { SessionState } from "./session-state.js";
+import { newsOf, type SessionState } from "./session-state.js";
+import type { StatementEffects } from "./statement-effects.js";
 
 /**
  * A server connection lent to one client's session, and made its own: the one place where sessions get connections
@@ -58,8 +59,32 @@ export class Loan {
       }
       server.schemaGeneration = served.schemaGeneration;
     }
-    const refused = await applySettings(server, state.settings.current);
+    await served.hiddenChanges.learn(server, served.schemaGeneration);
+    const refused = await applySettings(server, state.settings.wantedOn(server));
     if (refused) throw refusedByServer(refused);
+    // What an open transaction has set is not on a server that joins it yet.
+    const news = state.settings.hasTouched ? null : newsOf(state, server);
+    if (news) state.client.write(news);
+  }
+
+  /**
+   * After statements with these effects, while their transaction can go on: what the server has put back to its own
+   * defaults goes back to what the client's login gave, and the client is told.
+   * @throws ServerConnectionLost
+   */
+  async restore(state: SessionState, effects: readonly StatementEffects[]): Promise<void> {
+    const { server } = this;
+    if (server.transactionStatus === "E") return;
+    if (effects.some(({ discards }) => discards === "all")) {
+      await this.configure(this.served, state);
+      return;
+    }
+    const sql = state.settings.restoring(effects, server);
+    if (sql === null) return;
+    const { error } = await server.query(sql);
+    if (error) server.isSoiled = true;
+    const news = state.parameters.news(server.parameters, () => false);
+    if (news) state.client.write(news);
   }
 
   /** What runs is cancelled; resolves when the server has taken the request. Never throws. */

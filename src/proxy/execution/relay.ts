@@ -11,6 +11,7 @@ import {
   encodeErrorFields,
 } from "../../wire/error-fields.js";
 import type { ClientConnection } from "../client/client-connection.js";
+import { newsOf, type SessionState } from "./session-state.js";
 
 /** What the server will answer, in order, for messages of the extended protocol. */
 export interface Expectation {
@@ -59,6 +60,7 @@ const JOINED_BYTES = 16_384;
  *               '-------- one slice -----'
  */
 export class Relay implements ServerReceiver {
+  readonly #state: SessionState;
   readonly #client: ClientConnection;
   readonly #onCopyIn: () => void;
   #server: ServerConnection | null = null;
@@ -82,9 +84,12 @@ export class Relay implements ServerReceiver {
   /** After an error the server skips everything up to Sync. */
   isSkipping = false;
   hasSeenError = false;
+  /** The server has reported a setting. */
+  #hasNews = false;
 
-  constructor(client: ClientConnection, onCopyIn: () => void) {
-    this.#client = client;
+  constructor(state: SessionState, onCopyIn: () => void) {
+    this.#state = state;
+    this.#client = state.client;
     this.#onCopyIn = onCopyIn;
   }
 
@@ -166,6 +171,9 @@ export class Relay implements ServerReceiver {
         return;
       case BACKEND.copyInResponse:
         this.#copyIn(buffer, start, end);
+        return;
+      case BACKEND.parameterStatus:
+        this.#hasNews = true;
         return;
       case BACKEND.notice:
         this.#notice(buffer, start, end);
@@ -268,6 +276,11 @@ export class Relay implements ServerReceiver {
       return;
     }
     this.#onlySetupSeen = false;
+    if (this.#hasNews && this.#server) {
+      const news = newsOf(this.#state, this.#server);
+      if (news) this.#push(news);
+      this.#hasNews = false;
+    }
     if (!isOurs) this.#forward(buffer, start, end);
     this.flush();
     this.#settle({ kind: "ready" });

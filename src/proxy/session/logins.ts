@@ -16,6 +16,7 @@ import {
   type StartupResult,
 } from "../client/login.js";
 import type { ServedDatabases } from "../databases/served-databases.js";
+import { ClientParameters } from "../execution/client-parameters.js";
 import { PreparedStatements } from "../execution/prepared-statements.js";
 import { SessionSettings, startupSettings } from "../execution/session-settings.js";
 import { newCounters } from "../execution/session-state.js";
@@ -131,6 +132,7 @@ export class Logins {
       state: {
         client,
         userName,
+        parameters: new ClientParameters(),
         lender: new Lender(),
         settings: new SessionSettings(startupSettings(startup.parameters)),
         statements: new Map(),

@@ -143,8 +143,11 @@ export class ExtendedProtocol {
     const { state, relay } = this.#statements;
     const wasBegun = state.transaction !== "none";
     this.#statements.begin(context, null);
-    const passed = { protocol: "extended", effects: request.effects, isFresh } as const;
-    const server = await this.#statements.attach(shard, passed);
+    const bound = request.parts.flatMap((part) =>
+      part.kind === "bind" && part.statement ? [part.statement] : [],
+    );
+    const passed = { protocol: "extended", statements: bound, isFresh } as const;
+    const server = await this.#statements.attach(shard, passed, context);
     const translation = new ExtendedTranslation(state, relay, server);
     server.send(translation.translate(request.parts));
     const outcome = await relay.outcome();
@@ -263,7 +266,6 @@ export class ExtendedProtocol {
       router,
       parameters: portal.parameters,
     });
-    this.#statements.state.settings.note(effects);
     const outcome = await this.#statements.run(requestOf(portal, sql), {
       context,
       route,

@@ -27,6 +27,7 @@ export async function runOfSession(
       return "BEGIN";
     case "commit":
     case "rollback":
+      if (isChained(sql)) return await chain(sql, effects.kind, { statements, context });
       return await endTransaction(state.transaction === "failed" ? "rollback" : effects.kind, {
         statements,
         context,
@@ -35,9 +36,15 @@ export async function runOfSession(
     case "discard":
       return discard(sql, effects, statements);
     default: {
-      state.settings.note(effects);
       statements.begin(context, null);
+      statements.noteChanges({ sql, effects }, context);
       const { tag } = await transaction.everywhere(sql);
+      const [server] = transaction.used;
+      if (server) {
+        const restoring = state.settings.restoring([effects], server);
+        if (restoring !== null) await transaction.everywhere(restoring);
+        statements.tellNews(server);
+      }
       if (effects.kind === "rollbackTo") {
         if (state.transaction === "failed") state.transaction = "open";
         statements.forgetTables();
@@ -45,6 +52,27 @@ export async function runOfSession(
       return tag;
     }
   }
+}
+
+function isChained(sql: string): boolean {
+  return /\band\s+chain\b/i.test(sql);
+}
+
+/** The next transaction begins with this one's end, in the same modes. */
+async function chain(
+  sql: string,
+  kind: "commit" | "rollback",
+  statement: SessionStatement,
+): Promise<string> {
+  const { state } = statement.statements;
+  if (state.transaction === "none")
+    throw new StatementRefused(
+      SQLSTATE.noActiveSqlTransaction,
+      `${sql.trim().split(/\s+/)[0]?.toUpperCase()} AND CHAIN can only be used in transaction blocks`,
+    );
+  const tag = await endTransaction(state.transaction === "failed" ? "rollback" : kind, statement);
+  state.transaction = "begun";
+  return tag;
 }
 
 interface SessionStatement {
@@ -98,6 +126,8 @@ function discard(
   if (effects.discards === "all") {
     state.settings.restart();
     cursors.closeAll();
+    const news = state.parameters.restarted();
+    if (news) state.client.write(news);
   }
   return sql.trim().replace(/\s*;$/, "").replaceAll(/\s+/g, " ").toUpperCase();
 }

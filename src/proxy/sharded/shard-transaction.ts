@@ -119,6 +119,7 @@ export class ShardTransaction implements ShardServers {
     const { server } = loan;
     this.#loans.set(shard, loan);
     await loan.prepare(served, this.#state);
+    if (this.#state.settings.hasTouched) server.areSettingsUnknown = true;
     for (const sql of this.#beginSql === null ? [] : [this.#beginSql, ...this.#joined.statements])
       await must(server, sql);
     return server;

@@ -46,8 +46,9 @@ export class SimpleProtocol {
     const planned = router.route(sql, NO_PARAMETERS);
     if (planned.kind === "one" || planned.kind === "any") {
       this.#statements.begin(context, null);
-      const passed = { protocol: "simple", effects, isFresh } as const;
-      const server = await this.#statements.attach(this.#statements.shardOf(planned), passed);
+      const passed = { protocol: "simple", statements: [{ sql, effects: only }], isFresh } as const;
+      const shard = this.#statements.shardOf(planned);
+      const server = await this.#statements.attach(shard, passed, context);
       server.unnamedStatement = null;
       server.send(frame);
       return await this.#statements.settle(await this.#statements.relay.outcome(), wasBegun);

@@ -11,8 +11,8 @@ import type { TransactionStatus } from "../../wire/backend.js";
 import { decodeErrorFields, encodeNotice } from "../../wire/error-fields.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { movedError, Relay, type RelayOutcome } from "../execution/relay.js";
-import type { SessionState } from "../execution/session-state.js";
-import type { StatementEffects } from "../execution/statement-effects.js";
+import { newsOf, type SessionState } from "../execution/session-state.js";
+import { isOfSession, type StatementEffects } from "../execution/statement-effects.js";
 import { StatementFailed, StatementRefused } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
 import { keyColumnsBefore, refuseOtherKind } from "./key-columns.js";
@@ -47,8 +47,13 @@ export interface StatementContext {
 
 export interface PassedRequest {
   readonly protocol: "simple" | "extended";
-  readonly effects: readonly StatementEffects[];
+  readonly statements: readonly NotedStatement[];
   readonly isFresh: boolean;
+}
+
+export interface NotedStatement {
+  readonly sql: string;
+  readonly effects: StatementEffects;
 }
 
 /**
@@ -63,6 +68,12 @@ export class ShardedStatements {
   readonly cursors = new OpenCursors();
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
+  /** Where a statement ran that may have changed settings there alone. */
+  #changedOn: ServerConnection | null = null;
+  /** What the relay passes from. */
+  #attached: ServerConnection | null = null;
+  /** The text of such a statement, while it runs. */
+  #changing: string | null = null;
   /** By the tables that the open transaction has made; null: not asked yet. */
   #ownRouter: Router | null = null;
 
@@ -71,7 +82,7 @@ export class ShardedStatements {
     this.transaction = new ShardTransaction(state);
     this.sink = new ShardedSink(state.client);
     // A COPY FROM for one shard goes through the scatter as well, so the relay never sees one.
-    this.relay = new Relay(state.client, () => {});
+    this.relay = new Relay(state, () => {});
     this.#copyInput = copyInput;
     this.#onCopyIn = onCopyIn;
   }
@@ -120,10 +131,47 @@ export class ShardedStatements {
 
   async settleSettings(): Promise<void> {
     const [server] = this.transaction.used;
-    if (!this.state.settings.hasTouched || !server) return;
-    await this.state.settings.readBack(server);
-    // The others have the same values, but nobody has said so: theirs are read as unknown.
-    for (const other of this.transaction.used) if (other !== server) other.isSoiled = true;
+    if (!server) return;
+    if (this.state.settings.hasTouched) {
+      // The others have the same values, but nobody has said so: theirs stay unknown.
+      const { tie } = await this.state.settings.readBack(this.#changedOn ?? server);
+      if (tie !== null) for (const used of this.transaction.used) used.isSoiled = true;
+    }
+    this.#changedOn = null;
+    this.tellNews(server);
+  }
+
+  /** ParameterStatus, before what ends the answer. */
+  tellNews(server: ServerConnection): void {
+    const news = newsOf(this.state, server);
+    if (news) this.sink.write(news);
+  }
+
+  /**
+   * A statement is about to run that may change settings, by its text or by what it calls: no server goes back to its
+   * pool before it is known what came of it.
+   */
+  noteChanges(statement: NotedStatement, { served }: ExecutionContext): void {
+    const { settings } = this.state;
+    const { sql, effects } = statement;
+    settings.note(effects);
+    const hidden = served.hiddenChanges.of([sql]);
+    if (hidden) settings.noteHidden(hidden);
+    const mayChange = hidden !== null || effects.isOpaque || effects.settings.length > 0;
+    this.#changing = mayChange && !isOfSession(effects) ? sql : null;
+    if (settings.hasTouched)
+      for (const server of this.transaction.used) server.areSettingsUnknown = true;
+  }
+
+  /** It has run, on that server or on all: the transaction's others are given what it has set. */
+  async #spreadChanges(server: ServerConnection | undefined): Promise<void> {
+    const sql = this.#changing;
+    this.#changing = null;
+    if (sql === null || !server || server.transactionStatus !== "T") return;
+    this.#changedOn = server;
+    const isLocal = /,\s*true\s*\)/i.test(sql) && !/,\s*false\s*\)/i.test(sql);
+    const spreading = await this.state.settings.spreading(server, isLocal);
+    if (spreading !== null) await this.transaction.everywhere(spreading);
   }
 
   /** Any shard will do: one that is in use already, else one by chance. */
@@ -148,12 +196,14 @@ export class ShardedStatements {
     if (route.kind === "computed")
       return await this.#computed(request, route.selects, { context, effects, isFresh });
     this.sink.restart();
+    this.noteChanges({ sql: request.sql, effects }, context);
     const makes = effects.changesSchema && this.transaction.isBegun;
     const before = makes ? await sequencesBefore(this.transaction, request.sql) : null;
     const { database } = context.served;
     const keys = makes ? await keyColumnsBefore(this.transaction, database, request.sql) : null;
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
+      await this.#spreadChanges(this.transaction.used[0]);
       if (route.kind === "many" && route.notice) this.#tell(route.notice);
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
@@ -178,10 +228,12 @@ export class ShardedStatements {
    */
   async attach(
     shard: ShardId,
-    { protocol, effects, isFresh }: PassedRequest,
+    { protocol, statements, isFresh }: PassedRequest,
+    context: ExecutionContext,
   ): Promise<ServerConnection> {
     const server = await this.transaction.acquire(shard);
-    for (const each of effects) this.state.settings.note(each);
+    for (const each of statements) this.noteChanges(each, context);
+    this.#attached = server;
     this.relay.attach(server);
     this.relay.begin(protocol, isFresh);
     return server;
@@ -199,7 +251,10 @@ export class ShardedStatements {
       this.transaction.release();
       return "idle";
     }
-    if (!this.transaction.used.some((server) => server.transactionStatus === "E")) return "open";
+    if (!this.transaction.used.some((server) => server.transactionStatus === "E")) {
+      await this.#spreadChanges(this.#attached ?? undefined);
+      return "open";
+    }
     this.fail();
     this.state.transaction = "failed";
     return "open";

@@ -6,7 +6,11 @@ import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
 import { encodeClose, encodeQuery, FRONTEND, SYNC } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
-import type { DecodedPipeline, DecodedRequest } from "../execution/decoded-request.js";
+import {
+  type DecodedPipeline,
+  type DecodedRequest,
+  textsOf,
+} from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import { ExtendedTranslation } from "../execution/extended-translation.js";
 import { Loan } from "../execution/loan.js";
@@ -39,7 +43,7 @@ export class SingleExecutor implements Executor {
   /** @param onCopyIn called when `isCopyIn` has become true: some of the data may have come already */
   constructor(state: SessionState, onCopyIn: () => void) {
     this.#state = state;
-    this.#relay = new Relay(state.client, onCopyIn);
+    this.#relay = new Relay(state, onCopyIn);
   }
 
   get isOpen(): boolean {
@@ -61,6 +65,9 @@ export class SingleExecutor implements Executor {
     const loan = await this.#attach(context.served, context.user);
     const { server } = loan;
     for (const each of effects) this.#noteBefore(each, server);
+    const hidden =
+      request.kind === "function" ? [] : context.served.hiddenChanges.of(textsOf(request));
+    if (hidden) this.#state.settings.noteHidden(hidden, server);
     const canRetry =
       isFresh &&
       request.bytes <= RETRIED_BYTES &&
@@ -194,7 +201,7 @@ export class SingleExecutor implements Executor {
   }
 
   #noteBefore(effects: StatementEffects, server: ServerConnection): void {
-    this.#state.settings.note(effects);
+    this.#state.settings.note(effects, server);
     if (effects.tie === null) return;
     this.#state.tie ??= effects.tie;
     server.isSoiled = true;
@@ -222,14 +229,23 @@ export class SingleExecutor implements Executor {
     if (!this.#relay.hasSeenError) this.#noteAfter(effects, loan);
     // It could hit our own statements as well as the client's next.
     if (loan.cancelling) await loan.cancelling;
+    await loan.restore(this.#state, effects);
     if (server.transactionStatus !== "I") {
       this.#state.transaction = "open";
       return "open";
     }
     this.#state.transaction = "none";
-    if (this.#state.settings.hasTouched) await this.#state.settings.readBack(server);
+    await this.#readBack(server);
     if (this.#state.mode !== "session" && this.#state.tie === null) this.#detach();
     return "idle";
+  }
+
+  async #readBack(server: ServerConnection): Promise<void> {
+    if (!this.#state.settings.hasTouched) return;
+    const { tie } = await this.#state.settings.readBack(server);
+    if (tie === null) return;
+    this.#state.tie ??= tie;
+    server.isSoiled = true;
   }
 
   #noteAfter(effects: readonly StatementEffects[], { served, server }: Loan): void {

@@ -1,5 +1,5 @@
 import type { ServerConnection } from "../../../backend/server-connection.js";
-import type { MergePlan } from "../../../router/route.js";
+import type { MergePlan, Route } from "../../../router/route.js";
 import type { ShardId } from "../../../topology/topology.js";
 import { BACKEND, type ColumnDescription, decodeRowDescription } from "../../../wire/backend.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
@@ -25,7 +25,7 @@ export interface GatherPlan {
   /** Of an INSERT that was taken apart: which of the statement's rows each shard has; null: another statement. */
   readonly places: readonly (readonly number[])[] | null;
   /** Rows that an UPDATE finds elsewhere are an error. */
-  readonly home?: ShardId | undefined;
+  readonly home?: Extract<Route, { kind: "many" }>["home"];
   /**
    * One shard after the other. For writes: statements that touch the same rows on several shards then meet
    * on the first one, where PostgreSQL queues them; in parallel they could wait for each other for ever,
@@ -118,16 +118,17 @@ export class Gather {
     this.#statements[inlet] = statement;
     const end = await statement.run(work.messages);
     if (end.kind === "failed") this.#fail(end.error);
-    else if (this.#isElsewhere(work, end))
-      this.#fail(encodeThrown(new RowsElsewhere(countOf(end.tags.at(-1) ?? ""))));
-    else this.#guard(() => this.#merger.ended(inlet));
+    else if (!this.#isElsewhere(work, end)) this.#guard(() => this.#merger.ended(inlet));
     this.#regulate();
     return end;
   }
 
   #isElsewhere({ shard }: ShardWork, { tags }: Extract<ShardEnd, { kind: "complete" }>): boolean {
     const { home } = this.#plan;
-    return home !== undefined && shard !== home && countOf(tags.at(-1) ?? "") > 0;
+    const rows = countOf(tags.at(-1) ?? "");
+    if (home === undefined || shard === home.shard || rows === 0) return false;
+    this.#fail(encodeThrown(new RowsElsewhere(rows, home.refusal)));
+    return true;
   }
 
   #handlerFor(inlet: number): AnswerHandler {
