@@ -93,7 +93,7 @@ export class ServerStatements {
   sent(messages: Buffer): void {
     for (let at = 0; at + HEADER_BYTES <= messages.length; at += 1 + messages.readInt32BE(at + 1)) {
       const body = at + HEADER_BYTES;
-      switch (messages[at]) {
+      switch (messages[at] ?? 0) {
         case FRONTEND.query:
         case FRONTEND.functionCall:
         case FRONTEND.sync:

@@ -69,7 +69,7 @@ const types = (messages: readonly RawMessage[]) =>
     .join(" ");
 
 /** Of a row of one column. */
-const valueOf = ({ body }: RawMessage) => {
+const valueIn = ({ body }: RawMessage) => {
   const bytes = Buffer.from(String(body), "hex");
   return bytes.readInt32BE(2) < 0 ? null : bytes.toString("utf8", 6);
 };
@@ -223,7 +223,7 @@ describe("what was parsed under other settings is another statement", () => {
       ]);
       const answer = await client.exchange([parse("s", sql), ...run("s"), SYNC]);
       const row = answer.find(({ type }) => type === "D");
-      values.push(row ? valueOf(row) : null);
+      values.push(row ? valueIn(row) : null);
     }
     expect(values).toEqual([expectedFirst, expectedSecond, expectedFirst]);
   });
@@ -277,7 +277,7 @@ describe("statements on servers are within a bound", () => {
     const count = await client.exchange([
       encodeQuery("SELECT count(*) <= 20 AS few FROM pg_prepared_statements"),
     ]);
-    expect(count.filter(({ type }) => type === "D").map(valueOf)).toEqual(["t"]);
+    expect(count.filter(({ type }) => type === "D").map(valueIn)).toEqual(["t"]);
     const again = await client.exchange([
       encodeDescribe({ target: "statement", name: "n1" }),
       ...run("n1"),
