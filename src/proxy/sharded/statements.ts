@@ -334,7 +334,8 @@ export class ShardedStatements {
   ): Promise<Handled> {
     this.relay.detach();
     if (outcome.kind === "lost") throw outcome.error;
-    if (outcome.kind === "refusedByGate") return this.backOff(wasBegun);
+    if (outcome.kind === "refusedByGate" || outcome.kind === "forgotten")
+      return this.backOff(wasBegun);
     if (outcome.kind === "failureHeld") {
       if ((await this.newerRouter(context)) !== null) {
         this.relay.drop();
