@@ -57,3 +57,12 @@ export class AlreadyTold extends StatementRefused {
     super(SQLSTATE.internalError, "already told");
   }
 }
+
+/** The Sync that was sent with a COPY came while it waited for data, which takes no notice of it: another will end it. */
+export class FailedInCopy extends StatementRefused {
+  readonly failure: unknown;
+  constructor(failure: unknown) {
+    super(SQLSTATE.internalError, "failed in COPY");
+    this.failure = failure;
+  }
+}

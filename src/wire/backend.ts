@@ -98,11 +98,12 @@ export function encodeBackendKeyData(processId: number, secret: Buffer): Buffer 
   return new MessageWriter(16).begin("K").int32(processId).bytes(secret).end().finish();
 }
 
+/** @param newest the whole version, as PostgreSQL sends it (its page says the minor one only) */
 export function encodeNegotiateProtocolVersion(
-  newestMinor: number,
+  newest: number,
   unknownOptions: readonly string[],
 ): Buffer {
-  const writer = new MessageWriter().begin("v").int32(newestMinor).int32(unknownOptions.length);
+  const writer = new MessageWriter().begin("v").int32(newest).int32(unknownOptions.length);
   for (const option of unknownOptions) writer.cstring(option);
   return writer.end().finish();
 }

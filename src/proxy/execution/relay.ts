@@ -59,7 +59,7 @@ export class Relay implements ServerReceiver {
   #server: ServerConnection | null = null;
   #expected: Expectation[] = [];
   #at = 0;
-  #isExtended = false;
+  isExtended = false;
   #canRetry = false;
   #isRefusedByGate = false;
   #onlySetupSeen = true;
@@ -99,7 +99,7 @@ export class Relay implements ServerReceiver {
 
   /** Before the messages are sent. @param canRetry nothing of the transaction has run before */
   begin(protocol: "simple" | "extended", canRetry: boolean): void {
-    this.#isExtended = protocol === "extended";
+    this.isExtended = protocol === "extended";
     this.#canRetry = canRetry;
     this.#isRefusedByGate = false;
     this.#onlySetupSeen = true;
@@ -248,7 +248,7 @@ export class Relay implements ServerReceiver {
     this.#onlySetupSeen = false;
     this.#forward(buffer, start, end);
     this.isCopyIn = false;
-    if (this.#isExtended) this.#advance();
+    if (this.isExtended) this.#advance();
   }
 
   #ready(buffer: Buffer, start: number, end: number): void {
@@ -273,7 +273,7 @@ export class Relay implements ServerReceiver {
     this.#canRetry = false;
     this.flush();
     // The server ignores the Sync that it was sent already; another comes after CopyDone.
-    if (this.#isExtended && this.#expected.at(-1)?.kind === "sync") this.#expected.pop();
+    if (this.isExtended && this.#expected.at(-1)?.kind === "sync") this.#expected.pop();
     this.isCopyIn = true;
     this.#onCopyIn();
   }
@@ -294,7 +294,7 @@ export class Relay implements ServerReceiver {
     if (fields.get("C") === SQLSTATE.gateClosed && this.#takeRefusal(fields)) return;
     else if (fields.get("C") !== SQLSTATE.gateClosed) this.#pushError(frame);
     this.#onlySetupSeen = false;
-    if (this.#isExtended) this.#skipToSync();
+    if (this.isExtended) this.#skipToSync();
   }
 
   /** @returns whether the refusal stays between us and the server, for the statement will be tried again */
@@ -346,7 +346,7 @@ export class Relay implements ServerReceiver {
 
   #known(): RelayOutcome | null {
     if (this.#lost) return this.#lost;
-    if (!this.#isExtended || this.#at < this.#expected.length) return null;
+    if (!this.isExtended || this.#at < this.#expected.length) return null;
     this.#expected = [];
     this.#at = 0;
     return { kind: "answered" };

@@ -4,7 +4,7 @@ import { ServerConnectionLost } from "../../backend/server-errors.js";
 import { forgetSession } from "../../backend/server-pool.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
-import { FRONTEND } from "../../wire/frontend.js";
+import { FLUSH, FRONTEND } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
@@ -55,6 +55,12 @@ export class SingleExecutor implements Executor {
   }
 
   async handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
+    const asked = this.#relay.isSkipping ? onlySync(request) : request;
+    if (asked === null) return "open";
+    return await this.#handle(asked, context);
+  }
+
+  async #handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
     const isFresh = !this.isOpen;
     const { effects } = request;
     const loan = await this.#attach(context.served, context.user);
@@ -93,9 +99,12 @@ export class SingleExecutor implements Executor {
   }
 
   copy(type: number, frame: Buffer): void {
-    const isWritable = this.#loan?.server.send(frame) ?? true;
+    const isEnd = type !== FRONTEND.copyData;
+    // In the extended protocol its answer would wait for the client's next Sync, and that for its answer.
+    const bytes = isEnd && this.#relay.isExtended ? Buffer.concat([frame, FLUSH]) : frame;
+    const isWritable = this.#loan?.server.send(bytes) ?? true;
     if (!isWritable) this.#state.client.socket.pause();
-    if (type !== FRONTEND.copyData) this.#relay.isCopyIn = false;
+    if (isEnd) this.#relay.isCopyIn = false;
   }
 
   clientDrained(): void {
@@ -247,6 +256,12 @@ export class SingleExecutor implements Executor {
     if (this.#state.mode === "session") loan.server.isSoiled = true;
     loan.giveBack();
   }
+}
+
+/** What a server that skips up to Sync takes notice of; null: nothing. */
+function onlySync(request: DecodedRequest): DecodedRequest | null {
+  if (request.kind !== "extended" || request.end !== "sync") return null;
+  return { ...request, parts: request.parts.filter(({ kind }) => kind === "sync"), effects: [] };
 }
 
 async function unbuildableState(server: ServerConnection): Promise<string | null> {
