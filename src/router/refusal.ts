@@ -49,7 +49,8 @@ export const REFUSALS = {
     "Send them one by one, within BEGIN and COMMIT if they belong together.",
   ),
   unreadableKey: {
-    sqlState: SQLSTATE.invalidParameterValue,
+    // PostgreSQL's own for text that is no number.
+    sqlState: SQLSTATE.invalidTextRepresentation,
     reason: (key) => `cannot read the value of sharding key ${key}`,
     hint: "Give a plain literal or a parameter of the key's own type.",
   },
@@ -58,7 +59,7 @@ export const REFUSALS = {
     "Compute the value in the application, then send it.",
   ),
   nullKey: {
-    sqlState: SQLSTATE.nullValueNotAllowed,
+    sqlState: SQLSTATE.notNullViolation,
     reason: (key) => `sharding key ${key} must not be null`,
     hint: "A row without its sharding key belongs to no shard; make the column NOT NULL.",
   },

@@ -28,12 +28,14 @@ const SESSION = new Set([
   "ConstraintsSetStmt",
 ]);
 
-/** Cannot run in a transaction block, and need none: nothing of the application's data changes. */
+/** In no transaction of ours: cannot run in one, or need the client's. Nothing of the application's data changes. */
 const OUTSIDE_TRANSACTIONS = new Set([
   "VacuumStmt",
   "ClusterStmt",
   "CheckPointStmt",
   "ReindexStmt",
+  // Refused by itself: nobody would hold the lock.
+  "LockStmt",
 ]);
 
 /** One server's, or a whole cluster's. */

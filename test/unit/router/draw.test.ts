@@ -172,7 +172,7 @@ describe("with the values", () => {
     const plan = planOf(router.route("INSERT INTO tenants (name) VALUES ('a')", null));
     const { sql, route } = router.routeDrawn(plan, [null], null);
     expect(sql).toBe(`INSERT INTO tenants (name, "id") VALUES ('a', NULL)`);
-    expect(route).toMatchObject({ kind: "refused", sqlState: "22004" });
+    expect(route).toMatchObject({ kind: "refused", sqlState: "23502" });
   });
 
   test("no value is more than a constant", () => {

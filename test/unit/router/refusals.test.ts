@@ -303,6 +303,6 @@ describe("refused, with what to do instead", () => {
   test("NULL for the key of a new row", () => {
     const sql = "INSERT INTO orders (tenant_id) VALUES ($1)";
     const route = createRouter(shop(), SHOP_FACTS).route(sql, bound([null]));
-    expect(route).toMatchObject({ kind: "refused", sqlState: "22004" });
+    expect(route).toMatchObject({ kind: "refused", sqlState: "23502" });
   });
 });
