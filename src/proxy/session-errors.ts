@@ -43,11 +43,14 @@ export class StatementFailed extends SluiceError {
   readonly recovery = "never";
   /** ErrorResponse */
   readonly frame: Buffer;
-  constructor(frame: Buffer) {
+  /** The message of the extended protocol that it answers. */
+  readonly phase: "parse" | "bind" | "execute";
+  constructor(frame: Buffer, phase: StatementFailed["phase"] = "execute") {
     const fields = decodeErrorFields(frame);
     super(fields.get("M") ?? "failed");
     this.sqlState = parseSqlState(fields.get("C")) ?? SQLSTATE.internalError;
     this.frame = frame;
+    this.phase = phase;
   }
 }
 

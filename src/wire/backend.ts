@@ -61,6 +61,7 @@ export const PARSE_COMPLETE = bare("1");
 export const BIND_COMPLETE = bare("2");
 export const CLOSE_COMPLETE = bare("3");
 export const NO_DATA = bare("n");
+export const PORTAL_SUSPENDED = bare("s");
 export const EMPTY_QUERY = bare("I");
 export const READY: Readonly<Record<TransactionStatus, Buffer>> = {
   I: ready("I"),

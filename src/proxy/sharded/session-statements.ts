@@ -1,4 +1,5 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { encodeNotice } from "../../wire/error-fields.js";
 import type { ExecutionContext } from "../execution/executor.js";
 import { forgetStatements } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
@@ -22,10 +23,11 @@ export async function runOfSession(
       if (state.transaction === "none") {
         state.transaction = "begun";
         state.beginSql = sql;
-      }
-      return "BEGIN";
+      } else warn(statements, IN_TRANSACTION);
+      return /^\s*start/i.test(sql) ? "START TRANSACTION" : "BEGIN";
     case "commit":
     case "rollback":
+      if (state.transaction === "none") warn(statements, NOT_IN_TRANSACTION);
       return await endTransaction(state.transaction === "failed" ? "rollback" : effects.kind, {
         statements,
         context,
@@ -44,6 +46,23 @@ export async function runOfSession(
       return tag;
     }
   }
+}
+
+const IN_TRANSACTION = encodeNotice({
+  severity: "WARNING",
+  sqlState: SQLSTATE.activeSqlTransaction,
+  message: "there is already a transaction in progress",
+});
+const NOT_IN_TRANSACTION = encodeNotice({
+  severity: "WARNING",
+  sqlState: SQLSTATE.noActiveSqlTransaction,
+  message: "there is no transaction in progress",
+});
+
+/** To who wants to hear warnings. */
+function warn({ state, sink }: ShardedStatements, warning: Buffer): void {
+  const least = state.settings.current.get("client_min_messages") ?? "notice";
+  if (!/^(error|fatal|panic)$/i.test(least)) sink.write(warning);
 }
 
 interface SessionStatement {

@@ -55,7 +55,11 @@ export class ShardedExecutor implements Executor {
     try {
       if (request.kind === "extended") return await this.#extended.handle(request, context);
       this.#state.statements.delete("");
-      return await this.#simple.handle(request, context, !this.isOpen);
+      const isFresh = !this.isOpen;
+      await this.#extended.beforeQuery();
+      const handled = await this.#simple.handle(request, context, isFresh);
+      this.#extended.afterQuery();
+      return handled;
     } finally {
       this.#isRunning = false;
       const cancelling = this.#statements.transaction.cancelling();
@@ -120,7 +124,8 @@ function tied(tie: string): StatementRefused {
 /** Keys are read from statements as UTF-8 and with standard strings. */
 function refuseEncodings({ settings }: SessionState): void {
   const encoding = settings.current.get("client_encoding");
-  if (encoding !== undefined && !/^(utf-?8|unicode)$/i.test(encoding))
+  // Read as PostgreSQL reads it: by its letters and digits (asyncpg sends it in quotes).
+  if (encoding !== undefined && !/^(utf8|unicode)$/i.test(encoding.replaceAll(/[^a-z0-9]/gi, "")))
     throw new StatementRefused(
       SQLSTATE.featureNotSupported,
       `client_encoding ${encoding} on a sharded database`,

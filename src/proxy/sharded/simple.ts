@@ -44,7 +44,9 @@ export class SimpleProtocol {
       return await this.#end([outcome.tag], context);
     }
     const planned = router.route(sql, NO_PARAMETERS);
-    if (planned.kind === "one" || planned.kind === "any") {
+    // What came without a Sync before it is in a transaction that is not the client's, and ends with this.
+    const isOfOurs = !wasBegun && this.#statements.transaction.isBegun;
+    if ((planned.kind === "one" || planned.kind === "any") && !isOfOurs) {
       this.#statements.begin(context, null);
       const passed = { protocol: "simple", effects, isFresh } as const;
       const server = await this.#statements.attach(this.#statements.shardOf(planned), passed);

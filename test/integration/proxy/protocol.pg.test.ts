@@ -80,4 +80,5 @@ test.each(SCRIPTS)("$name", async (script) => {
   const said = await run(server.port, "plain", script);
   expect(said.join("\n")).not.toContain("nothing more came");
   expect(await run(proxy.port, "single", script)).toEqual(said);
+  expect(await run(proxy.port, "double", script)).toEqual(said);
 });
