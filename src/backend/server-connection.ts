@@ -1,37 +1,15 @@
-import { connect, type Socket } from "node:net";
-import { ServerUnreachable, SluiceError } from "../core/errors.js";
+import type { SluiceError } from "../core/errors.js";
 import {
   BACKEND,
   decodeCommandTag,
   decodeDataRow,
-  decodeParameterStatus,
-  decodeTransactionStatus,
   type TransactionStatus,
 } from "../wire/backend.js";
 import { decodeErrorFields, type ErrorResponseFields } from "../wire/error-fields.js";
-import { Framer } from "../wire/framer.js";
-import { encodeCancel, encodeQuery, encodeStartup, TERMINATE } from "../wire/frontend.js";
+import { encodeQuery } from "../wire/frontend.js";
 import { describeAddress, type ServerAddress } from "./address.js";
 import { ServerConnectionLost } from "./server-errors.js";
-import { ServerLogin } from "./server-login.js";
-
-/**
- * Whoever uses a connection gets its messages. All calls are synchronous and in order; nothing may be
- * awaited inside, or the next chunk would enter in between.
- */
-export interface ServerReceiver {
-  /**
-   * One whole message, `buffer[start..end)`, header included. The bytes stay valid, slices may be kept.
-   * At ReadyForQuery the connection's `transactionStatus` is up to date already.
-   */
-  frame(type: number, buffer: Buffer, start: number, end: number): void;
-  /** All messages of what was read have been given: the moment to write them on. */
-  chunkEnd(): void;
-  /** After `send` returned false: more may be sent. */
-  drained(): void;
-  /** The connection is gone; nothing follows. */
-  closed(error: SluiceError): void;
-}
+import { type ConnectOptions, ServerLink, type ServerReceiver } from "./server-link.js";
 
 /** What came of a statement of ours. */
 export interface QueryOutcome {
@@ -41,110 +19,130 @@ export interface QueryOutcome {
   readonly error: ErrorResponseFields | null;
 }
 
-export interface ConnectOptions {
-  readonly connectTimeoutMs: number;
-  readonly applicationName?: string;
-}
-
 /**
- * One session of a PostgreSQL server, by its wire protocol. Used by one owner at a time: `use` hands it
- * on. Beside the protocol it remembers what that session holds (statements, settings), so that an owner
- * knows what is there already.
+ * A connection to a server as its one user has it, until he gives it back: then it is dead. Whoever still has it
+ * in hand sends nothing, hears nothing and changes nothing of the session that somebody else may have by now; who
+ * waits for an answer is told that it is lost. What becomes of the session, and when, is its pool's to say.
  */
 export class ServerConnection {
   readonly address: ServerAddress;
   readonly processId: number;
-  readonly connectedAtMs = Date.now();
-  /** As the server reported them (ParameterStatus). */
-  readonly parameters: Map<string, string>;
-  transactionStatus: TransactionStatus = "I";
-  lastUsedAtMs = Date.now();
-  /** Names of prepared statements that exist in this session. */
-  readonly preparedStatements = new Set<string>();
-  /** What the unnamed statement is, compared by identity; null: none, or somebody else's. */
-  unnamedStatement: object | null = null;
-  /** Settings that differ from the session's defaults because we set them. */
-  appliedSettings: ReadonlyMap<string, string> = new Map();
-  /** Something besides settings may be left in the session (temporary table, advisory lock, ...). */
-  isSoiled = false;
-  /** The schema that `preparedStatements` were made under, as their owner counts. */
-  schemaGeneration = 0;
-  bytesSent = 0;
-  bytesReceived = 0;
-  readonly #socket: Socket;
-  readonly #framer: Framer;
-  readonly #secret: Buffer;
-  #receiver: ServerReceiver | null = null;
-  #lostBecause: SluiceError | null = null;
+  #link: ServerLink | null;
+  readonly #takeBack: (link: ServerLink) => Promise<void> | null;
+  #settled: Promise<void> | null = null;
 
-  private constructor(address: ServerAddress, socket: Socket, framer: Framer, login: ServerLogin) {
-    this.address = address;
-    this.#socket = socket;
-    this.#framer = framer;
-    this.processId = login.greeting.processId;
-    this.#secret = login.greeting.secret;
-    this.parameters = login.greeting.parameters;
-    socket.on("data", (chunk: Buffer) => this.#read(chunk));
-    socket.resume();
-    socket.on("drain", () => this.#receiver?.drained());
-    socket.on("error", (cause) => this.#lose(cause));
-    socket.on("close", () => this.#lose(null));
+  /** @param takeBack what becomes of the link; resolves when it is at rest or closed, null: it is already */
+  constructor(link: ServerLink, takeBack: (link: ServerLink) => Promise<void> | null) {
+    this.address = link.address;
+    this.processId = link.processId;
+    this.#link = link;
+    this.#takeBack = takeBack;
   }
 
   /**
+   * One of no pool, closed when given back.
    * @throws ServerUnreachable when no connection comes about in time
    * @throws ServerRefused with the server's own SQLSTATE
    */
   static async connect(address: ServerAddress, options: ConnectOptions): Promise<ServerConnection> {
-    const socket = connect({ host: address.host, port: address.port, noDelay: true });
-    socket.setKeepAlive(true, 60_000);
-    const framer = new Framer();
-    const login = new ServerLogin(address, (bytes) => socket.write(bytes));
-    const timer = setTimeout(
-      () => socket.destroy(new Error(`not ready after ${options.connectTimeoutMs} ms`)),
-      options.connectTimeoutMs,
-    );
-    try {
-      await greet(socket, framer, login, startupParameters(address, options));
-      return new ServerConnection(address, socket, framer, login);
-    } catch (cause) {
-      socket.destroy();
-      if (cause instanceof SluiceError) throw cause;
-      const detail = cause instanceof Error ? cause.message : String(cause);
-      throw new ServerUnreachable(describeAddress(address), { cause, detail });
-    } finally {
-      clearTimeout(timer);
-    }
+    return new ServerConnection(await ServerLink.connect(address, options), (link) => {
+      link.close();
+      return null;
+    });
   }
 
-  /** Lent to a client that is in a transaction (as of the last ReadyForQuery). */
+  /** It was given back. */
+  get isOver(): boolean {
+    return this.#link === null;
+  }
+
+  /** As the server reported them (ParameterStatus). */
+  get parameters(): ReadonlyMap<string, string> {
+    return this.#link?.parameters ?? new Map();
+  }
+
+  /** As of the last ReadyForQuery. */
+  get transactionStatus(): TransactionStatus {
+    return this.#link?.transactionStatus ?? "I";
+  }
+
   get isIdleInTransaction(): boolean {
     return this.transactionStatus !== "I";
   }
 
   get isLost(): boolean {
-    return this.#lostBecause !== null;
+    return this.#link?.isLost ?? true;
   }
 
-  /** Hands the messages to a new owner; null: they are dropped. */
+  /** Names of prepared statements that exist in this session. */
+  get preparedStatements(): Set<string> {
+    return this.#link?.preparedStatements ?? new Set();
+  }
+
+  /** What the unnamed statement is, compared by identity; null: none, or somebody else's. */
+  get unnamedStatement(): object | null {
+    return this.#link?.unnamedStatement ?? null;
+  }
+  set unnamedStatement(statement: object | null) {
+    if (this.#link) this.#link.unnamedStatement = statement;
+  }
+
+  /** Settings that differ from the session's defaults because we set them. */
+  get appliedSettings(): ReadonlyMap<string, string> {
+    return this.#link?.appliedSettings ?? new Map();
+  }
+  set appliedSettings(settings: ReadonlyMap<string, string>) {
+    if (this.#link) this.#link.appliedSettings = settings;
+  }
+
+  /** As the server reported them at login: what RESET goes back to. */
+  get defaults(): ReadonlyMap<string, string> {
+    return this.#link?.defaults ?? new Map();
+  }
+
+  /** A statement may have changed settings, and nobody has asked which: not for another client as it is. */
+  get areSettingsUnknown(): boolean {
+    return this.#link?.areSettingsUnknown ?? false;
+  }
+  set areSettingsUnknown(areUnknown: boolean) {
+    if (this.#link) this.#link.areSettingsUnknown = areUnknown;
+  }
+
+  /** Something besides settings may be left in the session: it gets DISCARD ALL before anybody else gets it. */
+  get isSoiled(): boolean {
+    return this.#link?.isSoiled ?? false;
+  }
+  set isSoiled(isSoiled: boolean) {
+    if (this.#link) this.#link.isSoiled = isSoiled;
+  }
+
+  /** The schema that `preparedStatements` were made under, as their owner counts. */
+  get schemaGeneration(): number {
+    return this.#link?.schemaGeneration ?? 0;
+  }
+  set schemaGeneration(generation: number) {
+    if (this.#link) this.#link.schemaGeneration = generation;
+  }
+
+  /** Hands the messages to another receiver; null: they are dropped. */
   use(receiver: ServerReceiver | null): void {
-    this.#receiver = receiver;
-    if (receiver && this.#lostBecause) receiver.closed(this.#lostBecause);
+    const link = this.#link;
+    if (link) link.receiver = receiver;
+    if (receiver && (!link || link.isLost)) receiver.closed(link?.lostBecause ?? this.#givenBack());
   }
 
-  /** @returns false when the owner should wait for `drained` before it sends more */
-  send(bytes: Buffer): boolean {
-    this.bytesSent += bytes.length;
-    return this.#lostBecause !== null || this.#socket.write(bytes);
+  /** @param messages whole ones @returns false when the sender should wait for `drained` before more */
+  send(messages: Buffer): boolean {
+    return this.#link?.send(messages) ?? true;
   }
 
   /** Back-pressure: stops reading until `resume`. */
   pause(): void {
-    this.#socket.pause();
+    this.#link?.pause();
   }
 
   resume(): void {
-    this.#socket.resume();
+    this.#link?.resume();
   }
 
   /**
@@ -153,7 +151,7 @@ export class ServerConnection {
    * @throws ServerConnectionLost
    */
   async query(sql: string): Promise<QueryOutcome> {
-    const before = this.#receiver;
+    const before = this.#link?.receiver ?? null;
     this.unnamedStatement = null;
     try {
       return await new Promise<QueryOutcome>((resolve, reject) => {
@@ -161,111 +159,46 @@ export class ServerConnection {
         this.send(encodeQuery(sql));
       });
     } finally {
-      this.#receiver = before;
+      if (this.#link) this.#link.receiver = before;
     }
   }
 
   /** Asks the server, over a connection of its own, to cancel what runs here. Never throws. */
   async cancel(): Promise<void> {
-    await cancelStatement(this.address, encodeCancel(this.processId, this.#secret));
+    await this.#link?.cancel();
   }
 
-  /** Says good-bye and closes. */
-  close(): void {
-    if (this.#lostBecause) return;
-    this.#socket.end(TERMINATE);
-    this.#lose(null);
-    // A peer that does not close its end would keep the socket for ever.
-    setTimeout(() => this.#socket.destroy(), 1_000).unref();
+  /** A request to cancel is on its way, and could hit what is sent next; resolves when that cannot be any more. */
+  get cancelling(): Promise<void> | null {
+    return this.#link?.cancelling ?? null;
   }
 
-  /** Closes at once; the server ends the session and rolls back when it notices. */
-  destroy(): void {
-    this.#socket.destroy();
-    this.#lose(null);
+  /** After DISCARD ALL: the account of the session begins anew. */
+  forgetSession(): void {
+    this.#link?.forgetSession();
   }
 
-  #read(chunk: Buffer): void {
-    this.bytesReceived += chunk.length;
-    try {
-      this.#framer.push(chunk);
-      this.#deliver();
-    } catch (cause) {
-      this.#socket.destroy();
-      this.#lose(cause instanceof Error ? cause : null);
-    }
+  /** Ends its use, whatever is in flight. */
+  giveBack(): void {
+    const link = this.#link;
+    if (!link) return;
+    this.#link = null;
+    const { receiver } = link;
+    link.receiver = null;
+    if (receiver && !link.isAtRest) receiver.closed(this.#givenBack());
+    this.#settled = this.#takeBack(link);
   }
 
-  #deliver(): void {
-    const framer = this.#framer;
-    while (framer.next()) {
-      const { type, buffer, start, end } = framer;
-      if (type === BACKEND.readyForQuery)
-        this.transactionStatus = decodeTransactionStatus(buffer[start + 5]);
-      else if (type === BACKEND.parameterStatus) {
-        const [name, value] = decodeParameterStatus(buffer.subarray(start, end));
-        this.parameters.set(name, value);
-      }
-      this.#receiver?.frame(type, buffer, start, end);
-    }
-    this.#receiver?.chunkEnd();
+  /** After `giveBack`: resolves when what was in flight is over; null: nothing was. */
+  get settled(): Promise<void> | null {
+    return this.#settled;
   }
 
-  #lose(cause: Error | null): void {
-    if (this.#lostBecause) return;
-    const error =
-      cause instanceof SluiceError
-        ? cause
-        : new ServerConnectionLost(describeAddress(this.address), cause ? { cause } : {});
-    this.#lostBecause = error;
-    this.#receiver?.closed(error);
+  #givenBack(): ServerConnectionLost {
+    return new ServerConnectionLost(describeAddress(this.address), {
+      detail: "It was given back.",
+    });
   }
-}
-
-/** Sends a CancelRequest and waits until the server has taken it (it closes). Never throws. */
-async function cancelStatement(address: ServerAddress, request: Buffer): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const socket = connect({ host: address.host, port: address.port });
-    socket.setTimeout(5_000, () => socket.destroy());
-    socket.once("connect", () => socket.end(request));
-    socket.on("error", () => {});
-    socket.resume();
-    socket.once("close", () => resolve());
-  });
-}
-
-function startupParameters(
-  address: ServerAddress,
-  options: ConnectOptions,
-): ReadonlyMap<string, string> {
-  return new Map([
-    ["user", address.user],
-    ["database", address.database],
-    ["application_name", options.applicationName ?? "sluice"],
-    ["client_encoding", "UTF8"],
-  ]);
-}
-
-async function greet(
-  socket: Socket,
-  framer: Framer,
-  login: ServerLogin,
-  parameters: ReadonlyMap<string, string>,
-): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    socket.once("connect", resolve);
-    socket.once("error", reject);
-    socket.once("close", () => reject(new Error("closed")));
-  });
-  // "error" has a listener from here on: for await hears it.
-  socket.write(encodeStartup(parameters));
-  const chunks = socket.iterator({ destroyOnReturn: false });
-  for await (const chunk of chunks) {
-    framer.push(chunk as Buffer);
-    while (framer.next())
-      if (await login.take(framer.type, framer.buffer.subarray(framer.start, framer.end))) return;
-  }
-  throw new Error("the server closed the connection at login");
 }
 
 class Collector implements ServerReceiver {

@@ -35,9 +35,13 @@ export class CheckoutTimedOut extends SluiceError {
   readonly code = "SLUICE_CHECKOUT_TIMED_OUT";
   readonly sqlState = SQLSTATE.tooManyConnections;
   readonly recovery = "retry";
-  constructor(pool: string, timeoutMs: number, size: number) {
+  /** @param options a detail: why the pool could not grow to its size */
+  constructor(pool: string, timeoutMs: number, size: number, options: ErrorFields = {}) {
     super(`no server connection of ${pool} became free in ${timeoutMs} ms`, {
-      hint: `All ${size} are in use. Raise default_pool_size or shorten transactions; trying again is safe.`,
+      hint: options.detail
+        ? "The server allows fewer connections than the pool may have. Raise max_connections there, or lower default_pool_size; trying again is safe."
+        : `All ${size} are in use. Raise default_pool_size or shorten transactions; trying again is safe.`,
+      ...options,
     });
   }
 }
@@ -49,5 +53,20 @@ export class PoolRetired extends SluiceError {
   readonly recovery = "retry";
   constructor(server: string) {
     super(`server ${server} is no longer part of this database`, { hint: "Try again." });
+  }
+}
+
+/** `two_phase_commit = true`, and a server that was built up not to. Nothing has been committed. */
+export class TwoPhaseUnavailable extends SluiceError {
+  readonly code = "SLUICE_TWO_PHASE_UNAVAILABLE";
+  readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
+  readonly recovery = "operator";
+  constructor(shard: number, server: string) {
+    super(
+      `two_phase_commit is true, and shard ${shard} (${server}) has max_prepared_transactions = 0`,
+      {
+        hint: 'Set max_prepared_transactions to max_connections there and restart that server, or two_phase_commit to "auto".',
+      },
+    );
   }
 }

@@ -1,8 +1,11 @@
 import { ServerUnreachable, SluiceError } from "../core/errors.js";
+import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
 import { describeAddress, type ServerAddress } from "./address.js";
-import { ServerConnection, type ServerReceiver } from "./server-connection.js";
-import { CheckoutTimedOut, PoolRetired } from "./server-errors.js";
+import { mend } from "./mending.js";
+import { ServerConnection } from "./server-connection.js";
+import { CheckoutTimedOut, PoolRetired, ServerRefused } from "./server-errors.js";
+import { ServerLink, type ServerReceiver } from "./server-link.js";
 
 export interface ServerPoolOptions {
   readonly address: ServerAddress;
@@ -25,20 +28,23 @@ interface Waiter {
 
 let lastPoolId = 0;
 
-const ROLLBACK_TIMEOUT_MS = 5_000;
+/** A server that takes no more connections is not asked again before. */
+const FULL_SERVER_PAUSE_MS = 250;
 
 /**
  * Connections of one user to one server. The longest waiter is served first; the connection used last is
  * given first, so that the others can grow old and be closed.
  *
- * Invariant: `#idle` holds clean sessions only: no transaction, no state besides `appliedSettings` and
- * `preparedStatements`, which the connection itself accounts for.
+ * Invariant (R52): `#idle` holds clean sessions only, at rest by the link's own count: nothing owed, no transaction, no
+ * state besides `appliedSettings` and `preparedStatements`, which the link itself accounts for. Whoever gives a
+ * connection back decides nothing: whether it rests, is mended or closed is said here, in `#takeBack`.
  */
 export class ServerPool {
   readonly id = ++lastPoolId;
   readonly options: ServerPoolOptions;
-  readonly #idle: ServerConnection[] = [];
-  readonly #busy = new Set<ServerConnection>();
+  readonly #idle: ServerLink[] = [];
+  /** Lent, or being mended. */
+  readonly #busy = new Set<ServerLink>();
   readonly #waiters: Waiter[] = [];
   #connecting = 0;
   #isRetired = false;
@@ -46,6 +52,8 @@ export class ServerPool {
   #isHealthy = true;
   readonly #closedBytes = { received: 0, sent: 0 };
   #reaper: NodeJS.Timeout | null = null;
+  /** The server's own word that it takes no more connections; null: it does. */
+  #full: { readonly because: ServerRefused; readonly timer: NodeJS.Timeout } | null = null;
   readonly counters = {
     checkouts: 0,
     waitMs: 0,
@@ -53,6 +61,8 @@ export class ServerPool {
     connects: 0,
     forceClosed: 0,
     cleaned: 0,
+    /** Given back with answers under way, which were then taken in. */
+    resynced: 0,
   };
 
   constructor(options: ServerPoolOptions) {
@@ -76,7 +86,7 @@ export class ServerPool {
     const oldest = this.#waiters[0];
     return oldest ? Date.now() - oldest.sinceMs : 0;
   }
-  get busy(): readonly ServerConnection[] {
+  get busy(): readonly ServerLink[] {
     return [...this.#busy];
   }
   /** The last attempt to connect, if there was one, went well. */
@@ -91,57 +101,65 @@ export class ServerPool {
     }
     return { ...this.counters, received, sent };
   }
-  get connections(): readonly ServerConnection[] {
+  get connections(): readonly ServerLink[] {
     return [...this.#busy, ...this.#idle];
   }
 
   /** The usual case without a promise: an idle connection, or null. */
   tryAcquire(): ServerConnection | null {
     if (this.#isPaused || this.#isRetired || this.#waiters.length > 0) return null;
-    const connection = this.#idle.pop();
-    if (!connection) return null;
-    return this.#hand(connection);
+    const link = this.#popIdle();
+    return link && this.#hand(link);
   }
 
   /**
+   * @param signal aborted with an error: whoever asked waits no longer
    * @throws CheckoutTimedOut when none becomes free in time
-   * @throws ServerUnreachable, ServerRefused from connecting
+   * @throws ServerUnreachable, ServerRefused from connecting; a server that is full is waited for
    * @throws PoolRetired when the topology has moved on
    */
-  async acquire(): Promise<ServerConnection> {
+  async acquire(signal?: AbortSignal): Promise<ServerConnection> {
     const connection = this.tryAcquire();
     if (connection) return connection;
     if (this.#isRetired) throw this.#retiredError();
-    return await new Promise<ServerConnection>((resolve, reject) => {
-      const waiter: Waiter = { resolve, reject, sinceMs: Date.now(), timer: null };
-      this.#waiters.push(waiter);
-      this.#arm(waiter);
-      this.#serve();
-    });
-  }
-
-  /**
-   * Gives a connection back. What the client left is undone first: an open transaction is rolled back, a
-   * soiled session gets DISCARD ALL. What cannot be cleaned is closed.
-   */
-  release(connection: ServerConnection): void {
-    if (!this.#busy.has(connection)) return;
-    if (connection.isLost || this.#isRetired) this.#drop(connection);
-    else if (connection.transactionStatus === "I" && !connection.isSoiled) this.#rest(connection);
-    else this.#clean(connection);
-  }
-
-  #clean(connection: ServerConnection): void {
-    connection.use(null);
-    const timer = setTimeout(() => connection.destroy(), ROLLBACK_TIMEOUT_MS);
-    void clean(connection)
-      .catch(() => false)
-      .then((isClean) => {
-        clearTimeout(timer);
-        this.counters[isClean ? "cleaned" : "forceClosed"]++;
-        if (isClean && !this.#isRetired) this.#rest(connection);
-        else this.#drop(connection);
+    let waiter: Waiter | null = null;
+    const leave = () => {
+      if (waiter && this.#forgetWaiter(waiter)) waiter.reject(signal?.reason as SluiceError);
+    };
+    signal?.addEventListener("abort", leave, { once: true });
+    try {
+      return await new Promise<ServerConnection>((resolve, reject) => {
+        waiter = { resolve, reject, sinceMs: Date.now(), timer: null };
+        this.#waiters.push(waiter);
+        this.#arm(waiter);
+        this.#serve();
       });
+    } finally {
+      signal?.removeEventListener("abort", leave);
+    }
+  }
+
+  /** The one door back: called by the connection itself when whoever had it has done with it. */
+  #takeBack(link: ServerLink): Promise<void> | null {
+    if (!this.#busy.has(link)) {
+      link.destroy();
+      return null;
+    }
+    if (link.isAtRest && link.isKnown) {
+      this.#rest(link);
+      return null;
+    }
+    if (!link.isLost) return this.#mend(link);
+    this.#drop(link);
+    return null;
+  }
+
+  async #mend(link: ServerLink): Promise<void> {
+    if (link.isOwing) this.counters.resynced++;
+    const isMended = await mend(link);
+    this.counters[isMended ? "cleaned" : "forceClosed"]++;
+    if (isMended) this.#rest(link);
+    else this.#drop(link);
   }
 
   /** Opens connections until `count` are there. Failures are logged: the next client sees them itself. */
@@ -156,7 +174,7 @@ export class ServerPool {
 
   /** Takes over the idle connections of a pool to the same server as the same user, which ends. */
   inherit(from: ServerPool): void {
-    for (const connection of from.#idle.splice(0)) this.#rest(connection);
+    for (const link of from.#idle.splice(0)) this.#rest(link);
   }
 
   setPaused(isPaused: boolean): void {
@@ -168,13 +186,14 @@ export class ServerPool {
 
   /** Closes idle connections; those in use go on and are closed when they come back (RECONNECT). */
   closeIdle(): void {
-    for (const connection of this.#idle.splice(0)) connection.close();
+    for (const link of this.#idle.splice(0)) link.close();
   }
 
   /** No longer part of the topology: waiters fail at once, connections close when given back. */
   retire(): void {
     this.#isRetired = true;
     if (this.#reaper) clearInterval(this.#reaper);
+    if (this.#full) clearTimeout(this.#full.timer);
     this.closeIdle();
     for (const waiter of this.#waiters.splice(0)) {
       if (waiter.timer) clearTimeout(waiter.timer);
@@ -185,7 +204,7 @@ export class ServerPool {
   /** For the end of the process: also what is in use. */
   destroy(): void {
     this.retire();
-    for (const connection of this.#busy) connection.destroy();
+    for (const link of this.#busy) link.destroy();
     this.#busy.clear();
   }
 
@@ -200,23 +219,33 @@ export class ServerPool {
       waiter.timer = null;
       // While paused, waiting is what was asked for; the timer is armed anew when it ends.
       if (this.#isPaused) return;
-      this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+      this.#forgetWaiter(waiter);
       this.counters.errors++;
-      waiter.reject(new CheckoutTimedOut(describeAddress(address), checkoutTimeoutMs, size));
+      const full = this.#full ? { detail: this.#full.because.message } : {};
+      waiter.reject(new CheckoutTimedOut(describeAddress(address), checkoutTimeoutMs, size, full));
     }, checkoutTimeoutMs);
+  }
+
+  /** @returns false when it is served already */
+  #forgetWaiter(waiter: Waiter): boolean {
+    if (waiter.timer) clearTimeout(waiter.timer);
+    const at = this.#waiters.indexOf(waiter);
+    if (at >= 0) this.#waiters.splice(at, 1);
+    return at >= 0;
   }
 
   #serve(): void {
     if (this.#isPaused) return;
     while (this.#waiters.length > 0) {
-      const connection = this.#idle.pop();
-      if (!connection) break;
+      const link = this.#popIdle();
+      if (!link) break;
       const waiter = this.#waiters.shift();
       if (!waiter) break;
       if (waiter.timer) clearTimeout(waiter.timer);
       this.counters.waitMs += Date.now() - waiter.sinceMs;
-      waiter.resolve(this.#hand(connection));
+      waiter.resolve(this.#hand(link));
     }
+    if (this.#full) return;
     while (this.#connecting < this.#waiters.length && this.#total < this.options.size) {
       this.#connecting++;
       void this.#connect();
@@ -229,47 +258,76 @@ export class ServerPool {
 
   /** The caller has counted it in `#connecting`. */
   async #connect(): Promise<void> {
-    const { address, connectTimeoutMs, log } = this.options;
+    const { address, connectTimeoutMs } = this.options;
     try {
-      const connection = await ServerConnection.connect(address, { connectTimeoutMs });
+      const link = await ServerLink.connect(address, { connectTimeoutMs });
       this.#connecting--;
       this.counters.connects++;
       this.#isHealthy = true;
-      if (this.#isRetired) connection.close();
-      else this.#rest(connection);
+      this.#rest(link);
     } catch (error) {
       this.#connecting--;
-      this.#isHealthy = false;
-      this.counters.errors++;
-      const cause =
-        error instanceof SluiceError
-          ? error
-          : new ServerUnreachable(describeAddress(address), { cause: error });
-      log.warn("cannot connect to server", {
-        server: describeAddress(address),
-        error: cause.message,
-      });
-      const waiter = this.#waiters.shift();
-      if (waiter?.timer) clearTimeout(waiter.timer);
-      waiter?.reject(cause);
+      this.#notConnected(error);
       this.#serve();
     }
   }
 
-  #hand(connection: ServerConnection): ServerConnection {
-    this.counters.checkouts++;
-    this.#busy.add(connection);
-    connection.use(null);
-    return connection;
+  #notConnected(error: unknown): void {
+    const { address, log } = this.options;
+    this.counters.errors++;
+    const server = describeAddress(address);
+    if (error instanceof ServerRefused && error.sqlState === SQLSTATE.tooManyConnections) {
+      if (!this.#full) log.warn("server takes no more connections", { server });
+      this.#pauseConnecting(error);
+      return;
+    }
+    this.#isHealthy = false;
+    const cause =
+      error instanceof SluiceError ? error : new ServerUnreachable(server, { cause: error });
+    log.warn("cannot connect to server", { server, error: cause.message });
+    const waiter = this.#waiters.shift();
+    if (waiter?.timer) clearTimeout(waiter.timer);
+    waiter?.reject(cause);
   }
 
-  #rest(connection: ServerConnection): void {
-    this.#busy.delete(connection);
-    connection.lastUsedAtMs = Date.now();
-    connection.use(new IdleReceiver(() => this.#forget(connection)));
+  /** The pool is larger than what the server allows: whoever waits goes on waiting, for one that comes back as well. */
+  #pauseConnecting(because: ServerRefused): void {
+    if (this.#full) clearTimeout(this.#full.timer);
+    const timer = setTimeout(() => {
+      this.#full = null;
+      this.#serve();
+    }, FULL_SERVER_PAUSE_MS);
+    this.#full = { because, timer: timer.unref() };
+  }
+
+  /** What does not rest any more (the server has begun to say something) is nobody's. */
+  #popIdle(): ServerLink | null {
+    for (let link = this.#idle.pop(); link; link = this.#idle.pop()) {
+      if (link.isAtRest) return link;
+      this.#drop(link);
+    }
+    return null;
+  }
+
+  #hand(link: ServerLink): ServerConnection {
+    this.counters.checkouts++;
+    this.#busy.add(link);
+    link.receiver = null;
+    return new ServerConnection(link, (back) => this.#takeBack(back));
+  }
+
+  #rest(link: ServerLink): void {
+    if (this.#isRetired || link.isLost) {
+      this.#busy.delete(link);
+      link.close();
+      return;
+    }
+    link.lastUsedAtMs = Date.now();
+    link.receiver = new IdleReceiver(() => this.#forget(link));
     // A hint that reading was stopped for a slow client must not outlive that client.
-    connection.resume();
-    if (!connection.isLost) this.#idle.push(connection);
+    link.resume();
+    this.#busy.delete(link);
+    this.#idle.push(link);
     this.#reaper ??= setInterval(
       () => this.#reap(),
       Math.max(1_000, this.options.idleTimeoutMs / 4),
@@ -277,16 +335,16 @@ export class ServerPool {
     this.#serve();
   }
 
-  #drop(connection: ServerConnection): void {
-    this.#busy.delete(connection);
-    this.#closedBytes.received += connection.bytesReceived;
-    this.#closedBytes.sent += connection.bytesSent;
-    connection.destroy();
+  #drop(link: ServerLink): void {
+    this.#busy.delete(link);
+    this.#closedBytes.received += link.bytesReceived;
+    this.#closedBytes.sent += link.bytesSent;
+    link.destroy();
     this.#serve();
   }
 
-  #forget(connection: ServerConnection): void {
-    const at = this.#idle.indexOf(connection);
+  #forget(link: ServerLink): void {
+    const at = this.#idle.indexOf(link);
     if (at >= 0) this.#idle.splice(at, 1);
   }
 
@@ -299,24 +357,6 @@ export class ServerPool {
       oldest.close();
     }
   }
-}
-
-/** @returns whether the session is as new again, but for what the connection accounts for */
-async function clean(connection: ServerConnection): Promise<boolean> {
-  if (connection.transactionStatus !== "I") await connection.query("ROLLBACK");
-  if (connection.transactionStatus !== "I") return false;
-  if (!connection.isSoiled) return true;
-  const { error } = await connection.query("DISCARD ALL");
-  forgetSession(connection);
-  return error === null;
-}
-
-/** After DISCARD ALL: the connection's account of its session begins anew. */
-export function forgetSession(connection: ServerConnection): void {
-  connection.preparedStatements.clear();
-  connection.unnamedStatement = null;
-  connection.appliedSettings = new Map();
-  connection.isSoiled = false;
 }
 
 class IdleReceiver implements ServerReceiver {

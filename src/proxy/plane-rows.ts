@@ -1,4 +1,4 @@
-import type { ServerConnection } from "../backend/server-connection.js";
+import type { ServerLink } from "../backend/server-link.js";
 import type { ServerPool } from "../backend/server-pool.js";
 import type { ShardId } from "../topology/topology.js";
 import type { AdminRow } from "./channel.js";
@@ -76,7 +76,7 @@ export function showPools(databases: readonly ServedDatabase[]): readonly AdminR
       banned: false,
       healthy: pool.isHealthy,
       errors: pool.counters.errors,
-      re_synced: 0,
+      re_synced: pool.counters.resynced,
       out_of_sync: 0,
       force_closed: pool.counters.forceClosed,
       online: true,
@@ -117,7 +117,7 @@ export function showServers(databases: readonly ServedDatabase[]): readonly Admi
   });
 }
 
-function stateOf(server: ServerConnection, busy: ReadonlySet<ServerConnection>): string {
+function stateOf(server: ServerLink, busy: ReadonlySet<ServerLink>): string {
   if (!busy.has(server)) return "idle";
   return server.isIdleInTransaction ? "idle in transaction" : "active";
 }

@@ -1,4 +1,4 @@
-import { type ErrorFields, SluiceError } from "../core/errors.js";
+import { type ErrorFields, Signal, SluiceError } from "../core/errors.js";
 import { parseSqlState, SQLSTATE, type SqlState } from "../core/sqlstate.js";
 import { decodeErrorFields } from "../wire/error-fields.js";
 
@@ -62,10 +62,17 @@ export class AlreadyTold extends StatementRefused {
 }
 
 /** The Sync that was sent with a COPY came while it waited for data, which takes no notice of it: another will end it. */
-export class FailedInCopy extends StatementRefused {
+export class FailedInCopy extends Signal {
   readonly failure: unknown;
   constructor(failure: unknown) {
-    super(SQLSTATE.internalError, "failed in COPY");
+    super("failed in COPY");
     this.failure = failure;
+  }
+}
+
+/** The statement was routed by tables as they are no more. Nothing of it was done or shown: it is to be handled anew. */
+export class TablesChanged extends Signal {
+  constructor() {
+    super("the tables have changed");
   }
 }

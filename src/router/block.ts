@@ -90,6 +90,7 @@ export class TableRef {
   /** Values that a row's key must be among. */
   readonly constraints: TableConstraint[] = [];
   together = new Together();
+  #names: ReadonlySet<string> | null = null;
 
   constructor({ table, alias, isAliased, ...more }: TableRefOptions) {
     this.table = table;
@@ -126,9 +127,9 @@ export class TableRef {
   }
 
   hasColumn(column: string): boolean {
-    if (this.table === null) return this.columns?.some((one) => one.name === column) ?? false;
-    if (this.table.facts === null) return this.table.rule?.column === column;
-    return this.table.facts.columns.some((one) => one.name === column);
+    if (this.table !== null && this.table.facts === null) return this.table.rule?.column === column;
+    this.#names ??= new Set(this.columnNames);
+    return this.#names.has(column);
   }
 
   /** As far as they are known, see `hasUnknownColumns`. */

@@ -105,16 +105,17 @@ export interface RenumberedText {
 
 export function renumberParameters(sql: string): RenumberedText {
   const scanner = new Scanner(sql);
-  const parameters: number[] = [];
+  const places = new Map<number, number>();
   let text = "";
   let copiedTo = 0;
   for (;;) {
     const kind = scanner.next();
-    if (kind === "end") return { sql: text + sql.slice(copiedTo), parameters };
+    if (kind === "end") return { sql: text + sql.slice(copiedTo), parameters: [...places.keys()] };
     if (kind !== "parameter") continue;
     const old = Number(sql.slice(scanner.start + 1, scanner.end)) - 1;
-    if (!parameters.includes(old)) parameters.push(old);
-    text += `${sql.slice(copiedTo, scanner.start)}$${parameters.indexOf(old) + 1}`;
+    const place = places.get(old) ?? places.size + 1;
+    places.set(old, place);
+    text += `${sql.slice(copiedTo, scanner.start)}$${place}`;
     copiedTo = scanner.end;
   }
 }

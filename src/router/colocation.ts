@@ -58,10 +58,15 @@ export function holdForMissable(
  * several columns all must be there.
  */
 function edges(equalities: readonly ColumnEquality[]): readonly ColumnEquality[] {
+  const between = new Map<TableRef, Map<TableRef, ColumnEquality[]>>();
+  for (const equality of equalities) {
+    noteBetween(between, equality[0].ref, equality[1].ref, equality);
+    noteBetween(between, equality[1].ref, equality[0].ref, equality);
+  }
   return equalities.filter(([one, other]) => {
     if (one.ref === other.ref) return false;
     const areEqual = (left: string, right: string) =>
-      equalities.some(
+      (between.get(one.ref)?.get(other.ref) ?? []).some(
         ([a, b]) =>
           (isUse(a, one, left) && isUse(b, other, right)) ||
           (isUse(b, one, left) && isUse(a, other, right)),
@@ -76,6 +81,17 @@ function edges(equalities: readonly ColumnEquality[]): readonly ColumnEquality[]
         ),
     );
   });
+}
+
+function noteBetween(
+  between: Map<TableRef, Map<TableRef, ColumnEquality[]>>,
+  ...[one, other, equality]: [TableRef, TableRef, ColumnEquality]
+): void {
+  const of = between.get(one) ?? new Map<TableRef, ColumnEquality[]>();
+  between.set(one, of);
+  const list = of.get(other) ?? [];
+  of.set(other, list);
+  list.push(equality);
 }
 
 function isUse(use: ColumnUse, like: ColumnUse, column: string): boolean {

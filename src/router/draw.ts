@@ -42,7 +42,7 @@ export function drawPlan({ catalog }: Analysis, statement: Node): Plan | null {
  */
 export function orderedDraw({ sql, catalog }: Pick<Analysis, "sql" | "catalog">): DrawPlan | null {
   const parsed = parse(sql);
-  const statement = parsed.kind === "malformed" ? undefined : parsed.statements[0];
+  const statement = parsed.kind !== "parsed" ? undefined : parsed.statements[0];
   if (statement === undefined || !("InsertStmt" in statement)) return null;
   const insert = statement.InsertStmt;
   if (!hasReturning(insert)) return null;
@@ -71,7 +71,7 @@ function constant(value: string | null): string {
 }
 
 /** Data is written at the top and in its WITH alone, in the order of the text. */
-function insertsOf(statement: Node): readonly InsertStmt[] {
+export function insertsOf(statement: Node): readonly InsertStmt[] {
   const own = "InsertStmt" in statement ? [statement.InsertStmt] : [];
   const [{ withClause } = {}] = [
     ...own,
@@ -161,7 +161,7 @@ function isUnfit(insert: InsertStmt): boolean {
 }
 
 /** As many values as the record has columns. */
-function isStar(item: Node): boolean {
+export function isStar(item: Node): boolean {
   const parts =
     "ColumnRef" in item
       ? item.ColumnRef.fields

@@ -22,7 +22,7 @@ export function keyDefault(column: ColumnFacts, catalog: Catalog): KeyDefault | 
 
 function bindingOf(sql: string, catalog: Catalog): Binding {
   const parsed = parse(`SELECT ${sql}`);
-  if (parsed.kind === "malformed") return "counter";
+  if (parsed.kind !== "parsed") return "counter";
   let binding = "nowhere" as Binding;
   const called = new Set<string>();
   const atLeast = (other: Binding) => {

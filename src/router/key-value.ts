@@ -110,7 +110,12 @@ export class ValueReader {
     if ("ParamRef" in node) {
       return { kind: "parameter", index: (node.ParamRef.number ?? 0) - 1, isText: false };
     }
-    if ("A_Const" in node) return this.#constant(node.A_Const);
+    if ("A_Const" in node) {
+      const isText = casts === TEXT_CASTS;
+      return isText && node.A_Const.sval === undefined && node.A_Const.isnull !== true
+        ? this.#numberAsText(node.A_Const)
+        : this.#constant(node.A_Const);
+    }
     if (!("TypeCast" in node)) return null;
     const { arg, typeName } = node.TypeCast;
     const name = lastName(typeName?.names);
@@ -120,6 +125,13 @@ export class ValueReader {
     const isInnermost = arg !== undefined && "ParamRef" in arg;
     if (value?.kind !== "parameter" || !isInnermost) return value;
     return { ...value, isText: TEXT_CASTS.has(name) };
+  }
+
+  /** 007 as text is "7"; of other numbers it is the server's to say. */
+  #numberAsText(constant: ConstantNode): ValueRef | null {
+    if (constant.ival === undefined) return null;
+    this.pinAll();
+    return { kind: "constant", text: String(constant.ival.ival ?? 0) };
   }
 
   #constant(constant: ConstantNode): ValueRef | null {
@@ -137,19 +149,29 @@ export class ValueReader {
   }
 
   #literalAt(at: number): number {
+    const index = this.#firstFrom(at);
+    return this.#lifted.spans[index * 2] === at ? index : -1;
+  }
+
+  /** The number of the first constant that begins at a position or behind it. */
+  #firstFrom(at: number): number {
     const { spans } = this.#lifted;
-    for (let index = 0; index < spans.length; index += 2) if (spans[index] === at) return index / 2;
-    return -1;
+    let low = 0;
+    let high = spans.length / 2;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((spans[middle * 2] ?? 0) < at) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /** `- 5` is one constant in the tree, which lies at the sign. */
   #literalAfter(at: number): number {
-    const { spans } = this.#lifted;
-    for (let index = 0; index < spans.length; index += 2) {
-      const start = spans[index] ?? 0;
-      if (start > at) return /^-\s*$/.test(this.#sql.slice(at, start)) ? index / 2 : -1;
-    }
-    return -1;
+    const index = this.#firstFrom(at + 1);
+    const start = this.#lifted.spans[index * 2];
+    if (start === undefined) return -1;
+    return /^-\s*$/.test(this.#sql.slice(at, start)) ? index : -1;
   }
 
   /** A whole number that the analysis itself needs (ORDER BY 1): pinned. */
@@ -195,7 +217,27 @@ function castsFor(type: KeyType): ReadonlySet<string> {
 function byteToUnit(sql: string): (byte: number) => number {
   const bytes = Buffer.from(sql, "utf8");
   if (bytes.length === sql.length) return (byte) => byte;
-  return (byte) => bytes.toString("utf8", 0, byte).length;
+  // Positions at every so many bytes: no question reads the text from its start.
+  const units: number[] = [0];
+  let unit = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    unit += unitsBegunBy(bytes[at] ?? 0);
+    if ((at + 1) % STRIDE === 0) units.push(unit);
+  }
+  return (byte) => {
+    const stride = Math.min(Math.floor(byte / STRIDE), units.length - 1);
+    let found = units[stride] ?? 0;
+    for (let at = stride * STRIDE; at < byte; at++) found += unitsBegunBy(bytes[at] ?? 0);
+    return found;
+  };
+}
+
+const STRIDE = 64;
+
+/** Units of UTF-16 of the character that a byte of UTF-8 begins: none, one, or a pair. */
+function unitsBegunBy(byte: number): number {
+  if ((byte & 0xc0) === 0x80) return 0;
+  return byte >= 0xf0 ? 2 : 1;
 }
 
 export interface KeySpace {
@@ -213,6 +255,7 @@ export function shardOfValue(ref: ValueRef, values: StatementValues, space: KeyS
   if (bytes === undefined) return UNKNOWN;
   if (bytes === null) return NULL_KEY;
   if (!isBinary(parameters, ref.index)) {
+    if (!TEXT_OIDS[space.type].has(parameters.typeOids[ref.index] ?? 0)) return UNREADABLE;
     return shardOfTextValue(
       Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"),
       space,
@@ -237,6 +280,7 @@ export function shardsOfArray(
     if (bytes === undefined) return [UNKNOWN];
     if (bytes === null) return [];
     if (isBinary(parameters, ref.index)) return shardsOfBinaryArray(bytes, space);
+    if (!TEXT_ARRAY_OIDS[space.type].has(parameters.typeOids[ref.index] ?? 0)) return null;
     return shardsOfTextArray(Buffer.from(bytes).toString("utf8"), space);
   }
   const text = constantOf(ref, values);
@@ -291,8 +335,26 @@ const OID = {
   name: 19,
   varchar: 1043,
   uuid: 2950,
+  numeric: 1700,
 };
 const INTEGER_OIDS = new Set([OID.int2, OID.int4, OID.int8]);
+
+const ANY_TEXT = [0, 705, OID.text, OID.varchar] as const;
+/**
+ * Declared types under which the text of a value is hashed as the key's would be. Under another the server compares
+ * otherwise: 'a ' as character(n) is 'a'; a double has many whole numbers equal.
+ */
+const TEXT_OIDS: Readonly<Record<KeyType, ReadonlySet<number>>> = {
+  bigint: new Set([...ANY_TEXT, ...INTEGER_OIDS, OID.oid, OID.numeric]),
+  uuid: new Set([...ANY_TEXT, OID.uuid]),
+  varchar: new Set(ANY_TEXT),
+};
+const ANY_TEXT_ARRAY = [...ANY_TEXT, 1009, 1015];
+const TEXT_ARRAY_OIDS: Readonly<Record<KeyType, ReadonlySet<number>>> = {
+  bigint: new Set([...ANY_TEXT_ARRAY, 1005, 1007, 1016, 1231]),
+  uuid: new Set([...ANY_TEXT_ARRAY, 2951]),
+  varchar: new Set(ANY_TEXT_ARRAY),
+};
 
 /** Whether a binary value is text; null: of a type whose binary form is not the key's. */
 function isTextType(oid: number, isCastToText: boolean, type: KeyType): boolean | null {

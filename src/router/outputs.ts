@@ -160,6 +160,15 @@ function isColumn(output: Output, name: string): boolean {
   return "ColumnRef" in output.node && namesOf(output.node.ColumnRef.fields).at(-1) === name;
 }
 
+/** Each is compared with every output. */
+const shapes = new WeakMap<Node, string>();
+
 function shapeOf(node: Node): string {
-  return JSON.stringify(node, (key, value: unknown) => (key === "location" ? undefined : value));
+  const known = shapes.get(node);
+  if (known !== undefined) return known;
+  const shape = JSON.stringify(node, (key, value: unknown) =>
+    key === "location" ? undefined : value,
+  );
+  shapes.set(node, shape);
+  return shape;
 }

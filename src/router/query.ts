@@ -37,9 +37,18 @@ export function addSelectTo(scope: Scope, select: SelectStmt, block: Block): voi
   addWhere(scope, select.whereClause, block);
   const { targetList, groupClause, havingClause, windowClause, sortClause, valuesLists } = select;
   const { limitCount, limitOffset, distinctClause } = select;
+  for (const list of [targetList, groupClause, sortClause, distinctClause]) refuseLong(list);
   const others = [targetList, groupClause, havingClause, windowClause, sortClause, valuesLists];
   addExpression(scope, [...others, limitCount, limitOffset, distinctClause], block);
   if ((select.lockingClause ?? []).length > 0) scope.locksRows = true;
+}
+
+/** MaxTupleAttributeNumber: PostgreSQL refuses more, and each is compared with each. */
+const MOST_COLUMNS = 1_664;
+
+function refuseLong(list: readonly Node[] | undefined): void {
+  if ((list ?? []).length > MOST_COLUMNS)
+    throw new Refusal("tooComplex", `a list of more than ${MOST_COLUMNS} columns`);
 }
 
 export function hasLimit(select: SelectStmt): boolean {
@@ -123,7 +132,10 @@ export function addFrom(scope: Scope, item: Node, block: Block): readonly TableR
     const { relname = "", schemaname, alias } = item.RangeVar;
     const named = { alias: alias?.aliasname ?? relname, columns: namesOf(alias?.colnames) };
     const cte = schemaname === undefined ? block.ctes.get(relname) : undefined;
-    if (cte === null) return [addUnknown(block, named.alias)];
+    if (cte === null) {
+      scope.countName();
+      return [addUnknown(block, named.alias)];
+    }
     if (cte !== undefined) {
       const columns = [...named.columns, ...cte.columns.slice(named.columns.length)];
       return [addDerived(scope, cte.select, { ...named, columns, parent: cte.home, block })];
@@ -142,6 +154,7 @@ export function addFrom(scope: Scope, item: Node, block: Block): readonly TableR
     return [addDerived(scope, subquery.SelectStmt, { ...named, parent, block })];
   }
   if ("RangeFunction" in item) {
+    scope.countName();
     addExpression(scope, item.RangeFunction.functions, block);
     return [addUnknown(block, item.RangeFunction.alias?.aliasname ?? "")];
   }

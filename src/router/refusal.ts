@@ -21,11 +21,23 @@ export const REFUSALS = {
     (table) => `table name "${table}" is in several schemas that are sharded differently`,
     "Write the schema before the name.",
   ),
+  unfitKey: unsupported(
+    (key) => `sharding key ${key}`,
+    "Values that PostgreSQL takes for equal would be on different shards. Correct data_type of the rule in [[sharded_tables]], or the column's type or collation.",
+  ),
   unknownTable: {
     sqlState: SQLSTATE.undefinedTable,
-    reason: (table) => `relation "${table}" does not exist, or was made since the schema was read`,
-    hint: "RELOAD after a table was made by other means than this proxy.",
+    reason: (table) => `relation "${table}" does not exist`,
+    hint: "The shards were asked just now. Make the table on each of them, or through this proxy.",
   },
+  unlikeShards: unsupported(
+    (name) => `"${name}" is one thing on one shard and another on another`,
+    "Make it the same on every shard; what differs is in the log.",
+  ),
+  foreignTable: unsupported(
+    (table) => `"${table}" is, or has a part that is, a foreign table that no rule names`,
+    "Name the foreign table in [[sharded_tables]] if each shard has rows of its own there, or in [[omnisharded_tables]] if all have the same.",
+  ),
   viewOverShards: unsupported(
     (view) =>
       `view "${view}" needs rows of several shards at once: a LIMIT, DISTINCT, aggregate or join in it`,
@@ -43,6 +55,11 @@ export const REFUSALS = {
     sqlState: SQLSTATE.syntaxError,
     reason: (message) => message,
     hint: "The statement is parsed to find its shard; PostgreSQL's own grammar refused it.",
+  },
+  tooComplex: {
+    sqlState: SQLSTATE.statementTooComplex,
+    reason: (what) => `the statement is too complex to be routed: ${what}`,
+    hint: "Write it with fewer or shorter chains: IN or = ANY in the place of many OR, VALUES in the place of many UNION.",
   },
   multipleStatements: unsupported(
     () => "several statements in one text need different shards",
@@ -82,7 +99,7 @@ export const REFUSALS = {
   },
   unknownColumns: unsupported(
     (table) => `the columns of "${table}" are not known`,
-    "Write the list of columns, or RELOAD after the table was made by other means.",
+    "Write the list of columns.",
   ),
   splitInsert: unsupported(
     (table) => `rows of one INSERT into "${table}" belong to different shards`,
@@ -97,6 +114,10 @@ export const REFUSALS = {
       `INSERT ... SELECT does not take the sharding key ${key} from a constant or an equal key`,
     "Select the key's own column, or a literal in its place.",
   ),
+  insertColumns: unsupported(
+    (table) => `INSERT ... SELECT into "${table}" does not say which columns its values are for`,
+    "Write the list of columns behind the table's name.",
+  ),
   keyUpdate: unsupported(
     (key) => `UPDATE of the sharding key ${key} is forbidden`,
     'Set [rewrite] shard_key = "rewrite" in pgdog.toml to have rows moved.',
@@ -104,10 +125,6 @@ export const REFUSALS = {
   keyUpdateShape: unsupported(
     (what) => `UPDATE of the sharding key cannot be combined with ${what}`,
     "Move the row with a plain UPDATE ... SET ... WHERE first.",
-  ),
-  keyUpdateReferenced: unsupported(
-    (table) => `rows of "${table}" cannot be moved: a foreign key acts when they are deleted`,
-    "Move the referring rows first, or drop the key's ON DELETE action.",
   ),
   keyUpdateOnConflict: unsupported(
     (key) => `ON CONFLICT must not assign the sharding key ${key}`,

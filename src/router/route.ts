@@ -1,6 +1,6 @@
 import type { SqlState } from "../core/sqlstate.js";
 import type { ShardId } from "../topology/topology.js";
-import type { Span } from "./clauses.js";
+import type { RenumberedText, Span } from "./clauses.js";
 
 /** What the rows of several shards become, in the order of the fields. */
 export interface MergePlan {
@@ -19,6 +19,11 @@ export interface MergePlan {
   readonly having?: readonly GroupCondition[];
   readonly limit: number | null;
   readonly offset: number;
+  /**
+   * What `*` was taken to stand for, where positions were counted by it: names of the client's columns, null for those
+   * that it writes itself. Absent: no `*`, or nothing was counted.
+   */
+  readonly columns?: readonly (string | null)[] | undefined;
   /** Leading columns that are there for the merge and that the client has not asked for. */
   readonly hidden?: number;
 }
@@ -78,10 +83,10 @@ export type Route =
       readonly rows: "merged" | "first";
       readonly count: "sum" | "first";
       /**
-       * An UPDATE that assigns the sharding key, and so a value that belongs here: rows that it finds on another
-       * shard would have to move. Absent: rows may be anywhere.
+       * An UPDATE that assigns the sharding key, and so a value that belongs to this shard: rows that it finds on
+       * another would have to move, which cannot be done. Absent: rows may be anywhere.
        */
-      readonly home?: ShardId;
+      readonly home?: { readonly shard: ShardId; readonly refusal: RefusedRoute };
       /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
       readonly rewrittenSql: string | null;
       /** The client is told when it has been done. */
@@ -112,16 +117,30 @@ export interface RouteNotice {
 }
 
 /**
- * One statement takes the rows out and gives them as they shall be, so that no row comes between reading and
- * deleting; then each goes in where it belongs.
+ * Rows stay on `to` where the client's own statement finds them there. On every other shard they are locked, and one
+ * statement takes them out and gives them as they shall be; then they go in on `to`.
  */
 export interface RowMove {
-  readonly from: ShardId;
+  readonly table: string;
+  /** Where the condition's rows may be. */
+  readonly shards: readonly ShardId[] | "all";
   readonly to: ShardId;
-  /** `DELETE ... RETURNING` the new row's columns; binds the client's parameters as they are. */
-  readonly deleteSql: string;
-  /** `INSERT ... VALUES ($1, ...)`: the deleted row's columns in text format, types left to the server. */
+  readonly hasReturning: boolean;
+  /** What comes before rows are taken out; null: nothing acts on it. */
+  readonly before: BeforeMove | null;
+  /** `DELETE ... RETURNING` the new row's columns. */
+  readonly take: RenumberedText;
+  /** `INSERT ... VALUES ($1, ...)`: those columns in text format, types left to the server; the client's RETURNING. */
   readonly insertSql: string;
+}
+
+export interface BeforeMove {
+  /** Gives each row's place, see `take.sql` and `heldRows`, and lets nobody refer to it any more. */
+  readonly lock: RenumberedText;
+  /** Names of tables whose rows refer to them, and would be changed, deleted or in the way; null: there are none. */
+  readonly referring: RenumberedText | null;
+  /** Fires the triggers of an UPDATE on them, and gives their new places; null: there are none. */
+  readonly touch: RenumberedText | null;
 }
 
 /** A route with nothing left to draw. */
@@ -250,3 +269,5 @@ export interface DrawnCopy {
   /** The client's COPY with the key's column before its own. */
   readonly sql: string;
 }
+
+export type RefusedRoute = Extract<Route, { kind: "refused" }>;

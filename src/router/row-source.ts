@@ -26,7 +26,7 @@ const MAY_BE_ROWS = /^\s*insert\b.*\bfrom\s*(?:\(\s*values\b|unnest\s*\()/is;
 export function rowsInText(sql: string, catalog: Catalog): RowsInText | null {
   if (!MAY_BE_ROWS.test(sql)) return null;
   const parsed = parse(sql);
-  if (parsed.kind === "malformed" || parsed.statements.length !== 1) return null;
+  if (parsed.kind !== "parsed" || parsed.statements.length !== 1) return null;
   const [statement] = parsed.statements;
   if (statement === undefined || !("InsertStmt" in statement)) return null;
   const insert: InsertStmt = statement.InsertStmt;

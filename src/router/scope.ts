@@ -6,6 +6,8 @@ import { type FunctionNature, natureOf } from "./functions.js";
 import type { ValueReader } from "./key-value.js";
 import { Refusal } from "./refusal.js";
 
+const MOST_NAMES = 300;
+
 type NestedWrite = (scope: Scope, query: Node, parent: Block) => void;
 
 /** All that routing needs to know of one statement, gathered in one walk. */
@@ -29,6 +31,7 @@ export class Scope {
   /** LIMIT, OFFSET or FETCH in a subquery: which rows is chance. */
   hasInnerLimit = false;
   #derivedCount = 0;
+  #nameCount = 0;
 
   /** Notes a write within WITH. */
   readonly addNestedWrite: NestedWrite;
@@ -48,6 +51,7 @@ export class Scope {
   }
 
   addTable(range: RangeVar, block: Block): TableRef {
+    this.countName();
     const alias = range.alias?.aliasname ?? range.relname ?? "";
     const table = this.catalog.table(range);
     if (table === null) throw new Refusal("ambiguousTable", range.relname ?? "");
@@ -61,6 +65,13 @@ export class Scope {
     }
     block.refs.push(ref);
     return ref;
+  }
+
+  /** Names in FROM and WITH are compared with each other, so that time grows with the square of their number. */
+  countName(): void {
+    this.#nameCount += 1;
+    if (this.#nameCount > MOST_NAMES)
+      throw new Refusal("tooComplex", `more than ${MOST_NAMES} names in FROM and WITH`);
   }
 
   /** Queries within queries are taken in place: a statement may not become endless by it. */
@@ -78,6 +89,7 @@ export class Scope {
     // A recursive one sees itself and those behind it; a name seen too early is at worst a refusal.
     if (isRecursive) for (const cte of ctesOf(clause)) block.ctes.set(cte.name, null);
     for (const { name, query, columns } of ctesOf(clause)) {
+      this.countName();
       const home = block.besides();
       // Taken in the place of every mention; without one, the server does not run it either.
       const isTaken = !isRecursive && "SelectStmt" in query;

@@ -30,13 +30,14 @@ export function refuseUnsteadyDefault(column: ColumnFacts, catalog: Catalog): vo
 }
 
 export function hasUnsteadyDefault(column: ColumnFacts, catalog: Catalog): boolean {
-  return column.isIdentity || hasUnsteadyCall(column.defaultSql, catalog);
+  if (column.isIdentity || column.hasOtherDefault === true) return true;
+  return hasUnsteadyCall(column.defaultSql, catalog);
 }
 
 function hasUnsteadyCall(defaultSql: string | null, catalog: Catalog): boolean {
   if (defaultSql === null) return false;
   const parsed = parse(`SELECT ${defaultSql}`);
-  if (parsed.kind === "malformed") return true;
+  if (parsed.kind !== "parsed") return true;
   let isUnsteady = false;
   walk(parsed.statements, (node) => {
     if ("SQLValueFunction" in node) {

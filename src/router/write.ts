@@ -2,7 +2,7 @@ import type { DeleteStmt, UpdateStmt } from "libpg-query";
 import { lastName } from "../sql/ast.js";
 import { type Analysis, onShards, type Plan, placed } from "./analysis.js";
 import type { Block } from "./block.js";
-import { assignedKeyPlan, moveRow } from "./move-row.js";
+import { assignedKeyPlan, type Move, moveRow } from "./move-row.js";
 import { omnishardedDelete, omnishardedUpdate } from "./omnisharded.js";
 import type { WriteTarget } from "./query.js";
 import { Refusal, refused } from "./refusal.js";
@@ -19,23 +19,20 @@ export function updatePlan(analysis: Analysis, update: UpdateStmt): Plan {
   if (shardKeyUpdates === "ignore") return writePlan(analysis, target);
   if (name !== ref) throw new Refusal("keyUpdateShape", "a view");
   const refusal = severalRefusal(analysis, target.block);
-  return assignedKeyPlan(
-    analysis,
-    { ...target, assignedKey },
-    {
-      elsewhere:
-        shardKeyUpdates === "error"
-          ? () => refused("keyUpdate", rule.column)
-          : orRefused(() => moveRow(update, target)),
-      several: (shards, home) => refusal ?? { ...onShards(shards, true), home },
-    },
-  );
+  const move = moveOrRefusal(() => {
+    if (shardKeyUpdates === "error") throw new Refusal("keyUpdate", rule.column);
+    return moveRow(update, target);
+  });
+  return assignedKeyPlan(analysis, { ...target, assignedKey }, (values, { shards, to }) => {
+    if (refusal !== null) return refusal;
+    const route = move(values, { shards, to });
+    // Refused only where a row is to be moved indeed: of several shards, once it has been found elsewhere.
+    const isOpen = route.kind === "refused" && (shards === "all" || shards.length > 1);
+    return isOpen ? { ...onShards(shards, true), home: { shard: to, refusal: route } } : route;
+  });
 }
 
-type Move = ReturnType<typeof moveRow>;
-
-/** Refused only where a row is to be moved indeed. */
-function orRefused(work: () => Move): Move {
+function moveOrRefusal(work: () => Move): Move {
   try {
     return work();
   } catch (error) {

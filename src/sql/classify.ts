@@ -244,7 +244,7 @@ const SPECIAL_SETTINGS: ReadonlyMap<string, string> = new Map([
  */
 export function settingOf(sql: string): SettingChange | null {
   const words = /^(set|reset)\s+(?:(session|local)\s+(?!authorization|characteristics))?/i;
-  const text = sql.slice(skipBlanks(sql, 0)).replace(/[;\s]+$/, "");
+  const text = sql.slice(skipBlanks(sql, 0), contentEnd(sql));
   const head = words.exec(text);
   if (head === null) return null;
   const rest = text.slice(head[0].length).trimStart();
@@ -260,6 +260,13 @@ export function settingOf(sql: string): SettingChange | null {
   }
   const plain = /^([\w$.]+|"[^"]+")\s*(?:=|\bto\b)\s*(.*)$/is.exec(rest);
   return plain === null ? null : change(unquote(plain[1] ?? ""), plain[2] ?? "");
+}
+
+/** Without what ends a statement. Not an expression: one bound to the end alone is tried at every blank. */
+function contentEnd(sql: string): number {
+  let end = sql.length;
+  while (end > 0 && /[;\s]/.test(sql.charAt(end - 1))) end--;
+  return end;
 }
 
 function change(name: string, value: string): SettingChange {

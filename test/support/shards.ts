@@ -138,7 +138,7 @@ export class Shards implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const connection of this.connections) connection.close();
+    for (const connection of this.connections) connection.giveBack();
   }
 }
 

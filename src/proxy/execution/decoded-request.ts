@@ -45,6 +45,14 @@ export interface DecodedPipeline {
   readonly effects: readonly StatementEffects[];
 }
 
+/** The texts that it runs. */
+export function textsOf(request: Exclude<DecodedRequest, { kind: "function" }>): readonly string[] {
+  if (request.kind === "query") return [request.sql];
+  return request.parts.flatMap((part) =>
+    part.kind === "bind" && part.statement ? [part.statement.sql] : [],
+  );
+}
+
 /** One message of the extended protocol. */
 export type PipelinePart =
   | ParsePart

@@ -1,3 +1,4 @@
+import type { SluiceError } from "../../core/errors.js";
 import type { DatabaseUser } from "../../topology/topology.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import type { DecodedRequest } from "./decoded-request.js";
@@ -40,8 +41,12 @@ export interface Executor {
   clientDrained(): void;
   /** Whatever runs is cancelled at its servers; resolves when they have taken the request. */
   cancel(): Promise<void>;
-  /** The client is gone, or its transaction is to be ended: the servers are freed for others. */
-  abandon(): Promise<void>;
+  /**
+   * The client is gone: its servers are given back at once, whatever they do, but for a commit under way over several,
+   * which goes to its end. Resolves when nothing of it is in flight any more. Nothing else is called afterwards.
+   * @param reason for whoever would still begin something in its name
+   */
+  abandon(reason: SluiceError): Promise<void>;
   /** The transaction has failed: the servers roll back, or (`isOpen`) wait for the client to go back to a savepoint. */
   fail(): void;
   /**

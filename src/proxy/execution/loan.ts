@@ -1,37 +1,37 @@
 import type { ServerConnection } from "../../backend/server-connection.js";
-import type { ServerPool } from "../../backend/server-pool.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import type { DatabaseUser, ShardId } from "../../topology/topology.js";
 import type { ErrorResponseFields } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import { StatementRefused } from "../session-errors.js";
 import { applySettings } from "./session-settings.js";
-import type { SessionState } from "./session-state.js";
+import { newsOf, type SessionState } from "./session-state.js";
+import type { StatementEffects } from "./statement-effects.js";
 
 /**
- * A server connection lent to one client's session. The one place where sessions get connections from the pools
- * and give them back, so what must be true of one that changes hands is kept here.
+ * A server connection lent to one client's session, and made its own: the one place where sessions get connections
+ * from the pools. When it is given back, by whomever, is the connection's own and its pool's business (R52).
  */
 export class Loan {
   readonly server: ServerConnection;
   /** Whose pool it came from; another object when the database has moved since. */
   readonly served: ServedDatabase;
-  readonly #pool: ServerPool;
-  #cancelling: Promise<void> | null = null;
-  #isOver = false;
 
-  private constructor(served: ServedDatabase, pool: ServerPool, server: ServerConnection) {
+  private constructor(served: ServedDatabase, server: ServerConnection) {
     this.served = served;
-    this.#pool = pool;
     this.server = server;
   }
 
   /**
    * @throws CheckoutTimedOut, ServerUnreachable, ServerRefused, PoolRetired: nothing was sent
+   * @throws SessionEnded when the client is gone, also while it waited: nothing was sent
    */
-  static async take(served: ServedDatabase, user: DatabaseUser, shard: ShardId): Promise<Loan> {
-    const pool = served.pool(user, shard);
-    return new Loan(served, pool, pool.tryAcquire() ?? (await pool.acquire()));
+  static async take(
+    { lender }: Pick<SessionState, "lender">,
+    served: ServedDatabase,
+    { user, shard }: { readonly user: DatabaseUser; readonly shard: ShardId },
+  ): Promise<Loan> {
+    return new Loan(served, await lender.take(served.pool(user, shard)));
   }
 
   /**
@@ -60,30 +60,47 @@ export class Loan {
       }
       server.schemaGeneration = served.schemaGeneration;
     }
-    const refused = await applySettings(server, state.settings.current);
+    await served.hiddenChanges.learn(server, served.schemaGeneration);
+    const refused = await applySettings(server, state.settings.wantedOn(server));
     if (refused) throw refusedByServer(refused);
+    // What an open transaction has set is not on a server that joins it yet.
+    const news = state.settings.hasTouched ? null : newsOf(state, server);
+    if (news) state.client.write(news);
+  }
+
+  /**
+   * After statements with these effects, while their transaction can go on: what the server has put back to its own
+   * defaults goes back to what the client's login gave, and the client is told.
+   * @throws ServerConnectionLost
+   */
+  async restore(state: SessionState, effects: readonly StatementEffects[]): Promise<void> {
+    const { server } = this;
+    if (server.transactionStatus === "E") return;
+    if (effects.some(({ discards }) => discards === "all")) {
+      await this.configure(this.served, state);
+      return;
+    }
+    const sql = state.settings.restoring(effects, server);
+    if (sql === null) return;
+    const { error } = await server.query(sql);
+    if (error) server.isSoiled = true;
+    const news = state.parameters.news(server.parameters, () => false);
+    if (news) state.client.write(news);
   }
 
   /** What runs is cancelled; resolves when the server has taken the request. Never throws. */
   async cancel(): Promise<void> {
-    const cancelling = this.server.cancel();
-    this.#cancelling = cancelling;
-    await cancelling;
-    if (this.#cancelling === cancelling) this.#cancelling = null;
+    await this.server.cancel();
   }
 
   /** A cancel request is on its way, and could hit what is sent next; resolves when that cannot be any more. */
   get cancelling(): Promise<void> | null {
-    return this.#cancelling;
+    return this.server.cancelling;
   }
 
-  /** The session has done with it. A request to cancel goes first, or it could hit another client's statement. */
+  /** The session has done with it. */
   giveBack(): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.server.use(null);
-    if (this.#cancelling) void this.#cancelling.then(() => this.#pool.release(this.server));
-    else this.#pool.release(this.server);
+    this.server.giveBack();
   }
 }
 

@@ -1,6 +1,7 @@
 import { describeAddress } from "../../backend/address.js";
-import type { ServerConnection, ServerReceiver } from "../../backend/server-connection.js";
+import type { ServerConnection } from "../../backend/server-connection.js";
 import { ServerConnectionLost } from "../../backend/server-errors.js";
+import type { ServerReceiver } from "../../backend/server-link.js";
 import type { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { BACKEND } from "../../wire/backend.js";
@@ -10,6 +11,7 @@ import {
   encodeErrorFields,
 } from "../../wire/error-fields.js";
 import type { ClientConnection } from "../client/client-connection.js";
+import { newsOf, type SessionState } from "./session-state.js";
 
 /** What the server will answer, in order, for messages of the extended protocol. */
 export interface Expectation {
@@ -38,6 +40,8 @@ export type RelayOutcome =
   | { readonly kind: "answered" }
   /** The gate refused the first statement, nothing was shown to the client, the server is ready. */
   | { readonly kind: "refusedByGate" }
+  /** As `holdFailure` asks: nothing was shown, the server is ready, and `deliver` or `drop` is to come. */
+  | { readonly kind: "failureHeld" }
   | {
       readonly kind: "lost";
       readonly error: SluiceError;
@@ -54,6 +58,7 @@ const JOINED_BYTES = 16_384;
  *               '-------- one slice -----'
  */
 export class Relay implements ServerReceiver {
+  readonly #state: SessionState;
   readonly #client: ClientConnection;
   readonly #onCopyIn: () => void;
   #server: ServerConnection | null = null;
@@ -63,6 +68,8 @@ export class Relay implements ServerReceiver {
   #canRetry = false;
   #isRefusedByGate = false;
   #onlySetupSeen = true;
+  #holdsFailure: ((fields: ErrorResponseFields) => boolean) | null = null;
+  #hasHeldFailure = false;
   #resolve: ((outcome: RelayOutcome) => void) | null = null;
   #fatal: ErrorResponseFields | null = null;
   #lost: RelayOutcome | null = null;
@@ -76,9 +83,14 @@ export class Relay implements ServerReceiver {
   /** After an error the server skips everything up to Sync. */
   isSkipping = false;
   hasSeenError = false;
+  /** The server has reported a setting. */
+  #hasNews = false;
+  /** One of those that `holdFailure` asked for, shown or not. */
+  hasSeenSuch = false;
 
-  constructor(client: ClientConnection, onCopyIn: () => void) {
-    this.#client = client;
+  constructor(state: SessionState, onCopyIn: () => void) {
+    this.#state = state;
+    this.#client = state.client;
     this.#onCopyIn = onCopyIn;
   }
 
@@ -103,7 +115,28 @@ export class Relay implements ServerReceiver {
     this.#canRetry = canRetry;
     this.#isRefusedByGate = false;
     this.#onlySetupSeen = true;
+    this.#holdsFailure = null;
+    this.#hasHeldFailure = false;
     this.hasSeenError = false;
+    this.hasSeenSuch = false;
+  }
+
+  /** After `begin`: a failure like this, before anything was shown, is not shown either: the caller decides. */
+  holdFailure(isSuch: (fields: ErrorResponseFields) => boolean): void {
+    this.#holdsFailure = isSuch;
+  }
+
+  /** The failure that was held, and what came before it, go to the client. */
+  deliver(): void {
+    this.#hasHeldFailure = false;
+    this.flush();
+  }
+
+  /** It will be tried again. */
+  drop(): void {
+    this.#hasHeldFailure = false;
+    this.#out = [];
+    this.#runBuffer = null;
   }
 
   expect(expectation: Expectation): void {
@@ -161,6 +194,9 @@ export class Relay implements ServerReceiver {
       case BACKEND.copyInResponse:
         this.#copyIn(buffer, start, end);
         return;
+      case BACKEND.parameterStatus:
+        this.#hasNews = true;
+        return;
       case BACKEND.notice:
         this.#notice(buffer, start, end);
         return;
@@ -177,6 +213,7 @@ export class Relay implements ServerReceiver {
   }
 
   chunkEnd(): void {
+    if (this.#hasHeldFailure) return;
     if (this.#canRetry && this.#onlySetupSeen && this.#resolve) return;
     this.flush();
   }
@@ -262,7 +299,16 @@ export class Relay implements ServerReceiver {
       return;
     }
     this.#onlySetupSeen = false;
+    if (this.#hasNews && this.#server) {
+      const news = newsOf(this.#state, this.#server);
+      if (news) this.#push(news);
+      this.#hasNews = false;
+    }
     if (!isOurs) this.#forward(buffer, start, end);
+    if (this.#hasHeldFailure) {
+      this.#settle({ kind: "failureHeld" });
+      return;
+    }
     this.flush();
     this.#settle({ kind: "ready" });
   }
@@ -293,7 +339,10 @@ export class Relay implements ServerReceiver {
     if (fields.get("R") === "RevalidateCachedQuery" && this.#server) this.#server.isSoiled = true;
     if (fields.get("C") === SQLSTATE.gateClosed && this.#takeRefusal(fields)) return;
     else if (fields.get("C") !== SQLSTATE.gateClosed) this.#pushError(frame);
-    this.#onlySetupSeen = false;
+    this.hasSeenSuch = this.#holdsFailure?.(fields) === true;
+    this.#hasHeldFailure = this.hasSeenSuch && this.#canRetry && this.#onlySetupSeen;
+    // Held back with what came before it, as far as ReadyForQuery.
+    if (!this.#hasHeldFailure) this.#onlySetupSeen = false;
     if (this.isExtended) this.#skipToSync();
   }
 

@@ -1,5 +1,8 @@
+import type { Lender } from "../../backend/lender.js";
+import type { ServerConnection } from "../../backend/server-connection.js";
 import type { DatabaseUser } from "../../topology/topology.js";
 import type { ClientConnection } from "../client/client-connection.js";
+import type { ClientParameters } from "./client-parameters.js";
 import type { PreparedStatement, PreparedStatements } from "./prepared-statements.js";
 import type { SessionSettings } from "./session-settings.js";
 
@@ -7,7 +10,11 @@ import type { SessionSettings } from "./session-settings.js";
 export interface SessionState {
   readonly client: ClientConnection;
   readonly userName: string;
+  /** All its servers come from here, and go back when the client goes. */
+  readonly lender: Lender;
   readonly settings: SessionSettings;
+  /** What the client was told of them. */
+  readonly parameters: ClientParameters;
   /** By the client's names; "" is the unnamed one. */
   readonly statements: Map<string, PreparedStatement>;
   readonly registry: PreparedStatements;
@@ -52,6 +59,14 @@ export function newCounters(): SessionCounters {
     transactionMs: 0,
     lastRequestAtMs: 0,
   };
+}
+
+/** ParameterStatus messages that a client is to get, as it has this server; null: none. */
+export function newsOf(
+  { parameters, settings }: SessionState,
+  server: ServerConnection,
+): Buffer | null {
+  return parameters.news(server.parameters, (name) => settings.isResetting(name));
 }
 
 /** The client closed it, or making it failed. */

@@ -16,6 +16,8 @@ export interface StatementEffects {
   /** Prepared statements and, with "all", everything else is thrown away. */
   readonly discards: "none" | "statements" | "all";
   readonly changesSchema: boolean;
+  /** May change settings or make temporary objects in ways that its text does not tell. */
+  readonly isOpaque: boolean;
   /** LISTEN and the like, which mean nothing without a server of one's own. */
   readonly needsSession: boolean;
 }
@@ -34,19 +36,24 @@ const PLAIN: StatementEffects = {
   resets: "none",
   discards: "none",
   changesSchema: false,
+  isOpaque: false,
   needsSession: false,
 };
 
 // Traffic that cannot have an effect of ours is told by its first word and one search, without a walk.
+// Every expression here looks at a character a bounded number of times, whatever a client writes: two words in
+// one expression, with anything between them, would not.
 const ORDINARY = /^\s*(?:select|insert|update|delete|values)\b/i;
-const SUSPICIOUS = /;|set_config|advisory_lock|\binto\b.*\btemp|\btemp.*\binto\b/is;
-// `INSERT INTO` is no SELECT INTO.
-const SUSPICIOUS_INSERT = /;|set_config|advisory_lock/i;
+const SUSPICIOUS = /;|set_config|pg_temp|pg_settings|advisory_lock/i;
+const INTO = /\binto\b/i;
+const TEMPORARY = /\btemp/i;
 const PLAIN_CONTROL =
   /^\s*(?:(?:begin|commit|end|rollback|abort)(?:\s+(?:work|transaction))?|start\s+transaction)\s*;?\s*$/i;
 const BEGIN_WITH_MODES =
   /^\s*(?:begin(?:\s+(?:work|transaction))?|start\s+transaction)((?:[\s,]+(?:isolation\s+level\s+(?:serializable|repeatable\s+read|read\s+committed|read\s+uncommitted)|read\s+(?:only|write)|(?:not\s+)?deferrable))+)\s*;?\s*$/i;
-const SET_CONFIG = /\bset_config\s*\(\s*(?:'([\w.$]+)'\s*,)?/gi;
+// A longer one is the server's to answer: what may be blank at two places is tried at each.
+const LONGEST_CONTROL = 200;
+const SET_CONFIG = /\bset_config"?\s*\(\s*(?:'([\w.$]+)'\s*,)?/gi;
 const CHARACTERISTICS = [
   "default_transaction_isolation",
   "default_transaction_read_only",
@@ -60,8 +67,10 @@ const LONGEST_CACHED_TEXT = 1_000;
 /** Pure but for a cache of what is not ordinary. */
 export function effectsOf(sql: string): StatementEffects {
   if (ORDINARY.test(sql)) {
+    // `INSERT INTO` is no SELECT INTO.
     const isInsert = /^\s*insert/i.test(sql);
-    if (!(isInsert ? SUSPICIOUS_INSERT : SUSPICIOUS).test(sql)) return PLAIN;
+    const makesTable = !isInsert && INTO.test(sql) && TEMPORARY.test(sql);
+    if (!makesTable && !SUSPICIOUS.test(sql)) return PLAIN;
   }
   const known = cache.get(sql);
   if (known) return known;
@@ -114,11 +123,14 @@ function examine(sql: string): StatementEffects {
   let tie: string | null = sessionTieOf(sql);
   let changesSchema = false;
   let needsSession = false;
+  let isOpaque = false;
   for (const { kind: each, start, end } of statements) {
     const text = sql.slice(start, end);
+    if (isOpaqueText(each, text)) isOpaque = true;
+    if (MAKES_TEMPORARY.test(text) && /\bpg_temp\b/i.test(text)) tie ??= "temporary object";
     if (each === "set" || each === "reset") {
       const change = settingOf(text);
-      if (/^\s*(?:set|reset)\s+session\s+authorization/i.test(text)) tie = "session authorization";
+      if (change?.name === "session_authorization") tie = "session authorization";
       else if (change?.name === "all") resets = "all";
       else if (change) settings.add(change.name);
       else for (const name of CHARACTERISTICS) settings.add(name);
@@ -134,11 +146,14 @@ function examine(sql: string): StatementEffects {
     } else if (each === "ddl") changesSchema = true;
   }
   for (const match of sql.matchAll(SET_CONFIG)) {
-    if (match[1]) settings.add(match[1].toLowerCase());
+    if (match[1]?.toLowerCase() === "session_authorization") tie ??= "session authorization";
+    else if (match[1]) settings.add(match[1].toLowerCase());
     else tie ??= "set_config() with a computed name";
   }
   const isPlainControl =
-    kind !== "several" && (PLAIN_CONTROL.test(sql) || BEGIN_WITH_MODES.test(sql));
+    kind !== "several" &&
+    sql.length <= LONGEST_CONTROL &&
+    (PLAIN_CONTROL.test(sql) || BEGIN_WITH_MODES.test(sql));
   return {
     kind,
     isPlainControl,
@@ -147,6 +162,26 @@ function examine(sql: string): StatementEffects {
     resets,
     discards,
     changesSchema,
+    isOpaque,
     needsSession,
   };
+}
+
+const MAKES_TEMPORARY = /^\s*create\b|\binto\b/i;
+
+/** What a session holds after it is asked for: there are more ways to a temporary table than its word. */
+function isOpaqueText(kind: StatementKind, text: string): boolean {
+  switch (kind) {
+    case "do":
+    case "call":
+      return true;
+    case "ddl":
+      return /^\s*create\b/i.test(text) || /\bpg_temp\b/i.test(text);
+    case "select":
+      return (/\binto\b/i.test(text) && /temp/i.test(text)) || /\bpg_temp\b/i.test(text);
+    case "update":
+      return /\bpg_settings\b/i.test(text);
+    default:
+      return false;
+  }
 }

@@ -2,29 +2,31 @@ import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { FIRST_SHARD } from "../../topology/topology.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import { Loan } from "../execution/loan.js";
-import { applySettings, type Settings } from "../execution/session-settings.js";
+import { applySettings } from "../execution/session-settings.js";
 import { SessionEnded } from "../session-errors.js";
 import type { Session, SessionHost } from "./session.js";
 
-// Reported as the client gave them; a server need not be asked what it makes of them.
-const TAKEN_AS_GIVEN: ReadonlyMap<string, string> = new Map([
-  ["application_name", "application_name"],
-]);
-
 /**
- * ParameterStatus values for a client's login. Those of the servers are known after the first login, so
- * that later ones work without a server; start-up settings beyond the usual are tried on one.
+ * ParameterStatus values for a client's login: those of its own user under its own start-up settings. Where they are
+ * known from a login like it, none of the servers is needed; else the settings are tried on one.
  * @throws SessionEnded when a setting is refused; SluiceError when no server can be asked
  */
 export async function greetingFor(
   session: Session,
   host: SessionHost,
 ): Promise<ReadonlyMap<string, string>> {
-  const settings = session.state.settings.current;
-  const mustAsk = [...settings.keys()].some((name) => !TAKEN_AS_GIVEN.has(name));
-  const known = host.served(session.database)?.greeting;
-  if (known && !mustAsk) return withGiven(known, settings);
-  // A statement on a server like any other: not while its database is held.
+  const { userName, settings, parameters } = session.state;
+  const known = host.served(session.database)?.greetings.of(userName, settings.current);
+  const greeting = new Map(known ?? (await askHeld(session, host)));
+  // Reported as the client gave it; a server need not be asked what it makes of it.
+  greeting.set("application_name", shownName(settings.current.get("application_name") ?? ""));
+  settings.greeted(greeting);
+  parameters.greeted(greeting);
+  return greeting;
+}
+
+/** A statement on a server like any other: not while its database is held. */
+async function askHeld(session: Session, host: SessionHost): Promise<ReadonlyMap<string, string>> {
   await host.begin(session, 0);
   try {
     const served = host.served(session.database);
@@ -36,31 +38,30 @@ export async function greetingFor(
 }
 
 async function ask(session: Session, served: ServedDatabase): Promise<ReadonlyMap<string, string>> {
-  const user = served.database.users.get(session.state.userName);
+  const { userName } = session.state;
+  const user = served.database.users.get(userName);
   if (!user) throw new SessionEnded(SQLSTATE.invalidAuthorizationSpecification, "user is gone");
-  const loan = await Loan.take(served, user, FIRST_SHARD);
+  const loan = await Loan.take(session.state, served, { user, shard: FIRST_SHARD });
   const { server } = loan;
   const settings = session.state.settings.current;
   try {
-    served.greeting ??= server.appliedSettings.size === 0 ? new Map(server.parameters) : null;
     const refused = await applySettings(server, settings);
     if (refused)
       throw new SessionEnded(
         parseSqlState(refused.get("C")) ?? SQLSTATE.invalidParameterValue,
         refused.get("M") ?? "start-up settings refused",
       );
-    return withGiven(server.parameters, settings);
+    served.greetings.learn(userName, settings, server.parameters);
+    return server.parameters;
   } finally {
     loan.giveBack();
   }
 }
 
-function withGiven(
-  reported: ReadonlyMap<string, string>,
-  settings: Settings,
-): ReadonlyMap<string, string> {
-  const parameters = new Map(reported);
-  for (const [setting, parameter] of TAKEN_AS_GIVEN)
-    parameters.set(parameter, settings.get(setting) ?? "");
-  return parameters;
+/** As PostgreSQL: an application's name is shown in printable ASCII, at most 63 bytes. */
+function shownName(name: string): string {
+  const bytes = Buffer.from(name).subarray(0, 63);
+  return [...bytes]
+    .map((byte) => (byte < 32 || byte > 126 ? "?" : String.fromCharCode(byte)))
+    .join("");
 }

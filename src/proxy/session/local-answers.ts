@@ -8,11 +8,12 @@ import {
   READY,
 } from "../../wire/backend.js";
 import { encodeError, encodeNotice } from "../../wire/error-fields.js";
-import type {
-  DecodedPipeline,
-  DecodedRequest,
-  ParsePart,
-  PipelinePart,
+import {
+  type DecodedPipeline,
+  type DecodedRequest,
+  type ParsePart,
+  type PipelinePart,
+  textsOf,
 } from "../execution/decoded-request.js";
 import { forgetStatement, type SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
@@ -22,6 +23,7 @@ const FAILED = encodeError({
   message: "current transaction is aborted, commands ignored until end of transaction block",
 });
 const ROLLED_BACK = encodeCommandComplete("ROLLBACK");
+const AND_CHAIN = /\band\s+chain\b/i;
 const NO_TRANSACTION = encodeNotice({
   severity: "WARNING",
   sqlState: SQLSTATE.noActiveSqlTransaction,
@@ -97,10 +99,13 @@ function answerFailed(request: DecodedRequest, state: SessionState): LocalAnswer
   const { effects } = request;
   const endsIt =
     effects.length > 0 && effects.every(({ kind }) => kind === "rollback" || kind === "commit");
+  const isChained =
+    endsIt && request.kind !== "function" && textsOf(request).some((sql) => AND_CHAIN.test(sql));
+  const end = isChained ? READY.T : READY.I;
   if (request.kind !== "extended") {
-    if (endsIt) state.transaction = "none";
+    if (endsIt) state.transaction = isChained ? "begun" : "none";
     state.client.write(
-      endsIt ? Buffer.concat([ROLLED_BACK, READY.I]) : Buffer.concat([FAILED, READY.E]),
+      endsIt ? Buffer.concat([ROLLED_BACK, end]) : Buffer.concat([FAILED, READY.E]),
     );
     return "answered";
   }
@@ -108,8 +113,8 @@ function answerFailed(request: DecodedRequest, state: SessionState): LocalAnswer
   let hasFailed = false;
   for (const { kind } of request.parts) {
     if (kind === "sync") {
-      if (endsIt && !hasFailed) state.transaction = "none";
-      out.push(endsIt && !hasFailed ? READY.I : READY.E);
+      if (endsIt && !hasFailed) state.transaction = isChained ? "begun" : "none";
+      out.push(endsIt && !hasFailed ? end : READY.E);
       hasFailed = false;
     } else if (hasFailed) continue;
     else if (endsIt || kind === "close") out.push(answerOf(kind));

@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { Lender } from "../../backend/lender.js";
 import type { Config } from "../../config/model.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Log } from "../../observe/log.js";
@@ -15,6 +16,7 @@ import {
   type StartupResult,
 } from "../client/login.js";
 import type { ServedDatabases } from "../databases/served-databases.js";
+import { ClientParameters } from "../execution/client-parameters.js";
 import { PreparedStatements } from "../execution/prepared-statements.js";
 import { SessionSettings, startupSettings } from "../execution/session-settings.js";
 import { newCounters } from "../execution/session-state.js";
@@ -130,6 +132,8 @@ export class Logins {
       state: {
         client,
         userName,
+        parameters: new ClientParameters(),
+        lender: new Lender(),
         settings: new SessionSettings(startupSettings(startup.parameters)),
         statements: new Map(),
         registry: this.#registry,

@@ -27,6 +27,7 @@ import {
   SessionEnded,
   StatementFailed,
   StatementRefused,
+  TablesChanged,
 } from "../session-errors.js";
 import { Executors } from "./executors.js";
 import { answerLocally, isRefusedAsFailed } from "./local-answers.js";
@@ -67,6 +68,8 @@ export class Session implements ClientReceiver {
   #inFlightSinceMs = 0;
   #isWaiting = false;
   #isClosed = false;
+  /** It is closed, and nothing of it is in flight on any server. */
+  #isAbandoned = false;
   /** After an error in a pipeline: requests up to Sync are dropped. */
   #isSkipping = false;
 
@@ -167,9 +170,10 @@ export class Session implements ClientReceiver {
   }
 
   async #abandon(): Promise<void> {
-    await this.#executors.current.abandon();
+    await this.#executors.current.abandon(goneError());
     forgetStatements(this.state);
-    // A pump that still runs finishes by itself when its server is gone.
+    this.#isAbandoned = true;
+    // A pump that still runs finishes by itself: its servers are gone.
     if (!this.#isPumping) this.#finish();
   }
 
@@ -228,7 +232,7 @@ export class Session implements ClientReceiver {
     } finally {
       this.#isPumping = false;
     }
-    if (this.#isClosed) this.#finish();
+    if (this.#isAbandoned) this.#finish();
   }
 
   async #request(request: ClientRequest): Promise<void> {
@@ -288,7 +292,7 @@ export class Session implements ClientReceiver {
     }
   }
 
-  /** @returns "moved" when the topology changed while a server was waited for: nothing was sent */
+  /** @returns "moved" when topology or tables are others than it was routed by: nothing was done */
   async #handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled | "moved"> {
     const executor: Executor = await this.#executors.next(context);
     const { transaction, counters } = this.state;
@@ -297,7 +301,8 @@ export class Session implements ClientReceiver {
     try {
       return await executor.handle(request, context);
     } catch (error) {
-      if (!canRepeat || !(error instanceof PoolRetired)) throw error;
+      const isMoved = error instanceof PoolRetired || error instanceof TablesChanged;
+      if (!canRepeat || !isMoved) throw error;
       executor.fail();
       this.state.transaction = transaction;
       return "moved";
@@ -314,7 +319,7 @@ export class Session implements ClientReceiver {
       this.#isInFlight = true;
       this.#inFlightSinceMs = performance.now();
     }
-    if (this.#isClosed) throw new SessionEnded(SQLSTATE.adminShutdown, "the client is gone");
+    if (this.#isClosed) throw goneError();
     const served = this.#host.served(this.database);
     const user = served?.database.users.get(this.state.userName);
     if (!served || !user)
@@ -339,6 +344,8 @@ export class Session implements ClientReceiver {
 
   #finish(): void {
     if (!this.#isInFlight) return;
+    // Of a client that is gone something may run still, and a hold must not take that for nothing.
+    if (this.#isClosed && !this.#isAbandoned) return;
     this.#isInFlight = false;
     this.state.counters.transactionMs += performance.now() - this.#inFlightSinceMs;
     this.#host.finish(this);
@@ -386,6 +393,10 @@ export class Session implements ClientReceiver {
   #ready(): Buffer {
     return this.state.transaction === "failed" ? READY.E : READY.I;
   }
+}
+
+function goneError(): SessionEnded {
+  return new SessionEnded(SQLSTATE.adminShutdown, "the client is gone");
 }
 
 /** PostgreSQL's own rule: printable ASCII, at most 63 bytes. */

@@ -19,6 +19,8 @@ export class CopyInput implements CopySource {
   isOpen = false;
   /** It has asked: what the client sent with it after Execute was read as a part of the data. */
   wasAsked = false;
+  /** Messages of clients' data so far: what has come nobody can send again. */
+  taken = 0;
 
   get isFull(): boolean {
     return this.#bytes > READ_AHEAD_BYTES;
@@ -51,6 +53,7 @@ export class CopyInput implements CopySource {
   }
 
   add(type: number, frame: Buffer): void {
+    this.taken++;
     if (type === FRONTEND.copyData) {
       this.#data.push(frame);
       this.#bytes += frame.length;

@@ -172,7 +172,7 @@ const ALL_ROWS = 2 ** 62;
 /** Of FETCH or MOVE. @throws StatementRefused */
 export function fetchOf(sql: string): Fetch {
   const parsed = parse(sql);
-  const [statement] = parsed.kind === "malformed" ? [] : parsed.statements;
+  const [statement] = parsed.kind !== "parsed" ? [] : parsed.statements;
   if (statement === undefined || !("FetchStmt" in statement))
     throw refused("this form of FETCH on a sharded database");
   const { direction, howMany, portalname, ismove } = statement.FetchStmt;
@@ -188,7 +188,7 @@ export function fetchOf(sql: string): Fetch {
 /** null: ALL. */
 function closedName(sql: string): string | null {
   const parsed = parse(sql);
-  const [statement] = parsed.kind === "malformed" ? [] : parsed.statements;
+  const [statement] = parsed.kind !== "parsed" ? [] : parsed.statements;
   if (statement === undefined || !("ClosePortalStmt" in statement))
     throw refused("this form of CLOSE on a sharded database");
   return statement.ClosePortalStmt.portalname ?? null;

@@ -35,7 +35,13 @@ import type { PreparedStatement } from "../execution/prepared-statements.js";
 import type { Expectation } from "../execution/relay.js";
 import { forgetStatement } from "../execution/session-state.js";
 import { isOfSession } from "../execution/statement-effects.js";
-import { AlreadyTold, FailedInCopy, StatementFailed, StatementRefused } from "../session-errors.js";
+import {
+  AlreadyTold,
+  FailedInCopy,
+  StatementFailed,
+  StatementRefused,
+  TablesChanged,
+} from "../session-errors.js";
 import { fetchOf, isOfCursor, runOfCursor } from "./cursors.js";
 import { DescribedSink } from "./described-sink.js";
 import { withDrawnValues } from "./drawn-values.js";
@@ -67,6 +73,7 @@ export class ExtendedProtocol {
   #isUnsynced = false;
   #hasExecuted = false;
   #made: string[] = [];
+  #bound: string[] = [];
   /** What takes back what was said last of a Parse, and of a Bind. */
   readonly #undo = { parse: () => {}, bind: () => {} };
   /** A COPY has read what followed it in its pipeline as a part of its data. */
@@ -80,6 +87,11 @@ export class ExtendedProtocol {
   /** Messages were executed and no Sync has come yet. */
   get isUnsynced(): boolean {
     return this.#isUnsynced;
+  }
+
+  /** Nothing of the request at hand was shown: it will be handled anew. */
+  rewind(): void {
+    this.#rewind();
   }
 
   reset(): void {
@@ -98,6 +110,7 @@ export class ExtendedProtocol {
       request.end === "sync" && !this.#isUnsynced ? this.#onlyShard(request, router) : null;
     if (shard !== null) return await this.#passThrough(request, { context, shard, isFresh });
     this.#made = [];
+    this.#bound = [];
     const executes = request.parts.filter(({ kind }) => kind === "execute").length;
     const isOneTransaction = executes > 1 || request.end !== "sync" || this.#isUnsynced;
     this.#isUnsynced = true;
@@ -129,6 +142,7 @@ export class ExtendedProtocol {
   #rewind(): void {
     this.#statements.sink.dropHeldBack();
     for (const name of this.#made) forgetStatement(this.#statements.state, name);
+    for (const name of this.#bound) this.#portals.delete(name);
     this.#clear();
   }
 
@@ -148,7 +162,7 @@ export class ExtendedProtocol {
         const portal = new Portal(statement, part, this.#statements.transaction.number);
         this.#routed.set(part, portal);
         const next = portal.route(router);
-        if (next.kind !== "one" && next.kind !== "any") return null;
+        if ((next.kind !== "one" && next.kind !== "any") || !portal.isAsWritten) return null;
         if (route?.kind === "one" && next.kind === "one" && route.shard !== next.shard) return null;
         if (route?.kind !== "one") route = next;
       }
@@ -187,15 +201,23 @@ export class ExtendedProtocol {
     const { state, relay } = this.#statements;
     const wasBegun = state.transaction !== "none";
     this.#statements.begin(context, null);
-    const passed = { protocol: "extended", effects: request.effects, isFresh } as const;
-    const server = await this.#statements.attach(shard, passed);
+    const bound = request.parts.flatMap((part) =>
+      part.kind === "bind" && part.statement ? [part.statement] : [],
+    );
+    const passed = { protocol: "extended", statements: bound, isFresh } as const;
+    const server = await this.#statements.attach(shard, passed, context);
     const translation = new ExtendedTranslation(state, relay, server);
     server.send(translation.translate(request.parts));
     const outcome = await relay.outcome();
     if (outcome.kind === "refusedByGate") translation.rewind();
-    const handled = await this.#statements.settle(outcome, wasBegun);
-    if (handled === "open" && state.transaction === "open") this.#remember(request, server);
-    return handled;
+    try {
+      const handled = await this.#statements.settle(outcome, { context, wasBegun });
+      if (handled === "open" && state.transaction === "open") this.#remember(request, server);
+      return handled;
+    } catch (error) {
+      if (error instanceof TablesChanged) translation.rewind();
+      throw error;
+    }
   }
 
   /** Portals that live on, where they are. */
@@ -270,6 +292,7 @@ export class ExtendedProtocol {
     if (!(await this.#isProvenLater(step, "bind")) && !isPlain(statement))
       await this.#open(portal, step);
     this.#portals.set(name, portal);
+    this.#bound.push(name);
     this.#undo.bind = () => sink.dropHeldBack(from);
     this.#answer(BIND_COMPLETE);
   }
@@ -281,8 +304,9 @@ export class ExtendedProtocol {
     const name = bind.portal === "" ? `sluice_portal_${++this.#lastPortal}` : bind.portal;
     if (route.kind === "one" || route.kind === "any") {
       const shard = this.#statements.shardOf(route);
-      this.#statements.state.settings.note(statement.effects);
-      await this.#prove({ statement, bind, portal: name }, step, shard);
+      this.#statements.noteChanges({ sql: portal.sql, effects: statement.effects }, step.context);
+      const written = { ...statement, sql: portal.sql };
+      await this.#prove({ statement: written, bind, portal: name }, step, shard);
       const server = await this.#statements.transaction.acquire(shard);
       portal.place = { kind: "server", server, name };
     } else await this.#prove({ statement, bind, portal: "" }, step);
@@ -457,7 +481,7 @@ export class ExtendedProtocol {
     this.#sendTag();
     // What was executed before it in the pipeline may have made the table.
     const router = await this.#statements.router(context);
-    const route = portal.route(router);
+    const route = await this.#route(portal, router, context);
     const isServers = (route.kind === "one" || route.kind === "any") && !isOfCursor(effects);
     if (isServers && maxRows > 0) {
       await this.#openNow(portal, step);
@@ -498,10 +522,9 @@ export class ExtendedProtocol {
       return await runOfCursor(this.#statements, requestOf(portal, statement.sql), {
         ...{ context, router, parameters, effects, isFresh, sink },
       });
-    const { sql, route } = await withDrawnValues(statement.sql, at.route, {
+    const { sql, route } = await withDrawnValues(portal.sql, at.route, {
       ...{ statements: this.#statements, context, router, parameters },
     });
-    this.#statements.state.settings.note(effects);
     const request = requestOf(portal, sql);
     return await this.#statements.run(request, { context, route, effects, isFresh, sink });
   }
@@ -517,6 +540,14 @@ export class ExtendedProtocol {
     const hasRows = sink instanceof DescribedSink && sink.hasRows;
     portal.place = { kind: "ended", tag, hasRows };
     this.#tag(tag);
+  }
+
+  /** Refused only by the tables as they are now. */
+  async #route(portal: Portal, router: Router, context: ExecutionContext): Promise<Route> {
+    const route = portal.route(router);
+    if (route.kind !== "refused") return route;
+    const { statement, parameters } = portal;
+    return portal.use(await this.#statements.plan(statement.sql, parameters, context));
   }
 
   #hold(

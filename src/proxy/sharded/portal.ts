@@ -13,22 +13,27 @@ export type PortalPlace =
   | { readonly kind: "server"; readonly server: ServerConnection; readonly name: string }
   /** It has run to its end; what is left of its answer is here. */
   | { readonly kind: "held"; readonly rows: HeldRows; readonly tag: string }
-  /** All was given. @see `tagAgain` */
+  /** All was given. */
   | { readonly kind: "ended"; readonly tag: string; readonly hasRows: boolean };
+
+import type { PlannedStatement } from "./statements.js";
 
 /** A statement with its values, as Bind made it; routed when somebody first asks, and once. */
 export class Portal {
   readonly statement: PreparedStatement;
   readonly bind: BindPart;
-  /** The transaction that it lives in; null: that which is open when it runs. */
+  /** The transaction that it lives in. */
   readonly madeIn: number;
   wantsDescription = false;
   place: PortalPlace = { kind: "bound" };
+  /** As it is sent, by the router that was last asked. */
+  sql: string;
   #route: Route | null = null;
   #router: Router | null = null;
 
   constructor(statement: PreparedStatement, bind: BindPart, madeIn: number) {
     this.statement = statement;
+    this.sql = statement.sql;
     this.bind = bind;
     this.madeIn = madeIn;
   }
@@ -36,9 +41,24 @@ export class Portal {
   /** Another router than before has another topology or other tables: then it is asked anew. */
   route(router: Router): Route {
     if (this.#route && this.#router === router) return this.#route;
+    return this.use({
+      router,
+      sql: router.written(this.statement.sql),
+      route: router.route(this.statement.sql, this.parameters),
+    });
+  }
+
+  /** What it is by a router that was asked for it. */
+  use({ router, sql, route }: PlannedStatement): Route {
+    this.sql = sql;
     this.#router = router;
-    this.#route = router.route(this.statement.sql, this.parameters);
-    return this.#route;
+    this.#route = route;
+    return route;
+  }
+
+  /** The client's text as it is. */
+  get isAsWritten(): boolean {
+    return this.sql === this.statement.sql;
   }
 
   get parameters(): ParameterValues {

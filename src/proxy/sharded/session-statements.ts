@@ -27,6 +27,7 @@ export async function runOfSession(
       return /^\s*start/i.test(sql) ? "START TRANSACTION" : "BEGIN";
     case "commit":
     case "rollback":
+      if (isChained(sql)) return await chain(sql, effects.kind, { statements, context });
       if (state.transaction === "none") warn(statements, NOT_IN_TRANSACTION);
       return await endTransaction(state.transaction === "failed" ? "rollback" : effects.kind, {
         statements,
@@ -36,9 +37,15 @@ export async function runOfSession(
     case "discard":
       return discard(sql, effects, statements);
     default: {
-      state.settings.note(effects);
       statements.begin(context, null);
+      statements.noteChanges({ sql, effects }, context);
       const { tag } = await transaction.everywhere(sql);
+      const [server] = transaction.used;
+      if (server) {
+        const restoring = state.settings.restoring([effects], server);
+        if (restoring !== null) await transaction.everywhere(restoring);
+        statements.tellNews(server);
+      }
       if (effects.kind === "rollbackTo") {
         if (state.transaction === "failed") state.transaction = "open";
         statements.forgetTables();
@@ -63,6 +70,27 @@ const NOT_IN_TRANSACTION = encodeNotice({
 function warn({ state, sink }: ShardedStatements, warning: Buffer): void {
   const least = state.settings.current.get("client_min_messages") ?? "notice";
   if (!/^(error|fatal|panic)$/i.test(least)) sink.write(warning);
+}
+
+function isChained(sql: string): boolean {
+  return /\band\s+chain\b/i.test(sql);
+}
+
+/** The next transaction begins with this one's end, in the same modes. */
+async function chain(
+  sql: string,
+  kind: "commit" | "rollback",
+  statement: SessionStatement,
+): Promise<string> {
+  const { state } = statement.statements;
+  if (state.transaction === "none")
+    throw new StatementRefused(
+      SQLSTATE.noActiveSqlTransaction,
+      `${sql.trim().split(/\s+/)[0]?.toUpperCase()} AND CHAIN can only be used in transaction blocks`,
+    );
+  const tag = await endTransaction(state.transaction === "failed" ? "rollback" : kind, statement);
+  state.transaction = "begun";
+  return tag;
 }
 
 interface SessionStatement {
@@ -106,6 +134,8 @@ function discard(
   if (effects.discards === "all") {
     state.settings.restart();
     cursors.closeAll();
+    const news = state.parameters.restarted();
+    if (news) state.client.write(news);
   }
   return sql.trim().replace(/\s*;$/, "").replaceAll(/\s+/g, " ").toUpperCase();
 }

@@ -3,17 +3,23 @@ import type { ServerConnection } from "../../backend/server-connection.js";
 import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { mayBeOfOtherTables } from "../../core/sqlstate-tables.js";
 import type { Span } from "../../router/clauses.js";
+import type { ParameterValues } from "../../router/key-value.js";
 import type { MergePlan, Route, RouteNotice, SettledRoute } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
 import { FIRST_SHARD, type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
-import { decodeErrorFields, encodeNotice } from "../../wire/error-fields.js";
+import {
+  decodeErrorFields,
+  type ErrorResponseFields,
+  encodeNotice,
+} from "../../wire/error-fields.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { movedError, Relay, type RelayOutcome } from "../execution/relay.js";
-import type { SessionState } from "../execution/session-state.js";
-import type { StatementEffects } from "../execution/statement-effects.js";
-import { StatementFailed, StatementRefused } from "../session-errors.js";
+import { newsOf, type SessionState } from "../execution/session-state.js";
+import { isOfSession, type StatementEffects } from "../execution/statement-effects.js";
+import { StatementFailed, StatementRefused, TablesChanged } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
 import { keyColumnsBefore, refuseOtherKind } from "./key-columns.js";
 import { sequencesBefore, spreadNewSequences } from "./new-sequences.js";
@@ -45,10 +51,22 @@ export interface StatementContext {
   readonly isFresh: boolean;
 }
 
+/** A statement as it is sent, and where, by this router. */
+export interface PlannedStatement {
+  readonly router: Router;
+  readonly sql: string;
+  readonly route: Route;
+}
+
 export interface PassedRequest {
   readonly protocol: "simple" | "extended";
-  readonly effects: readonly StatementEffects[];
+  readonly statements: readonly NotedStatement[];
   readonly isFresh: boolean;
+}
+
+export interface NotedStatement {
+  readonly sql: string;
+  readonly effects: StatementEffects;
 }
 
 /**
@@ -63,15 +81,23 @@ export class ShardedStatements {
   readonly cursors = new OpenCursors();
   readonly #copyInput: CopyInput;
   readonly #onCopyIn: () => void;
+  /** Where a statement ran that may have changed settings there alone. */
+  #changedOn: ServerConnection | null = null;
+  /** What the relay passes from. */
+  #attached: ServerConnection | null = null;
+  /** The text of such a statement, while it runs. */
+  #changing: string | null = null;
   /** By the tables that the open transaction has made; null: not asked yet. */
   #ownRouter: Router | null = null;
+  /** By which the statement at hand was routed, if it was by the tables that everybody sees. */
+  #usedRouter: Router | null = null;
 
   constructor(state: SessionState, copyInput: CopyInput, onCopyIn: () => void) {
     this.state = state;
     this.transaction = new ShardTransaction(state);
     this.sink = new ShardedSink(state.client);
     // A COPY FROM for one shard goes through the scatter as well, so the relay never sees one.
-    this.relay = new Relay(state.client, () => {});
+    this.relay = new Relay(state, () => {});
     this.#copyInput = copyInput;
     this.#onCopyIn = onCopyIn;
   }
@@ -93,11 +119,41 @@ export class ShardedStatements {
    * @throws ServerUnreachable, StatementFailed
    */
   async router({ served }: ExecutionContext): Promise<Router> {
-    if (!this.transaction.changesSchema) return await served.router();
+    this.#usedRouter = null;
+    if (!this.transaction.changesSchema) {
+      this.#usedRouter = await served.router();
+      return this.#usedRouter;
+    }
     // What a failed transaction has made is gone, and no server answers before it is ended.
     if (this.state.transaction === "failed") return this.#ownRouter ?? (await served.router());
-    this.#ownRouter ??= await served.routerOf(await this.transaction.tables());
+    this.#ownRouter ??= await served.tables.routerOf(await this.transaction.tables());
     return this.#ownRouter;
+  }
+
+  /**
+   * Where a statement goes, and its text as it is sent. What would be refused is looked at once more by the tables as
+   * they are now.
+   * @throws ServerUnreachable, StatementFailed
+   */
+  async plan(
+    sql: string,
+    parameters: ParameterValues,
+    context: ExecutionContext,
+  ): Promise<PlannedStatement> {
+    const router = await this.router(context);
+    const planned = planBy(router, sql, parameters);
+    const { route } = planned;
+    if (route.kind !== "refused" || route.sqlState === SQLSTATE.syntaxError) return planned;
+    const newer = await this.newerRouter(context);
+    return newer ? planBy(newer, sql, parameters) : planned;
+  }
+
+  /** By the tables as they are now, where these are others than the statement at hand was routed by. */
+  async newerRouter({ served }: ExecutionContext): Promise<Router | null> {
+    const used = this.#usedRouter;
+    const newer = used && (await served.tables.newerThan(used));
+    if (newer) this.#usedRouter = newer;
+    return newer;
   }
 
   /** The open transaction has made or undone changes to tables. */
@@ -125,10 +181,47 @@ export class ShardedStatements {
 
   async settleSettings(): Promise<void> {
     const [server] = this.transaction.used;
-    if (!this.state.settings.hasTouched || !server) return;
-    await this.state.settings.readBack(server);
-    // The others have the same values, but nobody has said so: theirs are read as unknown.
-    for (const other of this.transaction.used) if (other !== server) other.isSoiled = true;
+    if (!server) return;
+    if (this.state.settings.hasTouched) {
+      // The others have the same values, but nobody has said so: theirs stay unknown.
+      const { tie } = await this.state.settings.readBack(this.#changedOn ?? server);
+      if (tie !== null) for (const used of this.transaction.used) used.isSoiled = true;
+    }
+    this.#changedOn = null;
+    this.tellNews(server);
+  }
+
+  /** ParameterStatus, before what ends the answer. */
+  tellNews(server: ServerConnection): void {
+    const news = newsOf(this.state, server);
+    if (news) this.sink.write(news);
+  }
+
+  /**
+   * A statement is about to run that may change settings, by its text or by what it calls: no server goes back to its
+   * pool before it is known what came of it.
+   */
+  noteChanges(statement: NotedStatement, { served }: ExecutionContext): void {
+    const { settings } = this.state;
+    const { sql, effects } = statement;
+    settings.note(effects);
+    const hidden = served.hiddenChanges.of([sql]);
+    if (hidden) settings.noteHidden(hidden);
+    const mayChange = hidden !== null || effects.isOpaque || effects.settings.length > 0;
+    this.#changing = mayChange && !isOfSession(effects) ? sql : null;
+    if (settings.hasTouched)
+      for (const server of this.transaction.used) server.areSettingsUnknown = true;
+  }
+
+  /** It has run, on that server or on all: the transaction's others are given what it has set. */
+  async #spreadChanges(server: ServerConnection | undefined): Promise<void> {
+    const sql = this.#changing;
+    this.#changing = null;
+    if (sql === null || !server || server.transactionStatus !== "T") return;
+    this.#changedOn = server;
+    const isLocal = /,\s*true\s*\)/i.test(sql) && !/,\s*false\s*\)/i.test(sql);
+    const spreading = await this.state.settings.spreading(server, isLocal);
+    if (spreading !== null) await this.transaction.everywhere(spreading);
   }
 
   /** Any shard will do: one that is in use already, else one by chance. */
@@ -153,17 +246,19 @@ export class ShardedStatements {
     if (route.kind === "computed")
       return await this.#computed(request, route.selects, { context, effects, isFresh });
     this.sink.restart();
+    this.noteChanges({ sql: request.sql, effects }, context);
     const makes = effects.changesSchema && this.transaction.isBegun;
     const before = makes ? await sequencesBefore(this.transaction, request.sql) : null;
     const { database } = context.served;
     const keys = makes ? await keyColumnsBefore(this.transaction, database, request.sql) : null;
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
+      await this.#spreadChanges(this.transaction.used[0]);
       if (route.kind === "many" && route.notice) this.#tell(route.notice);
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
-        this.transaction.noteSchemaChange();
+        await this.transaction.noteSchemaChange();
         this.forgetTables();
       }
       return outcome;
@@ -184,27 +279,47 @@ export class ShardedStatements {
    */
   async attach(
     shard: ShardId,
-    { protocol, effects, isFresh }: PassedRequest,
+    { protocol, statements, isFresh }: PassedRequest,
+    context: ExecutionContext,
   ): Promise<ServerConnection> {
     const server = await this.transaction.acquire(shard);
-    for (const each of effects) this.state.settings.note(each);
+    for (const each of statements) this.noteChanges(each, context);
+    this.#attached = server;
     this.relay.attach(server);
     this.relay.begin(protocol, isFresh);
+    this.relay.holdFailure(isOfOtherTables);
     return server;
   }
 
-  /** After `attach`, with what the relay has seen. */
-  async settle(outcome: RelayOutcome, wasBegun: boolean): Promise<Handled> {
+  /**
+   * After `attach`, with what the relay has seen.
+   * @throws TablesChanged where it is to be handled anew
+   */
+  async settle(
+    outcome: RelayOutcome,
+    { context, wasBegun }: { readonly context: ExecutionContext; readonly wasBegun: boolean },
+  ): Promise<Handled> {
     this.relay.detach();
     if (outcome.kind === "lost") throw outcome.error;
     if (outcome.kind === "refusedByGate") return this.backOff(wasBegun);
+    if (outcome.kind === "failureHeld") {
+      if ((await this.newerRouter(context)) !== null) {
+        this.relay.drop();
+        this.backOff(wasBegun);
+        throw new TablesChanged();
+      }
+      this.relay.deliver();
+    } else if (this.relay.hasSeenSuch) context.served.tables.doubt();
     for (const server of this.transaction.used) server.use(null);
     if (this.state.transaction === "none") {
       await this.settleSettings();
       this.transaction.release();
       return "idle";
     }
-    if (!this.transaction.used.some((server) => server.transactionStatus === "E")) return "open";
+    if (!this.transaction.used.some((server) => server.transactionStatus === "E")) {
+      await this.#spreadChanges(this.#attached ?? undefined);
+      return "open";
+    }
     this.fail();
     this.state.transaction = "failed";
     return "open";
@@ -323,6 +438,16 @@ export class ShardedStatements {
         return assertNever(route, "route");
     }
   }
+}
+
+function planBy(router: Router, sql: string, parameters: ParameterValues): PlannedStatement {
+  const written = router.written(sql);
+  return { router, sql: written, route: router.route(written, parameters) };
+}
+
+/** A statement may have failed so because it was routed by tables that are others now. */
+export function isOfOtherTables(fields: ErrorResponseFields): boolean {
+  return mayBeOfOtherTables(fields.get("C") ?? "", fields.get("n"));
 }
 
 /** FirstNormalObjectId: types from here on have other numbers on each server. */

@@ -1,12 +1,12 @@
 import { describeAddress } from "../../backend/address.js";
 import type { ServerConnection } from "../../backend/server-connection.js";
 import { ServerConnectionLost } from "../../backend/server-errors.js";
-import { forgetSession } from "../../backend/server-pool.js";
+import type { SluiceError } from "../../core/errors.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
 import { FLUSH, FRONTEND } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
-import type { DecodedRequest } from "../execution/decoded-request.js";
+import { type DecodedRequest, textsOf } from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import { ExtendedTranslation } from "../execution/extended-translation.js";
 import { Loan } from "../execution/loan.js";
@@ -38,7 +38,7 @@ export class SingleExecutor implements Executor {
   /** @param onCopyIn called when `isCopyIn` has become true: some of the data may have come already */
   constructor(state: SessionState, onCopyIn: () => void) {
     this.#state = state;
-    this.#relay = new Relay(state.client, onCopyIn);
+    this.#relay = new Relay(state, onCopyIn);
   }
 
   get isOpen(): boolean {
@@ -66,6 +66,9 @@ export class SingleExecutor implements Executor {
     const loan = await this.#attach(context.served, context.user);
     const { server } = loan;
     for (const each of effects) this.#noteBefore(each, server);
+    const hidden =
+      request.kind === "function" ? [] : context.served.hiddenChanges.of(textsOf(request));
+    if (hidden) this.#state.settings.noteHidden(hidden, server);
     const canRetry =
       isFresh &&
       request.bytes <= RETRIED_BYTES &&
@@ -115,18 +118,9 @@ export class SingleExecutor implements Executor {
     if (this.#isRunning) await this.#loan?.cancel();
   }
 
-  async abandon(): Promise<void> {
-    const loan = this.#loan;
-    if (loan && this.#isRunning) {
-      await loan.cancel();
-      // Ends the relay as well, and with it whoever waits for its outcome; unless that came meanwhile.
-      if (this.#isStillWith(loan)) loan.server.destroy();
-    }
-    if (!this.#isRunning) this.#detach();
-  }
-
-  #isStillWith(loan: Loan): boolean {
-    return this.#loan === loan && this.#isRunning;
+  async abandon(reason: SluiceError): Promise<void> {
+    this.#detach();
+    await this.#state.lender.close(reason);
   }
 
   fail(): void {
@@ -146,7 +140,7 @@ export class SingleExecutor implements Executor {
     if (this.#loan && (this.#loan.served !== served || this.#loan.server.isLost))
       await this.#leave(this.#loan, served);
     if (!this.#loan) {
-      this.#loan = await Loan.take(served, user, FIRST_SHARD);
+      this.#loan = await Loan.take(this.#state, served, { user, shard: FIRST_SHARD });
       this.#relay.attach(this.#loan.server);
     }
     const loan = this.#loan;
@@ -177,7 +171,7 @@ export class SingleExecutor implements Executor {
   }
 
   #noteBefore(effects: StatementEffects, server: ServerConnection): void {
-    this.#state.settings.note(effects);
+    this.#state.settings.note(effects, server);
     if (effects.tie === null) return;
     this.#state.tie ??= effects.tie;
     server.isSoiled = true;
@@ -198,29 +192,44 @@ export class SingleExecutor implements Executor {
       case "answered":
         this.#isUnsynced = true;
         return "open";
+      case "failureHeld":
+        // Nobody asked for it here.
+        this.#relay.deliver();
+        this.#isUnsynced = false;
+        break;
       case "ready":
         this.#isUnsynced = false;
     }
     if (!this.#relay.hasSeenError) this.#noteAfter(effects, loan);
+    // It could hit our own statements as well as the client's next.
+    if (loan.cancelling) await loan.cancelling;
+    await loan.restore(this.#state, effects);
     if (server.transactionStatus !== "I") {
       this.#state.transaction = "open";
       return "open";
     }
     this.#state.transaction = "none";
-    if (this.#state.settings.hasTouched) await this.#state.settings.readBack(server);
-    if (loan.cancelling) await loan.cancelling;
+    await this.#readBack(server);
     if (this.#state.mode !== "session" && this.#state.tie === null) this.#detach();
     return "idle";
   }
 
+  async #readBack(server: ServerConnection): Promise<void> {
+    if (!this.#state.settings.hasTouched) return;
+    const { tie } = await this.#state.settings.readBack(server);
+    if (tie === null) return;
+    this.#state.tie ??= tie;
+    server.isSoiled = true;
+  }
+
   #noteAfter(effects: readonly StatementEffects[], { served, server }: Loan): void {
     for (const { discards, changesSchema } of effects) {
-      if (changesSchema) served.schemaGeneration++;
+      if (changesSchema) void served.announceTables();
       if (discards === "none") continue;
       forgetStatements(this.#state);
       server.preparedStatements.clear();
       if (discards === "statements") continue;
-      forgetSession(server);
+      server.forgetSession();
       this.#state.settings.restart();
       this.#state.tie = null;
     }
@@ -253,7 +262,9 @@ export class SingleExecutor implements Executor {
     this.#isUnsynced = false;
     this.#state.tie = null;
     this.#relay.detach();
-    if (this.#state.mode === "session") loan.server.isSoiled = true;
+    // Also where the server's word on what was set has not come: nobody knows this session's settings then.
+    if (this.#state.mode === "session" || this.#state.settings.hasTouched)
+      loan.server.isSoiled = true;
     loan.giveBack();
   }
 }

@@ -43,8 +43,8 @@ test("no more connections than its size; the longest waiter is served first", as
     order.push("fourth");
     return connection;
   });
-  pool.release(first);
-  pool.release(second);
+  first.giveBack();
+  second.giveBack();
   await Promise.all([third, fourth]);
   expect(order).toEqual(["third", "fourth"]);
   await expect(pool.acquire()).rejects.toThrow(CheckoutTimedOut);
@@ -57,14 +57,14 @@ test("what a client left is undone at check-in", async () => {
   const connection = await pool.acquire();
   await connection.query("BEGIN; INSERT INTO t VALUES (1)");
   expect(connection.transactionStatus).toBe("T");
-  pool.release(connection);
+  connection.giveBack();
   const again = await pool.acquire();
   expect((await again.query("SELECT count(*) FROM t")).rows).toEqual([["0"]]);
   await again.query(
     "SET work_mem = '7MB'; CREATE TEMP TABLE mine (id int); SELECT pg_advisory_lock(1)",
   );
   again.isSoiled = true;
-  pool.release(again);
+  again.giveBack();
   // The second connection was opened while the first was being cleaned.
   await until(() => pool.idleCount === 2, { timeoutMs: 2_000, what: "both to be clean" });
   for (const clean of [await pool.acquire(), await pool.acquire()]) {
@@ -80,15 +80,16 @@ test("what cannot be cleaned is closed, and counted as such", async () => {
   const pool = poolOf();
   const connection = await pool.acquire();
   await connection.query("BEGIN");
-  pool.release(connection);
+  const [link] = pool.busy;
+  connection.giveBack();
   expect(pool.counters).toMatchObject({ cleaned: 0, forceClosed: 0 });
   // In the middle of its ROLLBACK.
-  connection.destroy();
+  link?.destroy();
   await until(() => pool.counters.forceClosed === 1, { timeoutMs: 2_000, what: "it to be closed" });
   expect(pool.busyCount + pool.idleCount).toBe(0);
   const next = await pool.acquire();
   await next.query("BEGIN");
-  pool.release(next);
+  next.giveBack();
   await until(() => pool.counters.cleaned === 1, { timeoutMs: 2_000, what: "it to be clean" });
   expect(pool.counters.forceClosed).toBe(1);
   pool.destroy();
@@ -105,7 +106,7 @@ test("a server that is not there, and one that goes away, are typed errors", asy
   );
   await server.sql("postgres", `SELECT pg_terminate_backend(${connection.processId})`);
   await lost;
-  pool.release(connection);
+  connection.giveBack();
   expect((await (await pool.acquire()).query("SELECT 1")).rows).toEqual([["1"]]);
   pool.destroy();
 });
@@ -116,7 +117,7 @@ test("a retired pool turns its waiters away and closes what comes back", async (
   const waiting = expect(pool.acquire()).rejects.toThrow(PoolRetired);
   pool.retire();
   await waiting;
-  pool.release(first);
+  first.giveBack();
   expect(first.isLost).toBe(true);
   await expect(pool.acquire()).rejects.toThrow(PoolRetired);
   pool.destroy();

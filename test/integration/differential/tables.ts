@@ -12,10 +12,6 @@ export const OF_TENANT = { users: 3, projects: 2, tasks: 8, attachments: 2 } as 
 export const PLANS = 4;
 export const FLAGS = 6;
 
-export function tenantOf(table: keyof typeof OF_TENANT, id: number): number {
-  return Math.floor((id - 1) / OF_TENANT[table]) + 1;
-}
-
 /** The tenant's own ids. */
 export function idsOf(table: keyof typeof OF_TENANT, tenant: number): readonly number[] {
   const count = OF_TENANT[table];

@@ -259,7 +259,7 @@ describe("several shards", () => {
     expect((await client.query('MOVE NEXT FROM "Held"')).command).toBe("MOVE");
     expect(await ids('FETCH ALL "Held"')).toEqual([2, 1]);
     expect(await ids('FETCH "Held"')).toEqual([]);
-    expect((await failure(client.query('FETCH PRIOR "Held"'))).code).toBe("0A000");
+    expect((await failure(client.query('FETCH PRIOR "Held"'))).code).toBe("55000");
     await client.query('CLOSE "Held"');
     expect((await failure(client.query('FETCH "Held"'))).code).toBe("34000");
     expect((await failure(client.query("DECLARE c CURSOR FOR SELECT 1"))).code).toBe("25P01");
@@ -431,7 +431,7 @@ describe("several shards", () => {
     await other.query("INSERT INTO tenant VALUES (2, 'b')");
   });
 
-  test("RECONNECT and RELOAD: what came past the proxy is known", async () => {
+  test("what came past the proxy is known, without a word", async () => {
     const both = async (sql: string) => {
       for (const name of ["shard_0", "shard_1"]) await server.sql(name, sql);
     };
@@ -442,13 +442,9 @@ describe("several shards", () => {
     await both("ALTER TYPE grade ADD VALUE 'fair' BEFORE 'high'");
     await client.query("INSERT INTO graded VALUES (1, 'high'), (3, 'fair'), (4, 'low')");
     const sql = "SELECT grade, count(*)::int AS n FROM graded GROUP BY grade ORDER BY grade";
-    expect((await failure(client.query(sql))).code).toBe("0A000");
-    proxy.tell({ kind: "reconnect" });
     const grades = (await client.query(sql)).rows.map(({ grade }) => grade);
     expect(grades).toEqual(["low", "fair", "high"]);
     await both("CREATE TABLE past (id int PRIMARY KEY)");
-    expect((await failure(client.query("SELECT FROM past"))).code).toBe("42P01");
-    proxy.topology(configWith(false));
     await client.query("SELECT FROM past");
     await client.query("DROP TABLE graded, past");
     await client.query("DROP TYPE grade");

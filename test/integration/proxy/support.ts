@@ -35,7 +35,7 @@ const GENERAL: GeneralConfig = {
   cutoverSaveConfig: false,
   reshardingCopyFormat: "binary",
   reshardingParallelCopies: 1,
-  twoPhaseCommit: false,
+  twoPhaseCommit: "auto",
   others: {},
 };
 
@@ -105,6 +105,7 @@ export function testConfig(options: TestConfig): Config {
       replicaIdentity: "auto",
       uniqueWithoutShardingKey: "warn",
       leftBehind: [],
+      placementGuard: true,
       adminApiTimeoutMs: 0,
     },
   };
@@ -118,6 +119,8 @@ export interface TestProxy extends AsyncDisposable {
   onMessage: (message: FromDataPlane) => void;
   /** Answers the statements of clients of the admin database. */
   onAdmin: MainCalls["admin"];
+  /** Told that tables have changed, for the other planes of its node. */
+  onTablesChanged: MainCalls["tablesChanged"];
   tell(message: ToDataPlane): void;
   topology(config: Config, epochs?: Readonly<Record<string, number>>): void;
   /** Connected; ends itself with the proxy. */
@@ -138,6 +141,7 @@ export async function startProxy(config: Config): Promise<TestProxy> {
       proxy.onMessage(message);
     },
     admin: async (user, sql) => await proxy.onAdmin(user, sql),
+    tablesChanged: async (database) => await proxy.onTablesChanged(database),
     log: createLog({}, process.env.SLUICE_TEST_LOG ?? "fatal"),
   });
   const server = createServer((socket) => plane.attach(socket));
@@ -151,6 +155,7 @@ export async function startProxy(config: Config): Promise<TestProxy> {
     messages,
     onMessage: () => {},
     onAdmin: async () => ({ kind: "done", tag: "" }),
+    onTablesChanged: async () => {},
     tell: (message) => plane.handle(message),
     topology: (next, epochs = {}) =>
       plane.handle({ kind: "topology", generation: ++generation, config: next, epochs }),

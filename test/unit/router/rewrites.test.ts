@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
+import { heldRows } from "../../../src/router/move-row.js";
 import { createRouter } from "../../../src/router/router.js";
 import { loadParser } from "../../../src/sql/parser.js";
 import { SHOP_FACTS, shop } from "./shop.js";
@@ -24,19 +25,32 @@ describe("UPDATE that assigns the sharding key", () => {
       const router = createRouter(shop({ shardKeyUpdates }), SHOP_FACTS);
       const home = router.route("SELECT * FROM orders WHERE tenant_id = 2", null);
       const shard = home.kind === "one" ? home.shard : -1;
-      expect(
-        router.route("UPDATE orders SET tenant_id = 2, total = 1 WHERE id = 5", null),
-      ).toMatchObject({ kind: "many", shards: "all", isWrite: true, count: "sum", home: shard });
-      expect(
-        router.route("UPDATE orders SET tenant_id = $1 WHERE id = $2", texts("2", "5")),
-      ).toMatchObject({ kind: "many", home: shard });
+      const moves = shardKeyUpdates === "rewrite";
+      const found = (shards: unknown) =>
+        moves
+          ? { kind: "moveRow", plan: { shards, to: shard } }
+          : { kind: "many", shards, isWrite: true, count: "sum", home: { shard } };
+      const routed = (sql: string, ...values: string[]) =>
+        router.route(sql, values.length > 0 ? texts(...values) : null);
+      expect(routed("UPDATE orders SET tenant_id = 2, total = 1 WHERE id = 5")).toMatchObject(
+        found("all"),
+      );
+      expect(routed("UPDATE orders SET tenant_id = $1 WHERE id = $2", "2", "5")).toMatchObject(
+        found("all"),
+      );
       // Nothing moves, so nothing that moving needs is asked for.
+      expect(routed("UPDATE tenants SET id = 2, name = 'x' WHERE id = 2 RETURNING id")).toEqual({
+        kind: "one",
+        shard,
+        isWrite: true,
+      });
       expect(
-        router.route("UPDATE tenants SET id = 2, name = 'x' WHERE id = 2 RETURNING id", null),
-      ).toEqual({ kind: "one", shard, isWrite: true });
+        routed("UPDATE orders SET tenant_id = 2 WHERE tenant_id IN (1, 2, 3, 4)"),
+      ).toMatchObject(found([0, 1, 2, 3]));
+      // What cannot be moved may still stay.
       expect(
-        router.route("UPDATE orders SET tenant_id = 2 WHERE tenant_id IN (1, 2, 3, 4)", null),
-      ).toMatchObject({ kind: "many", home: shard });
+        routed("UPDATE orders o SET tenant_id = 2 FROM plans WHERE plans.id = o.id"),
+      ).toMatchObject({ kind: "many", home: { shard, refusal: { kind: "refused" } } });
     },
   );
 });
@@ -131,19 +145,48 @@ test("an INSERT is taken apart with its own parameters in each part", () => {
 
 test("an UPDATE of the key is a DELETE that gives the new row, and its INSERT", () => {
   const sql =
-    'UPDATE ONLY orders AS o SET tenant_id = $1, "total" = (total + 1), id = id WHERE o.tenant_id = 1 AND id IN (2, 3);';
-  expect(router.route(sql, texts("3"))).toEqual({
+    'UPDATE ONLY orders AS o SET tenant_id = $1, "total" = (total + 1), id = id WHERE o.tenant_id = 1 AND id IN (2, $2) RETURNING o.id;';
+  expect(router.route(sql, texts("3", "3"))).toEqual({
     kind: "moveRow",
     plan: {
-      from: 0,
+      table: "orders",
+      shards: [0],
       to: 1,
-      deleteSql:
-        "DELETE FROM ONLY orders AS o\nWHERE  o.tenant_id = 1 AND id IN (2, 3)\nRETURNING CAST(($1\n) AS bigint), CAST((id\n) AS bigint), CAST(((total + 1)\n) AS numeric)",
+      hasReturning: true,
+      before: null,
+      take: {
+        sql: "DELETE FROM ONLY orders AS o\nWHERE ( o.tenant_id = 1 AND id IN (2, $1) \n)\nRETURNING CAST(($2\n) AS bigint), CAST((id\n) AS bigint), CAST(((total + 1)\n) AS numeric)",
+        parameters: [1, 0],
+      },
       insertSql:
-        'INSERT INTO "public"."orders" ("tenant_id", "id", "total") OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3)',
+        'INSERT INTO "public"."orders" AS "o" ("tenant_id", "id", "total") OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3) RETURNING o.id',
     },
   });
-  expect(router.route(sql, texts("1"))).toEqual({ kind: "one", shard: 0, isWrite: true });
+  expect(router.route(sql, texts("1", "3"))).toEqual({ kind: "one", shard: 0, isWrite: true });
+});
+
+test("rows that others may refer to are locked before they are taken out, and those looked for", () => {
+  const route = router.route(
+    "UPDATE tenants SET id = 3, name = $1 WHERE name = $2",
+    texts("a", "b"),
+  );
+  expect(route).toMatchObject({ kind: "moveRow", plan: { shards: "all", to: 1 } });
+  if (route.kind !== "moveRow") return;
+  const { before, take } = route.plan;
+  const place = '"tenants".tableoid::pg_catalog.text || "tenants".ctid::pg_catalog.text';
+  expect(before?.lock).toEqual({
+    sql: `SELECT ${place} FROM tenants\nWHERE ( name = $1\n) FOR UPDATE`,
+    parameters: [1],
+  });
+  expect(before?.referring?.sql).toMatch(
+    /^SELECT 'members' WHERE EXISTS .*\("sluice_r|sluice_r\."tenant_id"\)/s,
+  );
+  expect(before?.touch?.sql).toBe(
+    `UPDATE tenants\nSET "id" = "tenants"."id" WHERE ( name = $1\n) RETURNING ${place}`,
+  );
+  expect(heldRows(take.sql, ["1(0,1)", "1(0,2)"])).toContain(
+    `AND ${place} = ANY ('{"1(0,1)","1(0,2)"}'::pg_catalog.text[])`,
+  );
 });
 
 test("a COPY knows where the key is", () => {

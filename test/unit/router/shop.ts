@@ -2,6 +2,7 @@ import type {
   ColumnFacts,
   ForeignKeyFacts,
   FunctionFacts,
+  ReferringKeyFacts,
   TableFacts,
   ViewFacts,
 } from "../../../src/router/schema-facts.js";
@@ -76,7 +77,8 @@ const table = (
   triggers: [],
   isGuarded: false,
   actsOn: [],
-  hasDeleteActions: false,
+  referringKeys: [],
+  hasUpdateTriggers: false,
   sources: [],
   view: null,
   uniqueKeys: [],
@@ -90,6 +92,14 @@ const key = (from: string, to: string, referenced: string): ForeignKeyFacts => (
   table: to,
   referenced: [referenced],
   isFull: false,
+});
+
+const referring = (from: string, column: string, referenced: string): ReferringKeyFacts => ({
+  schema: "public",
+  table: from,
+  columns: [column],
+  referenced: [referenced],
+  meetsDelete: true,
 });
 
 /** Columns by the names that its query gives. */
@@ -120,7 +130,10 @@ export const SHOP_FACTS = schemaFacts({
   hasGuardFunctions: false,
   enums: { "public.mood": ["sad", "happy"] },
   tables: [
-    table("tenants", [column("id", "bigint"), column("name", "text")], { hasDeleteActions: true }),
+    table("tenants", [column("id", "bigint"), column("name", "text")], {
+      referringKeys: [referring("members", "tenant_id", "id")],
+      hasUpdateTriggers: true,
+    }),
     table("members", [
       column("id", "bigint", {
         isIdentity: true,

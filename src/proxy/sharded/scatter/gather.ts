@@ -1,6 +1,7 @@
 import type { ServerConnection } from "../../../backend/server-connection.js";
 import { SQLSTATE } from "../../../core/sqlstate.js";
-import type { MergePlan } from "../../../router/route.js";
+import { mayBeOfOtherTables } from "../../../core/sqlstate-tables.js";
+import type { MergePlan, Route } from "../../../router/route.js";
 import type { ShardId } from "../../../topology/topology.js";
 import { BACKEND, type ColumnDescription, decodeRowDescription } from "../../../wire/backend.js";
 import { decodeErrorFields, encodeThrown } from "../../../wire/error-fields.js";
@@ -32,7 +33,7 @@ export interface GatherPlan {
   /** Of an INSERT that was taken apart: which of the statement's rows each shard has; null: another statement. */
   readonly places: readonly (readonly number[])[] | null;
   /** Rows that an UPDATE finds elsewhere are an error. */
-  readonly home?: ShardId | undefined;
+  readonly home?: Extract<Route, { kind: "many" }>["home"];
   /**
    * One shard after the other. For writes: statements that touch the same rows on several shards then meet
    * on the first one, where PostgreSQL queues them; in parallel they could wait for each other for ever,
@@ -135,16 +136,17 @@ export class Gather {
     this.#statements[inlet] = statement;
     const end = await statement.run(work.messages);
     if (end.kind === "failed") this.#failOn(end);
-    else if (this.#isElsewhere(work, end))
-      this.#fail(encodeThrown(new RowsElsewhere(countOf(end.tags.at(-1) ?? ""))));
-    else this.#guard(() => this.#merger.ended(inlet));
+    else if (!this.#isElsewhere(work, end)) this.#guard(() => this.#merger.ended(inlet));
     this.#regulate();
     return end;
   }
 
   #isElsewhere({ shard }: ShardWork, { tags }: Extract<ShardEnd, { kind: "complete" }>): boolean {
     const { home } = this.#plan;
-    return home !== undefined && shard !== home && countOf(tags.at(-1) ?? "") > 0;
+    const rows = countOf(tags.at(-1) ?? "");
+    if (home === undefined || shard === home.shard || rows === 0) return false;
+    this.#fail(encodeThrown(new RowsElsewhere(rows, home.refusal)));
+    return true;
   }
 
   #handlerFor(inlet: number): AnswerHandler {
@@ -196,6 +198,7 @@ export class Gather {
   #compare(columns: readonly ColumnDescription[]): void {
     const first = this.#columns;
     if (first === null) {
+      this.#expect(columns);
       this.#columns = columns;
       this.#merger.begin(columns);
       return;
@@ -215,6 +218,21 @@ export class Gather {
         "Bring the tables of all shards to one definition, or name the columns in the statement.",
       );
     }
+  }
+
+  /** The merge counts positions by what `*` stood for when the tables were read. */
+  #expect(columns: readonly ColumnDescription[]): void {
+    const { columns: names, hidden = 0 } = this.#plan.merge;
+    if (!names) return;
+    const shown = columns.slice(hidden);
+    const isAsPlanned =
+      shown.length === names.length &&
+      names.every((name, index) => name === null || name === shown[index]?.name);
+    if (!isAsPlanned)
+      throw new UnmergeableResult(
+        "the columns of the rows are not those that the tables had",
+        "Repeat the statement: the tables are read anew.",
+      );
   }
 
   /** Holds back the shards whose rows nobody can take now, and lets the others go on. */
@@ -257,7 +275,10 @@ export class Gather {
     this.#error = error;
     if (this.#input.request.protocol !== "extended") return;
     this.#phase = phase;
-    this.#isShownToItsError = decodeErrorFields(error).get("C") !== SQLSTATE.gateClosed;
+    const fields = decodeErrorFields(error);
+    const code = fields.get("C") ?? "";
+    const mayBeRepeated = code === SQLSTATE.gateClosed || mayBeOfOtherTables(code, fields.get("n"));
+    this.#isShownToItsError = !mayBeRepeated;
   }
 
   #fail(error: Buffer): void {

@@ -1,5 +1,6 @@
 import { type ErrorFields, SluiceError } from "../../../core/errors.js";
 import { SQLSTATE } from "../../../core/sqlstate.js";
+import type { RefusedRoute } from "../../../router/route.js";
 
 /** The shards' answers cannot be made into one; found out only when they came. */
 export class UnmergeableResult extends SluiceError {
@@ -23,14 +24,25 @@ export class ScatterLimitExceeded extends SluiceError {
   }
 }
 
-/** An UPDATE that assigns the sharding key has found rows that it would have to move, and does not say from where. */
+/** An UPDATE that assigns the sharding key has found rows that it would have to move, and cannot. */
 export class RowsElsewhere extends SluiceError {
   readonly code = "SLUICE_ROWS_ELSEWHERE";
   readonly sqlState = SQLSTATE.featureNotSupported;
   readonly recovery = "never";
-  constructor(rows: number) {
-    super(`UPDATE of the sharding key would move ${rows} rows from another shard`, {
-      hint: "Add a condition on the key as it was, with one literal or parameter, to have rows moved; [rewrite] shard_key must not be set otherwise.",
+  constructor(rows: number, { reason, hint }: Pick<RefusedRoute, "reason" | "hint">) {
+    super(`${rows} rows would move to another shard: ${reason}`, { hint });
+  }
+}
+
+/** Rows that are to move are referred to by others, whose foreign key does not wait for COMMIT. */
+export class RowsReferredTo extends SluiceError {
+  readonly code = "SLUICE_ROWS_REFERRED_TO";
+  readonly sqlState = SQLSTATE.featureNotSupported;
+  readonly recovery = "never";
+  constructor(table: string, others: readonly string[]) {
+    const list = others.map((name) => `"${name}"`).join(", ");
+    super(`rows of "${table}" cannot move to another shard while rows of ${list} refer to them`, {
+      hint: "A foreign key holds within one shard. In one transaction give the referring rows the new sharding key first, then these; the key must be DEFERRABLE INITIALLY DEFERRED.",
     });
   }
 }

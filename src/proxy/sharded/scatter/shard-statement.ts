@@ -1,4 +1,5 @@
-import type { ServerConnection, ServerReceiver } from "../../../backend/server-connection.js";
+import type { ServerConnection } from "../../../backend/server-connection.js";
+import type { ServerReceiver } from "../../../backend/server-link.js";
 import type { SluiceError } from "../../../core/errors.js";
 import { BACKEND } from "../../../wire/backend.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
