@@ -111,6 +111,9 @@ export class Shards implements AsyncDisposable {
         if (connection === undefined) throw new Error(`no shard ${shard}`);
         return connection;
       },
+      cancel: async () => {
+        await Promise.all(this.connections.map(async (connection) => await connection.cancel()));
+      },
     };
   }
 
@@ -178,6 +181,7 @@ class RecordingSink implements ClientSink {
 function copySource({ copyData = [] }: RunOptions): CopySource {
   const pieces = [...copyData];
   return {
+    hasMore: true,
     next: async () => {
       const piece = pieces.shift();
       if (piece === undefined) return { kind: "done" };

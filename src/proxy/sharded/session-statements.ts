@@ -1,6 +1,9 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { namedStatements } from "../../sql/statement-names.js";
+import { FIRST_SHARD } from "../../topology/topology.js";
+import { encodeNotice } from "../../wire/error-fields.js";
 import type { ExecutionContext } from "../execution/executor.js";
-import { forgetStatements } from "../execution/session-state.js";
+import { forgetStatement, forgetStatements } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
 import type { ShardedStatements } from "./statements.js";
@@ -22,11 +25,14 @@ export async function runOfSession(
       if (state.transaction === "none") {
         state.transaction = "begun";
         state.beginSql = sql;
-      }
-      return "BEGIN";
+        // Sent with the first statement, where no server could refuse it.
+        if (!effects.isPlainControl) await beginNow({ statements, context });
+      } else warn(statements, IN_TRANSACTION);
+      return /^\s*start/i.test(sql) ? "START TRANSACTION" : "BEGIN";
     case "commit":
     case "rollback":
       if (isChained(sql)) return await chain(sql, effects.kind, { statements, context });
+      if (state.transaction === "none") warn(statements, NOT_IN_TRANSACTION);
       return await endTransaction(state.transaction === "failed" ? "rollback" : effects.kind, {
         statements,
         context,
@@ -51,6 +57,35 @@ export async function runOfSession(
       return tag;
     }
   }
+}
+
+async function beginNow({ statements, context }: SessionStatement): Promise<void> {
+  const { state, transaction } = statements;
+  try {
+    statements.begin(context, null);
+    await transaction.acquire(FIRST_SHARD);
+  } catch (error) {
+    transaction.release();
+    state.transaction = "none";
+    throw error;
+  }
+}
+
+const IN_TRANSACTION = encodeNotice({
+  severity: "WARNING",
+  sqlState: SQLSTATE.activeSqlTransaction,
+  message: "there is already a transaction in progress",
+});
+const NOT_IN_TRANSACTION = encodeNotice({
+  severity: "WARNING",
+  sqlState: SQLSTATE.noActiveSqlTransaction,
+  message: "there is no transaction in progress",
+});
+
+/** To who wants to hear warnings. */
+function warn({ state, sink }: ShardedStatements, warning: Buffer): void {
+  const least = state.settings.current.get("client_min_messages") ?? "notice";
+  if (!/^(error|fatal|panic)$/i.test(least)) sink.write(warning);
 }
 
 function isChained(sql: string): boolean {
@@ -105,6 +140,16 @@ function discard(
   effects: StatementEffects,
   { state, cursors }: ShardedStatements,
 ): string {
+  const [named] = effects.kind === "deallocate" ? namedStatements(sql) : [];
+  if (named) {
+    if (!state.statements.has(named.name))
+      throw new StatementRefused(
+        SQLSTATE.invalidSqlStatementName,
+        `prepared statement "${named.name}" does not exist`,
+      );
+    forgetStatement(state, named.name);
+    return "DEALLOCATE";
+  }
   if (effects.discards === "none")
     throw new StatementRefused(
       SQLSTATE.featureNotSupported,
