@@ -155,12 +155,11 @@ function parseValue(key: GeneralKeyName, value: string): string | number | boole
   switch (type) {
     case "string":
       return value;
-    case "boolean": {
-      const isOn = ["on", "true", "yes", "1", "t"].includes(value.toLowerCase());
-      if (!isOn && !["off", "false", "no", "0", "f"].includes(value.toLowerCase()))
-        throw new SettingInvalid(key, value, "on or off");
-      return isOn;
-    }
+    case "booleanOrAuto":
+      if (value.toLowerCase() === "auto") return "auto";
+      return parseBoolean(key, value, "on, off or auto");
+    case "boolean":
+      return parseBoolean(key, value, "on or off");
     default: {
       if (!/^\d{1,15}$/u.test(value))
         throw new SettingInvalid(key, value, "a whole number (durations in ms)");
@@ -170,6 +169,13 @@ function parseValue(key: GeneralKeyName, value: string): string | number | boole
       return number;
     }
   }
+}
+
+function parseBoolean(key: GeneralKeyName, value: string, wanted: string): boolean {
+  const isOn = ["on", "true", "yes", "1", "t"].includes(value.toLowerCase());
+  if (!isOn && !["off", "false", "no", "0", "f"].includes(value.toLowerCase()))
+    throw new SettingInvalid(key, value, wanted);
+  return isOn;
 }
 
 function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {

@@ -55,3 +55,18 @@ export class PoolRetired extends SluiceError {
     super(`server ${server} is no longer part of this database`, { hint: "Try again." });
   }
 }
+
+/** `two_phase_commit = true`, and a server that was built up not to. Nothing has been committed. */
+export class TwoPhaseUnavailable extends SluiceError {
+  readonly code = "SLUICE_TWO_PHASE_UNAVAILABLE";
+  readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
+  readonly recovery = "operator";
+  constructor(shard: number, server: string) {
+    super(
+      `two_phase_commit is true, and shard ${shard} (${server}) has max_prepared_transactions = 0`,
+      {
+        hint: 'Set max_prepared_transactions to max_connections there and restart that server, or two_phase_commit to "auto".',
+      },
+    );
+  }
+}

@@ -12,6 +12,7 @@ import { describeAddress, type ServerAddress } from "./address.js";
 import { ServerDebt } from "./server-debt.js";
 import { ServerConnectionLost } from "./server-errors.js";
 import { ServerLogin } from "./server-login.js";
+import type { ServerOids } from "./server-oids.js";
 import { ServerStatements } from "./server-statements.js";
 
 /**
@@ -72,6 +73,8 @@ export class ServerLink {
   isSoiled = false;
   /** The schema that `preparedStatements` were made under, as their owner counts. */
   schemaGeneration = 0;
+  /** Null: its numbers of types and tables are those that clients know. */
+  oids: ServerOids | null = null;
   bytesSent = 0;
   bytesReceived = 0;
   receiver: ServerReceiver | null = null;
@@ -177,7 +180,7 @@ export class ServerLink {
     this.#debt.sent(messages);
     this.preparedStatements.sent(messages);
     this.bytesSent += messages.length;
-    return this.#socket.write(messages);
+    return this.#socket.write(this.oids?.sent(messages) ?? messages);
   }
 
   /** Sends what is missing so that all that is owed will come. Again after each CopyInResponse. */
@@ -261,7 +264,8 @@ export class ServerLink {
     else if (type === BACKEND.parameterStatus) {
       const [name, value] = decodeParameterStatus(buffer.subarray(start, end));
       this.parameters.set(name, value);
-    }
+    } else if (type === BACKEND.rowDescription || type === BACKEND.parameterDescription)
+      this.oids?.received(type, buffer, start);
     this.#debt.received(type);
     this.preparedStatements.received(type, () => buffer.subarray(start, end), this.#debt.isClear);
   }

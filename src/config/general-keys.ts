@@ -3,7 +3,7 @@
  * environment variables (PGDOG_<KEY>), SHOW CONFIG and docs/configuration.md come from it.
  */
 export interface GeneralKey {
-  readonly type: "integer" | "number" | "boolean" | "string" | readonly string[];
+  readonly type: "integer" | "number" | "boolean" | "booleanOrAuto" | "string" | readonly string[];
   /** null: unset, or PgDog's "off". */
   readonly initial: string | number | boolean | null;
   readonly min?: number;
@@ -28,6 +28,12 @@ const boolean = (initial: boolean, effect?: string): GeneralKey => ({
   type: "boolean",
   initial,
   effect: effect ?? null,
+});
+/** true, false or "auto", which it is unless set. */
+const booleanOrAuto = (effect: string): GeneralKey => ({
+  type: "booleanOrAuto",
+  initial: "auto",
+  effect,
 });
 const string = (initial: string | null, effect?: string): GeneralKey => ({
   type: "string",
@@ -93,7 +99,9 @@ export const GENERAL_KEYS = {
   sharding_lookup_cache_size: integer(67_108_864),
   sharding_lookup_timeout: integer(5_000),
 
-  two_phase_commit: boolean(false, "cross-shard transactions commit in two phases"),
+  two_phase_commit: booleanOrAuto(
+    "transactions that have written on several shards commit on all or none, in two phases; `auto`: where the servers allow it",
+  ),
   two_phase_commit_auto: boolean(false),
   two_phase_commit_wal_dir: string(null),
   two_phase_commit_wal_fsync_interval: integer(0),

@@ -47,6 +47,8 @@ function readKey(table: TableReader, name: string, key: GeneralKey): Value | nul
       return table.number(name);
     case "boolean":
       return table.boolean(name);
+    case "booleanOrAuto":
+      return table.booleanOrAuto(name);
     case "string":
       return table.string(name);
     default:
@@ -70,6 +72,10 @@ function fromEnvironment(
     case "boolean":
       if (!["true", "false", "1", "0"].includes(text)) throw wrong("must be true or false");
       return text === "true" || text === "1";
+    case "booleanOrAuto":
+      if (!["true", "false", "1", "0", "auto"].includes(text))
+        throw wrong("must be true, false or auto");
+      return text === "auto" ? text : text === "true" || text === "1";
     case "integer":
     case "number": {
       const value = Math.min(Number(text), key.max ?? MAX_INTEGER);
@@ -92,6 +98,10 @@ function toModel(values: Map<string, Value>): GeneralConfig {
   };
   const number = (name: GeneralKeyName): number => Number(take(name));
   const boolean = (name: GeneralKeyName): boolean => take(name) === true;
+  const booleanOrAuto = (name: GeneralKeyName): boolean | "auto" => {
+    const value = take(name);
+    return value === "auto" ? value : value === true;
+  };
   const choice = <const T extends string>(name: GeneralKeyName, all: readonly [T, ...T[]]): T => {
     const value = take(name);
     return all.find((one) => one === value) ?? all[0];
@@ -116,7 +126,7 @@ function toModel(values: Map<string, Value>): GeneralConfig {
     cutoverSaveConfig: boolean("cutover_save_config"),
     reshardingCopyFormat: choice("resharding_copy_format", COPY_FORMATS),
     reshardingParallelCopies: number("resharding_parallel_copies"),
-    twoPhaseCommit: boolean("two_phase_commit"),
+    twoPhaseCommit: booleanOrAuto("two_phase_commit"),
     logLevel: String(take("log_level")),
     others: Object.fromEntries(values),
   };

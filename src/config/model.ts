@@ -30,7 +30,7 @@ export interface GeneralConfig {
   readonly cutoverSaveConfig: boolean;
   readonly reshardingCopyFormat: "binary" | "text";
   readonly reshardingParallelCopies: number;
-  readonly twoPhaseCommit: boolean;
+  readonly twoPhaseCommit: boolean | "auto";
   /** SLUICE_LOG_LEVEL goes first: `logLevel`. */
   readonly logLevel: string;
   /** Keys of [general] that are read and accepted but mean nothing here yet, shown by SHOW CONFIG. */
@@ -118,6 +118,8 @@ export interface SluiceConfig {
   readonly uniqueWithoutShardingKey: "warn" | "refuse";
   /** Tables with rows that the publication leaves out, "schema.table", accepted as left behind. */
   readonly leftBehind: readonly string[];
+  /** Sharded tables of ours get a CHECK that their rows belong to their shard. */
+  readonly placementGuard: boolean;
   readonly adminApiTimeoutMs: number;
 }
 

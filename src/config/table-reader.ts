@@ -54,6 +54,14 @@ export class TableReader {
     return value;
   }
 
+  booleanOrAuto(key: string): boolean | "auto" | null {
+    const value = this.#take(key);
+    if (value === undefined) return null;
+    if (typeof value !== "boolean" && value !== "auto")
+      throw this.wrong(key, `must be true, false or "auto", not ${shown(value)}`);
+    return value;
+  }
+
   /** Larger than `MAX_INTEGER` counts as `MAX_INTEGER`, where the range reaches that far. */
   integer(key: string, range: Range): number | null {
     const value = this.#take(key);

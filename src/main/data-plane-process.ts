@@ -5,6 +5,7 @@ import type { DataPlaneCalls, FromDataPlane, MainCalls, ToDataPlane } from "../p
 import { DataPlane } from "../proxy/data-plane.js";
 import { CHILD_NUMBER, joinParent, type Parent } from "./processes/child.js";
 import type { SocketMessage } from "./processes/data-plane-processes.js";
+import { announcer } from "./processes/pause-points.js";
 
 /** Entry point of one data-plane process. */
 const parent: Parent<MainCalls> = joinParent<
@@ -14,6 +15,7 @@ const parent: Parent<MainCalls> = joinParent<
 >(
   {
     show: (what) => dataPlane.show(what),
+    tablesChanged: (database) => dataPlane.tablesChanged(database),
     // It stays to refuse new clients until the parent has stopped listening and ends the channel.
     shutDown: async (timeoutMs) => await dataPlane.shutdown(timeoutMs),
   },
@@ -31,7 +33,9 @@ const log = createLog({ process: "data-plane", plane: CHILD_NUMBER }, logLevel(p
 const dataPlane = new DataPlane({
   send: (message) => parent.send(message),
   admin: async (user, sql) => await parent.ask.admin(user, sql),
+  tablesChanged: async (database) => await parent.ask.tablesChanged(database),
   log,
+  announce: announcer(process.env),
 });
 
 parent.send({ kind: "ready" } satisfies FromDataPlane);

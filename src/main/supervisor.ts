@@ -7,7 +7,9 @@ import type { AdminHost } from "../admin/host.js";
 import { logLevel } from "../config/environment.js";
 import type { Config } from "../config/model.js";
 import { type ConfigPaths, readConfig } from "../config/read-config.js";
+import { refuseUnfitKeys } from "../control/node/key-columns.js";
 import { NodeAgent } from "../control/node/node-agent.js";
+import { PreparedRecovery } from "../control/node/prepared-recovery.js";
 import type { TaskClient } from "../control/task-api.js";
 import { connectTasks } from "../control/temporal/task-client.js";
 import type { ProcessLog } from "../observe/log.js";
@@ -31,6 +33,7 @@ export class Supervisor {
   readonly #log: ProcessLog;
   readonly #planes: DataPlaneProcesses;
   readonly #agent: NodeAgent;
+  readonly #recovery: PreparedRecovery;
   readonly #workers: WorkerProcesses;
   readonly #tasks: TaskClient;
   readonly #admin: AdminExecutor;
@@ -67,6 +70,10 @@ export class Supervisor {
       paths: options.paths,
       ...this.#identity,
     });
+    this.#recovery = new PreparedRecovery({
+      config: () => this.#agent.effectiveConfig.config,
+      log: this.#log.child({ part: "recovery" }),
+    });
     this.#tasks = connectTasks({
       temporal: sluice.temporal,
       timeoutMs: sluice.adminApiTimeoutMs,
@@ -88,12 +95,15 @@ export class Supervisor {
   /**
    * Boots the node; clients are accepted when it resolves.
    * @returns the port listened on
-   * @throws when a decision cannot be read, a data plane cannot start, or the port is taken
+   * @throws KeyColumnUnfit; when a decision cannot be read, a data plane cannot start, or the port is taken
    */
   async start(): Promise<{ readonly host: string; readonly port: number }> {
     const { host, port } = this.#files.general;
+    await refuseUnfitKeys(this.#files);
     // R32: nobody may be accepted before the gates and decisions have been asked which side serves.
     await this.#agent.boot();
+    await this.#recovery.check(this.#files);
+    this.#recovery.start();
     await this.#planes.start();
     this.#server.listen({ host, port, backlog: LISTEN_BACKLOG });
     await once(this.#server, "listening");
@@ -108,7 +118,7 @@ export class Supervisor {
 
   /**
    * Reads the files again. Host, port, workers and movers take a restart.
-   * @throws ConfigInvalid, or what the agent refuses: the running configuration stays in place
+   * @throws ConfigInvalid, KeyColumnUnfit, or what the agent refuses: the running configuration stays in place
    */
   async reload(): Promise<void> {
     await this.#adopt(readConfig(this.#paths));
@@ -135,7 +145,7 @@ export class Supervisor {
     this.#server.close();
     await this.#planes.kill();
     // Only now: a hold in force needs the agent to the end.
-    await Promise.allSettled([this.#agent.close(), this.#tasks.close()]);
+    await Promise.allSettled([this.#agent.close(), this.#recovery.close(), this.#tasks.close()]);
     this.#notifyStopped();
   }
 
@@ -144,6 +154,8 @@ export class Supervisor {
     const next = files.general;
     if (next.host !== host || next.port !== port || next.workers !== workers)
       this.#log.warn("host, port and workers change at the next start");
+    await refuseUnfitKeys(files);
+    await this.#recovery.check(files);
     await this.#agent.reload(files);
     this.#files = files;
     this.#log.setLevel(logLevel(process.env, next.logLevel));

@@ -3,7 +3,7 @@ import { assertNever } from "../core/assert.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
 import type { AdminRow, FromDataPlane, MainCalls, ShowWhat, ToDataPlane } from "./channel.js";
-import type { ServedDatabase } from "./databases/served-database.js";
+import type { Announce, ServedDatabase } from "./databases/served-database.js";
 import { ServedDatabases } from "./databases/served-databases.js";
 import { HoldDriver } from "./hold/hold-driver.js";
 import { Maintenance } from "./hold/maintenance.js";
@@ -35,10 +35,17 @@ export class DataPlane implements LoginHost {
   constructor(options: {
     readonly send: (message: FromDataPlane) => void;
     readonly admin: MainCalls["admin"];
+    /** Tells the other planes of this node; resolves when they know. */
+    readonly tablesChanged: MainCalls["tablesChanged"];
     readonly log: Log;
+    readonly announce?: Announce;
   }) {
     this.#send = options.send;
-    this.#databases = new ServedDatabases(options.log);
+    this.#databases = new ServedDatabases({
+      log: options.log,
+      announce: options.announce ?? (async () => {}),
+      tellPlanes: options.tablesChanged,
+    });
     this.#holds = new HoldDriver({ ...options, sessions: this.#sessions.byId });
     this.#refreshes = new Refreshes(options.send);
     this.#logins = new Logins({
@@ -90,6 +97,11 @@ export class DataPlane implements LoginHost {
   /** Takes over an accepted socket. */
   attach(socket: Socket): void {
     this.#logins.attach(socket);
+  }
+
+  /** Another plane has changed tables of a database: no statement is routed by what they were. */
+  tablesChanged(database: string): void {
+    this.#databases.get(database)?.tablesChanged();
   }
 
   /** Rows of this data plane, in the column order of the command. */

@@ -60,7 +60,8 @@ export interface Database {
   readonly users: ReadonlyMap<string, DatabaseUser>;
   readonly shardKeyUpdates: "error" | "rewrite" | "ignore";
   readonly splitInserts: "error" | "rewrite";
-  readonly twoPhaseCommit: boolean;
+  /** "auto": where the servers allow it. */
+  readonly twoPhaseCommit: boolean | "auto";
 }
 
 /** Replaced as a whole, never changed. */

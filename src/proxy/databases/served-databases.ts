@@ -1,7 +1,6 @@
-import type { Log } from "../../observe/log.js";
 import type { Database } from "../../topology/topology.js";
 import type { ToDataPlane } from "../channel.js";
-import { ServedDatabase } from "./served-database.js";
+import { ServedDatabase, type ServedIn } from "./served-database.js";
 import { topologyFromConfig } from "./topology-from-config.js";
 
 type TopologyMessage = Extract<ToDataPlane, { kind: "topology" }>;
@@ -9,12 +8,12 @@ type PauseMessage = Extract<ToDataPlane, { kind: "pause" }>;
 
 /** The databases that are served, by the names that clients use. */
 export class ServedDatabases {
-  readonly #log: Log;
+  readonly #in: ServedIn;
   #byName = new Map<string, ServedDatabase>();
   #generation = -1;
 
-  constructor(log: Log) {
-    this.#log = log;
+  constructor(servedIn: ServedIn) {
+    this.#in = servedIn;
   }
 
   get names(): readonly string[] {
@@ -48,8 +47,8 @@ export class ServedDatabases {
         JSON.stringify(known.general) === settings &&
         fingerprint(known.database) === fingerprint(database);
       // After RELOAD its tables are read again: they may have been changed past us.
-      if (isSame) known.schemaGeneration++;
-      next.set(name, isSame ? known : new ServedDatabase(database, config.general, this.#log));
+      if (isSame) known.tablesChanged();
+      next.set(name, isSame ? known : new ServedDatabase(database, config.general, this.#in));
     }
     const retired = [...before].filter((served) => next.get(served.database.name) !== served);
     for (const served of next.values()) if (!before.has(served)) served.inherit(retired);

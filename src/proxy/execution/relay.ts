@@ -44,6 +44,8 @@ export type RelayOutcome =
   | { readonly kind: "refusedByGate" }
   /** The server had lost a statement; nothing was shown to the client, it is ready for the same again. */
   | { readonly kind: "forgotten" }
+  /** As `holdFailure` asks: nothing was shown, the server is ready, and `deliver` or `drop` is to come. */
+  | { readonly kind: "failureHeld" }
   | {
       readonly kind: "lost";
       readonly error: SluiceError;
@@ -71,6 +73,8 @@ export class Relay implements ServerReceiver {
   /** Why the request is kept from the client and will be sent again; null: it is not. */
   #takenBack: "refusedByGate" | "forgotten" | null = null;
   #onlySetupSeen = true;
+  #holdsFailure: ((fields: ErrorResponseFields) => boolean) | null = null;
+  #hasHeldFailure = false;
   #resolve: ((outcome: RelayOutcome) => void) | null = null;
   #fatal: ErrorResponseFields | null = null;
   #lost: RelayOutcome | null = null;
@@ -86,6 +90,8 @@ export class Relay implements ServerReceiver {
   hasSeenError = false;
   /** The server has reported a setting. */
   #hasNews = false;
+  /** One of those that `holdFailure` asked for, shown or not. */
+  hasSeenSuch = false;
 
   constructor(state: SessionState, onCopyIn: () => void) {
     this.#state = state;
@@ -114,7 +120,28 @@ export class Relay implements ServerReceiver {
     this.#canRetry = canRetry;
     this.#takenBack = null;
     this.#onlySetupSeen = true;
+    this.#holdsFailure = null;
+    this.#hasHeldFailure = false;
     this.hasSeenError = false;
+    this.hasSeenSuch = false;
+  }
+
+  /** After `begin`: a failure like this, before anything was shown, is not shown either: the caller decides. */
+  holdFailure(isSuch: (fields: ErrorResponseFields) => boolean): void {
+    this.#holdsFailure = isSuch;
+  }
+
+  /** The failure that was held, and what came before it, go to the client. */
+  deliver(): void {
+    this.#hasHeldFailure = false;
+    this.flush();
+  }
+
+  /** It will be tried again. */
+  drop(): void {
+    this.#hasHeldFailure = false;
+    this.#out = [];
+    this.#runBuffer = null;
   }
 
   expect(expectation: Expectation): void {
@@ -191,6 +218,7 @@ export class Relay implements ServerReceiver {
   }
 
   chunkEnd(): void {
+    if (this.#hasHeldFailure) return;
     if (this.#canRetry && this.#onlySetupSeen && this.#resolve) return;
     this.flush();
   }
@@ -282,6 +310,10 @@ export class Relay implements ServerReceiver {
       this.#hasNews = false;
     }
     if (!isOurs) this.#forward(buffer, start, end);
+    if (this.#hasHeldFailure) {
+      this.#settle({ kind: "failureHeld" });
+      return;
+    }
     this.flush();
     this.#settle({ kind: "ready" });
   }
@@ -313,7 +345,10 @@ export class Relay implements ServerReceiver {
     if (fields.get("C") === SQLSTATE.invalidSqlStatementName && this.#takeForgotten()) return;
     if (fields.get("C") === SQLSTATE.gateClosed && this.#takeRefusal(fields)) return;
     else if (fields.get("C") !== SQLSTATE.gateClosed) this.#pushError(frame);
-    this.#onlySetupSeen = false;
+    this.hasSeenSuch = this.#holdsFailure?.(fields) === true;
+    this.#hasHeldFailure = this.hasSeenSuch && this.#canRetry && this.#onlySetupSeen;
+    // Held back with what came before it, as far as ReadyForQuery.
+    if (!this.#hasHeldFailure) this.#onlySetupSeen = false;
     if (this.#isExtended) this.#skipToSync();
   }
 

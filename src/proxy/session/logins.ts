@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { Lender } from "../../backend/lender.js";
 import type { Config } from "../../config/model.js";
+import { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Log } from "../../observe/log.js";
 import { encodeError, encodeThrown } from "../../wire/error-fields.js";
@@ -103,17 +104,36 @@ export class Logins {
       client.end();
       return;
     }
+    try {
+      await this.#admit(client, startup, timer);
+    } catch (error) {
+      this.#logRefusal(client, startup, error);
+      throw error;
+    }
+  }
+
+  async #admit(client: ClientConnection, startup: Startup, timer: NodeJS.Timeout): Promise<void> {
     const config = this.#config;
     if (!config) throw new SessionEnded(SQLSTATE.cannotConnectNow, "the proxy is starting up");
     const isAdmin = startup.database === config.admin.name;
     if (this.#isClosed && !isAdmin) throw goingDown();
     const account = isAdmin ? adminAccount(config, startup.user) : this.#accountOf(config, startup);
     const claim = { ...account, user: startup.user };
-    if (!(await proveIdentity(client, config.general.authType, claim))) return;
+    // Trust is for the databases: who may stop the proxy has a password.
+    const { authType } = config.general;
+    const method = isAdmin && authType === "trust" ? "scram" : authType;
+    if (!(await proveIdentity(client, method, claim))) return;
     // Proved: what follows may wait for a server, or for a hold to end.
     clearTimeout(timer);
     if (isAdmin) this.#startAdmin(client, startup);
     else await this.#startSession(client, startup);
+  }
+
+  /** Who tried, and from where; never what was shown as proof. */
+  #logRefusal(client: ClientConnection, startup: Startup, error: unknown): void {
+    const { user, database } = startup;
+    const cause = error instanceof SluiceError ? error.message : "unexpected error";
+    this.#log.warn("login refused", { address: client.address, user, database, error: cause });
   }
 
   async #startSession(client: ClientConnection, startup: Startup): Promise<void> {
@@ -150,6 +170,7 @@ export class Logins {
       const parameters = await greetingFor(session, this.#host);
       client.write(encodeWelcome(parameters, key));
     } catch (error) {
+      this.#logRefusal(client, startup, error);
       session.end(error);
       return;
     }

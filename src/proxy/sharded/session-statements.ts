@@ -1,5 +1,6 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { namedStatements } from "../../sql/statement-names.js";
+import { FIRST_SHARD } from "../../topology/topology.js";
 import type { ExecutionContext } from "../execution/executor.js";
 import { forgetStatement, forgetStatements } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
@@ -23,6 +24,8 @@ export async function runOfSession(
       if (state.transaction === "none") {
         state.transaction = "begun";
         state.beginSql = sql;
+        // Sent with the first statement, where no server could refuse it.
+        if (!effects.isPlainControl) await beginNow({ statements, context });
       }
       return "BEGIN";
     case "commit":
@@ -51,6 +54,18 @@ export async function runOfSession(
       }
       return tag;
     }
+  }
+}
+
+async function beginNow({ statements, context }: SessionStatement): Promise<void> {
+  const { state, transaction } = statements;
+  try {
+    statements.begin(context, null);
+    await transaction.acquire(FIRST_SHARD);
+  } catch (error) {
+    transaction.release();
+    state.transaction = "none";
+    throw error;
   }
 }
 

@@ -1,25 +1,25 @@
-import { randomUUID } from "node:crypto";
 import type { QueryOutcome, ServerConnection } from "../../backend/server-connection.js";
 import { PoolRetired } from "../../backend/server-errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
-import { type DatabaseUser, FIRST_SHARD, type ShardId } from "../../topology/topology.js";
-import { encodeErrorFields } from "../../wire/error-fields.js";
+import {
+  type Database,
+  type DatabaseUser,
+  FIRST_SHARD,
+  type ShardId,
+} from "../../topology/topology.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import { Loan } from "../execution/loan.js";
 import type { SessionState } from "../execution/session-state.js";
-import { StatementFailed, StatementRefused } from "../session-errors.js";
+import { StatementRefused } from "../session-errors.js";
+import { must } from "./commit/commit-part.js";
+import { commitTogether } from "./commit/commit-together.js";
 import type { ShardServers } from "./scatter/contract.js";
 import { TransactionPast } from "./transaction-past.js";
 
 /**
  * One client's servers on several shards, each joined when it is first needed. In a transaction all of them
- * commit or roll back one after the other: with `two_phase_commit` each is prepared first, so that what can
- * be refused is refused before any has committed.
- *
- * Limit, stated: without two-phase commit a failure between two commits leaves the first committed (the
- * client gets 40003). With it, a crash of this process between PREPARE and COMMIT PREPARED leaves prepared
- * transactions named `sluice_...` for a person to settle: nothing here remembers them.
+ * commit or roll back.
  */
 export class ShardTransaction implements ShardServers {
   readonly #state: SessionState;
@@ -36,6 +36,9 @@ export class ShardTransaction implements ShardServers {
 
   /** It has changed tables, which nobody else sees before it is committed. */
   #changesSchema = false;
+
+  /** It is being committed, which goes on to its end whoever leaves. */
+  #isPassed = false;
 
   /** Raised when a transaction ends. */
   number = 0;
@@ -79,10 +82,10 @@ export class ShardTransaction implements ShardServers {
     return this.#changesSchema;
   }
 
-  /** A statement has changed tables. Outside of a transaction everybody sees that at once. */
-  noteSchemaChange(): void {
+  /** A statement has changed tables. Outside of a transaction everybody sees that at once, and is told. */
+  async noteSchemaChange(): Promise<void> {
     if (this.isBegun) this.#changesSchema = true;
-    else if (this.#served) this.#served.schemaGeneration++;
+    else await this.#served?.announceTables();
   }
 
   /**
@@ -173,11 +176,12 @@ export class ShardTransaction implements ShardServers {
   }
 
   /**
-   * @throws StatementFailed when a shard refuses: all are rolled back
-   * @throws StatementRefused 40003 when some had committed by then
+   * On all shards, or on none; see `commitTogether`.
+   * @throws StatementFailed, SluiceError: nothing is committed
+   * @throws StatementRefused 40003 when some had committed, or nobody knows
    */
-  async commit(isTwoPhase: boolean): Promise<void> {
-    const committing = this.#commit(isTwoPhase);
+  async commit(mode: Database["twoPhaseCommit"]): Promise<void> {
+    const committing = this.#commit(mode);
     this.#committing = committing.catch(() => {});
     try {
       await committing;
@@ -191,70 +195,37 @@ export class ShardTransaction implements ShardServers {
     return this.#committing;
   }
 
-  async #commit(isTwoPhase: boolean): Promise<void> {
-    const servers = this.#firstShardLast();
+  async #commit(mode: Database["twoPhaseCommit"]): Promise<void> {
+    const served = this.#served;
+    const user = this.#user;
+    if (!served || !user) return;
+    const changesSchema = this.#changesSchema;
     try {
-      if (isTwoPhase && servers.length > 1) await this.#commitPrepared(servers);
-      else await this.#commitEach(servers, () => "COMMIT");
-    } finally {
-      // Whatever came of it: who reads the tables anew reads the truth.
-      if (this.#changesSchema && this.#served) this.#served.schemaGeneration++;
-    }
-  }
-
-  /**
-   * The first shard decides about rows that all shards have (see `executeReplay`): who sees there what this
-   * transaction has done must find it done on the others.
-   */
-  #firstShardLast(): readonly ServerConnection[] {
-    const first = this.#loans.get(FIRST_SHARD)?.server;
-    if (!first) return this.used;
-    return [...this.used.filter((server) => server !== first), first];
-  }
-
-  async #commitPrepared(servers: readonly ServerConnection[]): Promise<void> {
-    const id = `sluice_${randomUUID()}`;
-    const prepared: number[] = [];
-    const settle = async (verb: "COMMIT" | "ROLLBACK", index: number) => {
-      const server = servers[index];
-      if (server) await must(server, `${verb} PREPARED '${id}_${index}'`);
-    };
-    try {
-      for (const [index, server] of servers.entries()) {
-        const { tag } = await must(server, `PREPARE TRANSACTION '${id}_${index}'`);
-        // A failed transaction is rolled back by it, without an error.
-        if (tag !== "PREPARE TRANSACTION") throw rolledBack();
-        prepared.push(index);
-      }
+      const isTwoPhase = await commitTogether({
+        parts: [...this.#loans].map(([shard, { server }]) => ({ shard, server })),
+        served,
+        user,
+        mode,
+        cancel: () => void this.cancel(),
+        onPassed: () => {
+          this.#isPassed = true;
+        },
+      });
+      if (isTwoPhase) this.#state.counters.twoPhaseTransactions++;
     } catch (error) {
-      for (const index of prepared) await settle("ROLLBACK", index);
+      // It is over, whatever savepoints there were.
+      this.release();
       throw error;
-    }
-    for (const index of prepared) await settle("COMMIT", index);
-    this.#state.counters.twoPhaseTransactions++;
-  }
-
-  async #commitEach(servers: readonly ServerConnection[], sql: () => string): Promise<void> {
-    let committed = 0;
-    for (const server of servers) {
-      try {
-        const { tag } = await must(server, sql());
-        if (tag !== "COMMIT") throw rolledBack();
-        committed++;
-      } catch (error) {
-        if (committed === 0) throw error;
-        const reason = error instanceof Error ? error.message : String(error);
-        throw new StatementRefused(
-          SQLSTATE.statementCompletionUnknown,
-          `committed on ${committed} of ${servers.length} shards only: ${reason}`,
-          { hint: "Look at the data. two_phase_commit = true makes this rarer." },
-        );
-      }
+    } finally {
+      this.#isPassed = false;
+      // Whatever came of it: who reads the tables anew reads the truth.
+      if (changesSchema) await served.announceTables();
     }
   }
 
   /** Whatever runs is cancelled; resolves when all servers have taken the request. */
   async cancel(): Promise<void> {
+    if (this.#isPassed) return;
     await Promise.all(this.#lent.map((loan) => loan.cancel()));
   }
 
@@ -280,18 +251,4 @@ export class ShardTransaction implements ShardServers {
       ? [...this.#loans.values()]
       : [...this.#loans.values(), this.#aside];
   }
-}
-
-/** @throws StatementFailed with the server's error */
-async function must(server: ServerConnection, sql: string): Promise<QueryOutcome> {
-  const outcome = await server.query(sql);
-  if (outcome.error) throw new StatementFailed(encodeErrorFields("E", outcome.error));
-  return outcome;
-}
-
-function rolledBack(): StatementRefused {
-  return new StatementRefused(
-    SQLSTATE.inFailedSqlTransaction,
-    "the transaction had failed on a shard and was rolled back",
-  );
 }

@@ -3,6 +3,7 @@ import type { ServerConnection } from "../../backend/server-connection.js";
 import { ServerConnectionLost } from "../../backend/server-errors.js";
 import type { SluiceError } from "../../core/errors.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
+import { hintedShard, hintsOfSettings } from "../../router/hints.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
 import { encodeClose, encodeQuery, FRONTEND, SYNC } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
@@ -16,9 +17,9 @@ import { ExtendedTranslation } from "../execution/extended-translation.js";
 import { Loan } from "../execution/loan.js";
 import { Relay, type RelayOutcome } from "../execution/relay.js";
 import { forgetStatements, type SessionState } from "../execution/session-state.js";
-import type { StatementEffects } from "../execution/statement-effects.js";
+import { isOfSession, type StatementEffects } from "../execution/statement-effects.js";
 import { forgetNamed, namingText } from "../execution/statement-names.js";
-import { SessionEnded } from "../session-errors.js";
+import { SessionEnded, StatementRefused } from "../session-errors.js";
 
 /** A request up to this size is kept, and sent again when the gate refused it. */
 const RETRIED_BYTES = 64 * 1024;
@@ -62,6 +63,7 @@ export class SingleExecutor implements Executor {
   async handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
     const isFresh = !this.isOpen;
     const { effects } = request;
+    this.#checkHints(request, context);
     const loan = await this.#attach(context.served, context.user);
     const { server } = loan;
     for (const each of effects) this.#noteBefore(each, server);
@@ -132,6 +134,17 @@ export class SingleExecutor implements Executor {
       }
     this.#send(server, naming ? encodeQuery(naming.sql) : request.frame);
     return await this.#relay.outcome();
+  }
+
+  /** There is one shard, and whoever names another must hear of it. */
+  #checkHints(request: DecodedRequest, { served }: ExecutionContext): void {
+    if (request.kind === "function" || request.effects.some(isOfSession)) return;
+    const settings = hintsOfSettings(this.#state.settings.current);
+    for (const sql of textsOf(request)) {
+      const hinted = hintedShard(sql, settings, served.database);
+      if (hinted !== null && typeof hinted !== "number")
+        throw new StatementRefused(hinted.sqlState, hinted.reason, { hint: hinted.hint });
+    }
   }
 
   copy(type: number, frame: Buffer): void {
@@ -223,6 +236,11 @@ export class SingleExecutor implements Executor {
       case "answered":
         this.#isUnsynced = true;
         return "open";
+      case "failureHeld":
+        // Nobody asked for it here.
+        this.#relay.deliver();
+        this.#isUnsynced = false;
+        break;
       case "ready":
         this.#isUnsynced = false;
     }
@@ -250,7 +268,7 @@ export class SingleExecutor implements Executor {
 
   #noteAfter(effects: readonly StatementEffects[], { served, server }: Loan): void {
     for (const { discards, changesSchema } of effects) {
-      if (changesSchema) served.schemaGeneration++;
+      if (changesSchema) void served.announceTables();
       if (discards !== "all") continue;
       server.forgetSession();
       this.#state.settings.restart();

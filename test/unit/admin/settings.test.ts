@@ -54,6 +54,7 @@ describe("SET", () => {
   it.each([
     ["checkout_timeout", "250", (config: typeof CONFIG) => config.general.checkoutTimeoutMs, 250],
     ["two_phase_commit", "on", (config: typeof CONFIG) => config.general.twoPhaseCommit, true],
+    ["two_phase_commit", "Auto", (config: typeof CONFIG) => config.general.twoPhaseCommit, "auto"],
     ["auth_type", "MD5", (config: typeof CONFIG) => config.general.authType, "md5"],
     ["rewrite_split_inserts", "rewrite", (c: typeof CONFIG) => c.rewrite.splitInserts, "rewrite"],
     ["query_timeout", "9", (config: typeof CONFIG) => config.general.others.query_timeout, 9],
