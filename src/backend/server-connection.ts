@@ -10,6 +10,7 @@ import { encodeQuery } from "../wire/frontend.js";
 import { describeAddress, type ServerAddress } from "./address.js";
 import { ServerConnectionLost } from "./server-errors.js";
 import { type ConnectOptions, ServerLink, type ServerReceiver } from "./server-link.js";
+import type { ServerOids } from "./server-oids.js";
 
 /** What came of a statement of ours. */
 export interface QueryOutcome {
@@ -93,6 +94,14 @@ export class ServerConnection {
   }
   set appliedSettings(settings: ReadonlyMap<string, string>) {
     if (this.#link) this.#link.appliedSettings = settings;
+  }
+
+  /** Null: its numbers of types and tables are those that clients know. */
+  get oids(): ServerOids | null {
+    return this.#link?.oids ?? null;
+  }
+  set oids(oids: ServerOids | null) {
+    if (this.#link) this.#link.oids = oids;
   }
 
   /** As the server reported them at login: what RESET goes back to. */

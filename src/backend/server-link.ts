@@ -14,6 +14,7 @@ import { describeAddress, type ServerAddress } from "./address.js";
 import { ServerDebt } from "./server-debt.js";
 import { ServerConnectionLost } from "./server-errors.js";
 import { ServerLogin } from "./server-login.js";
+import type { ServerOids } from "./server-oids.js";
 
 /**
  * Whoever uses a connection gets its messages. All calls are synchronous and in order; nothing may be
@@ -69,6 +70,8 @@ export class ServerLink {
   schemaGeneration = 0;
   /** Who cancels what runs here may know better why than the server: the error that its 57014 becomes. */
   cancelReason: Buffer | null = null;
+  /** Null: its numbers of types and tables are those that clients know. */
+  oids: ServerOids | null = null;
   bytesSent = 0;
   bytesReceived = 0;
   receiver: ServerReceiver | null = null;
@@ -168,7 +171,7 @@ export class ServerLink {
     if (this.#lostBecause !== null) return true;
     this.#debt.sent(messages);
     this.bytesSent += messages.length;
-    return this.#socket.write(messages);
+    return this.#socket.write(this.oids?.sent(messages) ?? messages);
   }
 
   /** Sends what is missing so that all that is owed will come. Again after each CopyInResponse. */
@@ -254,7 +257,8 @@ export class ServerLink {
     else if (type === BACKEND.parameterStatus) {
       const [name, value] = decodeParameterStatus(buffer.subarray(start, end));
       this.parameters.set(name, value);
-    }
+    } else if (type === BACKEND.rowDescription || type === BACKEND.parameterDescription)
+      this.oids?.received(type, buffer, start);
     this.#debt.received(type);
   }
 

@@ -10,7 +10,7 @@ import {
   locatorsOf,
 } from "./locators.js";
 import { Refusal } from "./refusal.js";
-import { equalityOf, type SchemaFacts, type TableFacts } from "./schema-facts.js";
+import { type ColumnFacts, equalityOf, type SchemaFacts, type TableFacts } from "./schema-facts.js";
 
 /** A table of a statement, as the shard map sees it. */
 export interface RoutedTable {
@@ -29,6 +29,7 @@ export class Catalog {
   readonly database: Database;
   readonly facts: SchemaFacts | undefined;
   #locators: Locators | null = null;
+  #foreign: ReadonlySet<TableFacts> | null = null;
 
   constructor(database: Database, facts: SchemaFacts | undefined) {
     this.database = database;
@@ -47,7 +48,7 @@ export class Catalog {
     const name = range.relname ?? "";
     const schema = range.schemaname ?? null;
     if (schema !== null && SYSTEM_SCHEMAS.test(schema)) return system(schema, name);
-    const candidates = this.#candidates(range);
+    const candidates = this.#alike(range);
     // Names that begin with pg_ are PostgreSQL's own, found before any other.
     if (candidates.length === 0 && schema === null && name.startsWith("pg_")) {
       return system(schema, name);
@@ -64,12 +65,18 @@ export class Catalog {
    * @throws Refusal where a view and something else have it, and they are not the same on every shard
    */
   view(range: RangeVar): TableFacts | null {
-    const candidates = this.#candidates(range);
+    const candidates = this.#alike(range);
     if (candidates.every((facts) => facts.view === null)) return null;
     const [only, other] = candidates;
     if (other === undefined) return only ?? null;
     if (!candidates.some((facts) => this.#isOfShards(facts))) return null;
     throw new Refusal("ambiguousTable", range.relname ?? "");
+  }
+
+  /** Of the one table or view of this name, in their order; null: there is none, or several. */
+  columns(range: RangeVar): readonly ColumnFacts[] | null {
+    const [only, other] = this.#candidates(range);
+    return only === undefined || other !== undefined ? null : only.columns;
   }
 
   /** The table of this name; null for a view, whose columns have defaults and an order of their own. */
@@ -93,6 +100,14 @@ export class Catalog {
     });
   }
 
+  /** @throws Refusal where it is one thing on one shard, and another on another */
+  #alike(range: RangeVar): readonly TableFacts[] {
+    const candidates = this.#candidates(range);
+    if (candidates.some((facts) => facts.isUnlike === true))
+      throw new Refusal("unlikeShards", range.relname ?? "");
+    return candidates;
+  }
+
   #candidates({ relname, schemaname }: RangeVar): readonly TableFacts[] {
     return (this.facts?.tables.get(relname ?? "") ?? []).filter(
       (facts) => schemaname === undefined || facts.schema === schemaname,
@@ -106,6 +121,7 @@ export class Catalog {
     const rule =
       facts === null ? matchShardedTable(this.database, table, null) : this.#ruleOf(facts);
     const { schema, name } = table;
+    if (facts !== null && this.#unruled.has(facts)) throw new Refusal("foreignTable", name);
     if (rule === null && facts === null && this.#needsColumns(table)) {
       throw new Refusal("unknownTable", name);
     }
@@ -133,6 +149,28 @@ export class Catalog {
   #needsColumns(table: TableName): boolean {
     const hasColumnRule = this.database.shardedTables.some((rule) => rule.name === null);
     return hasColumnRule && !isListedOmnisharded(this.database, table);
+  }
+
+  /**
+   * Foreign tables that no rule names, and what they are parts of: whether each shard has rows of its own there, or all
+   * have the same, only the configuration can say.
+   */
+  get #unruled(): ReadonlySet<TableFacts> {
+    if (this.#foreign !== null) return this.#foreign;
+    const found = new Set<TableFacts>();
+    const add = (facts: TableFacts) => {
+      found.add(facts);
+      for (const source of this.#sourcesOf(facts)) add(source);
+    };
+    for (const named of this.facts?.tables.values() ?? [])
+      for (const facts of named) if (facts.isForeign === true && !this.#isNamed(facts)) add(facts);
+    this.#foreign = found;
+    return found;
+  }
+
+  #isNamed(facts: TableFacts): boolean {
+    const rule = matchShardedTable(this.database, facts, null);
+    return rule !== null || isListedOmnisharded(this.database, facts);
   }
 
   /** The rule of a table; a partition or child is sharded as its parent is, as it holds the parent's rows. */

@@ -126,6 +126,10 @@ function withoutKeys({ scope }: Analysis): Plan {
     const route: Route = { kind: "one", shard: FIRST_SHARD, isWrite: false };
     return () => route;
   }
+  if (scope.asksCatalog) {
+    const route: Route = { kind: "one", shard: FIRST_SHARD, isWrite: false };
+    return () => route;
+  }
   return () => ANY;
 }
 
@@ -155,12 +159,15 @@ function manyRoute(
   const rewritten = withHidden(limitedSql, values.sql, shape);
   if ("kind" in rewritten) return rewritten;
   const hidden = shape.hidden.length + shape.shown.length;
-  const { orderBy, aggregates, enums, isBytewise } = shape;
+  const { orderBy, aggregates, enums, isBytewise, columns } = shape;
   return {
     kind: "many",
     shards: to.shards,
     isWrite: to.locksRows,
-    merge: { orderBy, aggregates, enums, isBytewise, having, limit, offset: offset ?? 0, hidden },
+    merge: {
+      ...{ orderBy, aggregates, enums, isBytewise, columns },
+      ...{ having, limit, offset: offset ?? 0, hidden },
+    },
     rows: "merged",
     count: "sum",
     rewrittenSql: rewritten.sql,

@@ -16,6 +16,8 @@ export interface StatementEffects {
   /** Prepared statements and, with "all", everything else is thrown away. */
   readonly discards: "none" | "statements" | "all";
   readonly changesSchema: boolean;
+  /** BEGIN is among its statements. */
+  readonly begins: boolean;
   /** May change settings or make temporary objects in ways that its text does not tell. */
   readonly isOpaque: boolean;
   /** LISTEN and the like, which mean nothing without a server of one's own. */
@@ -36,6 +38,7 @@ const PLAIN: StatementEffects = {
   resets: "none",
   discards: "none",
   changesSchema: false,
+  begins: false,
   isOpaque: false,
   needsSession: false,
 };
@@ -162,6 +165,7 @@ function examine(sql: string): StatementEffects {
     resets,
     discards,
     changesSchema,
+    begins: statements.some((each) => each.kind === "begin"),
     isOpaque,
     needsSession,
   };

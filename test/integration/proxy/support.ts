@@ -7,7 +7,7 @@ import type {
   GeneralConfig,
   UserConfig,
 } from "../../../src/config/model.js";
-import { createLog } from "../../../src/observe/log.js";
+import { createLog, type Log } from "../../../src/observe/log.js";
 import type {
   AdminValue,
   FromDataPlane,
@@ -119,6 +119,8 @@ export interface TestProxy extends AsyncDisposable {
   onMessage: (message: FromDataPlane) => void;
   /** Answers the statements of clients of the admin database. */
   onAdmin: MainCalls["admin"];
+  /** Told that tables have changed, for the other planes of its node. */
+  onTablesChanged: MainCalls["tablesChanged"];
   tell(message: ToDataPlane): void;
   topology(config: Config, epochs?: Readonly<Record<string, number>>): void;
   /** Connected; ends itself with the proxy. */
@@ -129,7 +131,10 @@ export interface TestProxy extends AsyncDisposable {
 }
 
 /** A data plane in this process, listening on a free port. */
-export async function startProxy(config: Config): Promise<TestProxy> {
+export async function startProxy(
+  config: Config,
+  log: Log = createLog({}, process.env.SLUICE_TEST_LOG ?? "fatal"),
+): Promise<TestProxy> {
   const messages: FromDataPlane[] = [];
   const clients: pg.Client[] = [];
   let generation = 0;
@@ -139,7 +144,8 @@ export async function startProxy(config: Config): Promise<TestProxy> {
       proxy.onMessage(message);
     },
     admin: async (user, sql) => await proxy.onAdmin(user, sql),
-    log: createLog({}, process.env.SLUICE_TEST_LOG ?? "fatal"),
+    tablesChanged: async (database) => await proxy.onTablesChanged(database),
+    log,
   });
   const server = createServer((socket) => plane.attach(socket));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -152,6 +158,7 @@ export async function startProxy(config: Config): Promise<TestProxy> {
     messages,
     onMessage: () => {},
     onAdmin: async () => ({ kind: "done", tag: "" }),
+    onTablesChanged: async () => {},
     tell: (message) => plane.handle(message),
     topology: (next, epochs = {}) =>
       plane.handle({ kind: "topology", generation: ++generation, config: next, epochs }),

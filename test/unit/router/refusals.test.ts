@@ -66,6 +66,7 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ],
   ["insertSelect", "INSERT INTO orders (tenant_id) SELECT id FROM plans"],
   ["insertSelect", "INSERT INTO orders SELECT * FROM items"],
+  ["insertColumns", "INSERT INTO orders SELECT tenant_id, p.* FROM plans p, settings s"],
   ["insertSelect", "INSERT INTO codes (code) SELECT tenant_id FROM orders"],
   ["crossShardAggregate", "INSERT INTO orders (tenant_id) SELECT tenant_id FROM items LIMIT 3"],
   ["keyUpdate", "UPDATE orders SET tenant_id = 2 WHERE tenant_id = 1"],
@@ -274,7 +275,14 @@ describe("refused, with what to do instead", () => {
 
   test("every refusal has a case", () => {
     const covered = new Set<string>(CASES.map(([kind]) => kind));
-    const apart = ["ambiguousTable", "unfitKey", "columnAliases", "unknownColumns"];
+    const apart = [
+      "ambiguousTable",
+      "unfitKey",
+      "unlikeShards",
+      "foreignTable",
+      "columnAliases",
+      "unknownColumns",
+    ];
     expect(Object.keys(REFUSALS).filter((kind) => !covered.has(kind))).toEqual(apart);
   });
 
