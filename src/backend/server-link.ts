@@ -68,10 +68,10 @@ export class ServerLink {
   isSoiled = false;
   /** The schema that `preparedStatements` were made under, as their owner counts. */
   schemaGeneration = 0;
-  /** Who cancels what runs here may know better why than the server: the error that its 57014 becomes. */
-  cancelReason: Buffer | null = null;
   /** Null: its numbers of types and tables are those that clients know. */
   oids: ServerOids | null = null;
+  /** Who cancels what runs here may know better why than the server: the error that its 57014 becomes. */
+  cancelReason: Buffer | null = null;
   bytesSent = 0;
   bytesReceived = 0;
   receiver: ServerReceiver | null = null;

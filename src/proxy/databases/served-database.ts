@@ -63,11 +63,6 @@ export class ServedDatabase {
     this.general = general;
     this.announce = announce;
     this.log = log.child({ database: database.name });
-    this.deadlocks = new DeadlockWatch({
-      shards: () => this.shards,
-      connect: async (shard, name) => await this.connect(this.#schemaUser(), shard, name),
-      log: this.log,
-    });
     this.#tellPlanes = tellPlanes;
     this.tables = new KnownTables(database, {
       sessions: () => this.#catalogSessions(),
@@ -75,6 +70,11 @@ export class ServedDatabase {
         this.schemaGeneration++;
       },
       onHeard: () => this.tablesChanged(),
+      log: this.log,
+    });
+    this.deadlocks = new DeadlockWatch({
+      shards: () => this.shards,
+      connect: async (shard, name) => await this.connect(this.#schemaUser(), shard, name),
       log: this.log,
     });
   }
@@ -206,14 +206,6 @@ export class ServedDatabase {
     return await ServerConnection.connect(this.#addressOf(user, shard), options);
   }
 
-  /** @throws DatabaseUnknown where nobody may log in */
-  #schemaUser(): DatabaseUser {
-    const users = [...this.database.users.values()];
-    const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
-    if (!user) throw new DatabaseUnknown(this.database.name);
-    return user;
-  }
-
   /**
    * Makes a connection speak of types and tables by the first shard's numbers.
    * @param server of this shard, idle
@@ -223,6 +215,14 @@ export class ServedDatabase {
     if (shard === FIRST_SHARD) return;
     const first = async () => await this.connect(user, FIRST_SHARD, "sluice");
     server.oids = await this.#oids.of(shard, this.schemaGeneration, { server, first });
+  }
+
+  /** @throws DatabaseUnknown where nobody may log in */
+  #schemaUser(): DatabaseUser {
+    const users = [...this.database.users.values()];
+    const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
+    if (!user) throw new DatabaseUnknown(this.database.name);
+    return user;
   }
 
   /** The servers may have been changed past us: their tables are read again as well. */
@@ -238,8 +238,8 @@ export class ServedDatabase {
   }
 
   destroy(): void {
-    this.deadlocks.close();
     this.tables.close();
+    this.deadlocks.close();
     for (const { pool } of this.pools) pool.destroy();
   }
 

@@ -11,6 +11,7 @@ import {
   encodeErrorFields,
 } from "../../wire/error-fields.js";
 import type { ClientConnection } from "../client/client-connection.js";
+import { withPlacementHint } from "./placement-hint.js";
 import { newsOf, type SessionState } from "./session-state.js";
 
 /** What the server will answer, in order, for messages of the extended protocol. */
@@ -361,7 +362,11 @@ export class Relay implements ServerReceiver {
 
   #pushError(frame: Buffer): void {
     const expectation = this.#expected[this.#at];
-    this.#push(expectation?.kind === "failing" && expectation.bytes ? expectation.bytes : frame);
+    this.#push(
+      expectation?.kind === "failing" && expectation.bytes
+        ? expectation.bytes
+        : withPlacementHint(frame),
+    );
   }
 
   #skipToSync(): void {

@@ -45,6 +45,9 @@ export class ShardTransaction implements ShardServers {
   /** Raised when a transaction ends. */
   number = 0;
 
+  /** Raised when a commit begins: from then on nobody knows what was done. */
+  commits = 0;
+
   /** A shard could not be joined because the topology has moved on; kept until `release`. */
   metRetired: PoolRetired | null = null;
 
@@ -187,6 +190,7 @@ export class ShardTransaction implements ShardServers {
    * @throws StatementRefused 40003 when some had committed, or nobody knows
    */
   async commit(mode: Database["twoPhaseCommit"]): Promise<void> {
+    this.commits++;
     const committing = this.#commit(mode);
     this.#committing = committing.catch(() => {});
     try {

@@ -68,18 +68,15 @@ export class ShardedExecutor implements Executor {
       if (effects.kind === "twoPhase") throw halfCommit();
       else if (effects.tie !== null && !isOfCursor(effects)) throw tied(effects.tie);
     this.#isRunning = true;
-    context.served.deadlocks.begin(this.#watched);
     const isFresh = !this.isOpen;
-    const { taken } = this.#copyInput;
-    const { bytesSent } = this.#state.client;
+    const before = this.#progress();
+    context.served.deadlocks.begin(this.#watched);
     try {
       if (request.kind === "extended") return await this.#extended.handle(request, context);
       this.#state.statements.delete("");
       return await this.#simple.handle(request, context, isFresh);
     } catch (error) {
-      const isUntouched =
-        this.#state.client.bytesSent === bytesSent && this.#copyInput.taken === taken;
-      const isUnseen = isFresh && isUntouched;
+      const isUnseen = isFresh && this.#progress() === before;
       throw (await this.#isOfOtherTables(error, context, isUnseen)) ? new TablesChanged() : error;
     } finally {
       this.#isRunning = false;
@@ -87,6 +84,13 @@ export class ShardedExecutor implements Executor {
       const cancelling = this.#statements.transaction.cancelling();
       if (cancelling) await cancelling;
     }
+  }
+
+  /** Another one when the client was shown something, has sent what it cannot send again, or a commit was begun. */
+  #progress(): string {
+    const { client } = this.#state;
+    const { commits } = this.#statements.transaction;
+    return `${client.bytesSent} ${this.#copyInput.taken} ${commits}`;
   }
 
   /** @param isUnseen nothing of it, or of its transaction, was done or shown */
