@@ -52,16 +52,16 @@ const run = (sql: string) => [parse("", sql), bind(""), describe("portal"), EXEC
 
 const FAILING = [
   [encodeQuery("BEGIN")],
-  [encodeQuery("INSERT INTO tenant VALUES (1)")],
-  [encodeQuery("INSERT INTO tenant VALUES (3)")],
-  [encodeQuery("INSERT INTO tenant VALUES (3)")],
+  [encodeQuery("INSERT INTO tenant (tenant_id) VALUES (1)")],
+  [encodeQuery("INSERT INTO tenant (tenant_id) VALUES (3)")],
+  [encodeQuery("INSERT INTO tenant (tenant_id) VALUES (3)")],
 ];
 const WITH_SAVEPOINT = [
   [encodeQuery("BEGIN")],
-  [encodeQuery("INSERT INTO tenant VALUES (1)")],
+  [encodeQuery("INSERT INTO tenant (tenant_id) VALUES (1)")],
   run("SAVEPOINT s"),
-  run("INSERT INTO tenant VALUES (3)"),
-  run("INSERT INTO tenant VALUES (3)"),
+  run("INSERT INTO tenant (tenant_id) VALUES (3)"),
+  run("INSERT INTO tenant (tenant_id) VALUES (3)"),
 ];
 
 /** Each is a list of requests, each of which ends with ReadyForQuery. */
@@ -93,7 +93,7 @@ const SCRIPTS: Readonly<Record<string, readonly (readonly Buffer[])[]>> = {
     ...WITH_SAVEPOINT,
     run("SELECT 1"),
     run("ROLLBACK TO SAVEPOINT s"),
-    run("INSERT INTO tenant VALUES (4)"),
+    run("INSERT INTO tenant (tenant_id) VALUES (4)"),
     run("RELEASE SAVEPOINT s"),
     run("COMMIT"),
   ],
@@ -101,7 +101,7 @@ const SCRIPTS: Readonly<Record<string, readonly (readonly Buffer[])[]>> = {
     ...WITH_SAVEPOINT,
     [parse("rb", "ROLLBACK TO s"), describe("statement", "rb"), SYNC],
     [bind("rb"), describe("portal"), EXECUTE, SYNC],
-    [encodeQuery("INSERT INTO tenant VALUES (4)")],
+    [encodeQuery("INSERT INTO tenant (tenant_id) VALUES (4)")],
     [encodeQuery("COMMIT")],
   ],
   "all of it, though there is a savepoint": [
