@@ -144,6 +144,7 @@ function counted<T>(reader: MessageReader, read: () => T): T[] {
 }
 
 export const SYNC = new MessageWriter(5).begin("S").end().finish();
+export const FLUSH = new MessageWriter(5).begin("H").end().finish();
 export const TERMINATE = new MessageWriter(5).begin("X").end().finish();
 export const COPY_DONE = new MessageWriter(5).begin("c").end().finish();
 
@@ -216,6 +217,11 @@ export function encodeRenamedBind(
 export function encodeDescribe({ target, name }: TargetMessage): Buffer {
   const letter = target === "statement" ? 0x53 : 0x50;
   return new MessageWriter(32).begin("D").byte(letter).cstring(name).end().finish();
+}
+
+export function encodeClose({ target, name }: TargetMessage): Buffer {
+  const letter = target === "statement" ? 0x53 : 0x50;
+  return new MessageWriter(32).begin("C").byte(letter).cstring(name).end().finish();
 }
 
 export function encodeExecute(message: ExecuteMessage): Buffer {

@@ -100,6 +100,7 @@ export class ServedDatabase {
     let pool = this.#pools.get(key);
     if (!pool) {
       const { checkoutTimeoutMs, connectTimeoutMs, idleTimeoutMs, minPoolSize } = this.general;
+      const { serverLifetimeMs, serverLifetimeJitterMs, preparedStatementsLimit } = this.general;
       pool = new ServerPool({
         address: this.#addressOf(user, shard),
         size: user.poolSize,
@@ -107,6 +108,8 @@ export class ServedDatabase {
         checkoutTimeoutMs,
         connectTimeoutMs,
         idleTimeoutMs,
+        lifetime: { ms: serverLifetimeMs, jitterMs: serverLifetimeJitterMs },
+        statementsLimit: preparedStatementsLimit,
         log: this.log,
       });
       if (this.#pausedUsers.has(null) || this.#pausedUsers.has(user.name)) pool.setPaused(true);

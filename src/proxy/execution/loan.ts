@@ -76,7 +76,6 @@ export class Loan {
     if (server.schemaGeneration !== served.schemaGeneration) {
       if (server.preparedStatements.size > 0 && state.tie === null) {
         await server.query("DEALLOCATE ALL");
-        server.preparedStatements.clear();
       }
       server.schemaGeneration = served.schemaGeneration;
     }

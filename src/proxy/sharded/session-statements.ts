@@ -1,7 +1,9 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { namedStatements } from "../../sql/statement-names.js";
 import { FIRST_SHARD } from "../../topology/topology.js";
+import { encodeNotice } from "../../wire/error-fields.js";
 import type { ExecutionContext } from "../execution/executor.js";
-import { forgetStatements } from "../execution/session-state.js";
+import { forgetStatement, forgetStatements } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
 import type { ShardedStatements } from "./statements.js";
@@ -25,11 +27,12 @@ export async function runOfSession(
         state.beginSql = sql;
         // Sent with the first statement, where no server could refuse it.
         if (!effects.isPlainControl) await beginNow({ statements, context });
-      }
-      return "BEGIN";
+      } else warn(statements, IN_TRANSACTION);
+      return /^\s*start/i.test(sql) ? "START TRANSACTION" : "BEGIN";
     case "commit":
     case "rollback":
       if (isChained(sql)) return await chain(sql, effects.kind, { statements, context });
+      if (state.transaction === "none") warn(statements, NOT_IN_TRANSACTION);
       return await endTransaction(state.transaction === "failed" ? "rollback" : effects.kind, {
         statements,
         context,
@@ -66,6 +69,23 @@ async function beginNow({ statements, context }: SessionStatement): Promise<void
     state.transaction = "none";
     throw error;
   }
+}
+
+const IN_TRANSACTION = encodeNotice({
+  severity: "WARNING",
+  sqlState: SQLSTATE.activeSqlTransaction,
+  message: "there is already a transaction in progress",
+});
+const NOT_IN_TRANSACTION = encodeNotice({
+  severity: "WARNING",
+  sqlState: SQLSTATE.noActiveSqlTransaction,
+  message: "there is no transaction in progress",
+});
+
+/** To who wants to hear warnings. */
+function warn({ state, sink }: ShardedStatements, warning: Buffer): void {
+  const least = state.settings.current.get("client_min_messages") ?? "notice";
+  if (!/^(error|fatal|panic)$/i.test(least)) sink.write(warning);
 }
 
 function isChained(sql: string): boolean {
@@ -120,6 +140,16 @@ function discard(
   effects: StatementEffects,
   { state, cursors }: ShardedStatements,
 ): string {
+  const [named] = effects.kind === "deallocate" ? namedStatements(sql) : [];
+  if (named) {
+    if (!state.statements.has(named.name))
+      throw new StatementRefused(
+        SQLSTATE.invalidSqlStatementName,
+        `prepared statement "${named.name}" does not exist`,
+      );
+    forgetStatement(state, named.name);
+    return "DEALLOCATE";
+  }
   if (effects.discards === "none")
     throw new StatementRefused(
       SQLSTATE.featureNotSupported,

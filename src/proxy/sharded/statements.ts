@@ -107,6 +107,11 @@ export class ShardedStatements {
     this.#onCopyIn = onCopyIn;
   }
 
+  /** The last statement was a COPY that has asked for data. */
+  get hasAskedForData(): boolean {
+    return this.#copyInput.wasAsked;
+  }
+
   /** What ReadyForQuery says. */
   get status(): TransactionStatus {
     if (this.state.transaction === "failed") return "E";
@@ -300,7 +305,8 @@ export class ShardedStatements {
     const retired = this.#retiredUnder(isFresh);
     if (retired) throw retired;
     const fields = decodeErrorFields(outcome.error);
-    if (fields.get("C") !== SQLSTATE.gateClosed) throw new StatementFailed(outcome.error);
+    if (fields.get("C") !== SQLSTATE.gateClosed)
+      throw new StatementFailed(outcome.error, outcome.phase);
     if (!isFresh || this.sink.hasWritten) throw new StatementFailed(movedError(fields));
     this.backOff(wasBegun);
     return { kind: "refusedByGate" };
@@ -334,7 +340,8 @@ export class ShardedStatements {
   ): Promise<Handled> {
     this.relay.detach();
     if (outcome.kind === "lost") throw outcome.error;
-    if (outcome.kind === "refusedByGate") return this.backOff(wasBegun);
+    if (outcome.kind === "refusedByGate" || outcome.kind === "forgotten")
+      return this.backOff(wasBegun);
     if (outcome.kind === "failureHeld") {
       if ((await this.newerRouter(context)) !== null) {
         this.relay.drop();
@@ -381,8 +388,7 @@ export class ShardedStatements {
     const isCopyIn =
       route.kind === "copyIn" || (route.kind === "replayed" && route.plan.kind === "copied");
     if (isCopyIn) {
-      this.#copyInput.open(() => this.state.client.socket.resume());
-      this.#onCopyIn();
+      this.#copyInput.open(() => this.state.client.socket.resume(), this.#onCopyIn);
     }
     const ends = { request, sink, servers: this.transaction, copySource: this.#copyInput };
     try {
