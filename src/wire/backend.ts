@@ -61,6 +61,8 @@ export const PARSE_COMPLETE = bare("1");
 export const BIND_COMPLETE = bare("2");
 export const CLOSE_COMPLETE = bare("3");
 export const NO_DATA = bare("n");
+/** ParameterDescription of a statement without any. */
+export const NO_PARAMETERS = Buffer.from([BACKEND.parameterDescription, 0, 0, 0, 6, 0, 0]);
 export const PORTAL_SUSPENDED = bare("s");
 export const EMPTY_QUERY = bare("I");
 export const READY: Readonly<Record<TransactionStatus, Buffer>> = {
