@@ -54,6 +54,9 @@ export class ServerPool {
   #reaper: NodeJS.Timeout | null = null;
   /** The server's own word that it takes no more connections; null: it does. */
   #full: { readonly because: ServerRefused; readonly timer: NodeJS.Timeout } | null = null;
+  /** Connections beside the pool: each waits for the one before it in its lane. */
+  readonly #asideLanes: Promise<void>[] = [Promise.resolve(), Promise.resolve()];
+  #asides = 0;
   readonly counters = {
     checkouts: 0,
     waitMs: 0,
@@ -136,6 +139,39 @@ export class ServerPool {
       });
     } finally {
       signal?.removeEventListener("abort", leave);
+    }
+  }
+
+  /**
+   * For a short question that shall not wait for clients' transactions: an idle connection, or else one beside the
+   * pool, closed when it is given back. A few at a time; a server that is full is waited for as in `acquire`.
+   * @throws as `acquire`
+   */
+  async acquireAside(signal?: AbortSignal): Promise<ServerConnection> {
+    const idle = this.tryAcquire();
+    if (idle) return idle;
+    if (this.#isPaused || this.#isRetired || this.#full) return await this.acquire(signal);
+    const lane = this.#asides++ % this.#asideLanes.length;
+    const before = this.#asideLanes[lane];
+    let leave: () => void = () => {};
+    this.#asideLanes[lane] = new Promise((resolve) => {
+      leave = resolve;
+    });
+    await before;
+    try {
+      signal?.throwIfAborted();
+      const { address, connectTimeoutMs } = this.options;
+      const link = await ServerLink.connect(address, { connectTimeoutMs });
+      return new ServerConnection(link, (back) => {
+        back.close();
+        leave();
+        return null;
+      });
+    } catch (error) {
+      leave();
+      if (!isFull(error)) throw error;
+      this.#pauseConnecting(error);
+      return await this.acquire(signal);
     }
   }
 
@@ -276,7 +312,7 @@ export class ServerPool {
     const { address, log } = this.options;
     this.counters.errors++;
     const server = describeAddress(address);
-    if (error instanceof ServerRefused && error.sqlState === SQLSTATE.tooManyConnections) {
+    if (isFull(error)) {
       if (!this.#full) log.warn("server takes no more connections", { server });
       this.#pauseConnecting(error);
       return;
@@ -357,6 +393,11 @@ export class ServerPool {
       oldest.close();
     }
   }
+}
+
+/** The server, or a limit of the role or the database there, takes no more connections. */
+function isFull(error: unknown): error is ServerRefused {
+  return error instanceof ServerRefused && error.sqlState === SQLSTATE.tooManyConnections;
 }
 
 class IdleReceiver implements ServerReceiver {

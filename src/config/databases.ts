@@ -131,6 +131,22 @@ export function readOmnishardedTables(
   return tables;
 }
 
+/**
+ * Without a rule every table would count as one that has the same rows on every shard.
+ * @param ruled names of databases with [[sharded_tables]] or [[omnisharded_tables]]
+ * @throws ConfigInvalid for a database with several shards and no rule of any kind
+ */
+export function refuseWithoutRules(file: TomlFile, ruled: ReadonlySet<string>): void {
+  for (const table of readSections(file, "databases")) {
+    const { name, shard } = readDatabase(table, []);
+    if (shard === 0 || ruled.has(name)) continue;
+    throw table.wrong(
+      "shard",
+      `database "${name}" has several shards and no rule for its tables: add [[sharded_tables]] with database = "${name}" and the column to shard by, or [[omnisharded_tables]] if each table has the same rows on every shard`,
+    );
+  }
+}
+
 function knownDatabase(table: TableReader, known: ReadonlySet<string>): string {
   const database = table.required("database");
   if (!known.has(database))

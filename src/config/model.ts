@@ -113,6 +113,8 @@ export interface SluiceConfig {
   readonly uniqueWithoutShardingKey: "warn" | "refuse";
   /** Tables with rows that the publication leaves out, "schema.table", accepted as left behind. */
   readonly leftBehind: readonly string[];
+  /** Sharded tables of ours get a CHECK that their rows belong to their shard. */
+  readonly placementGuard: boolean;
   readonly adminApiTimeoutMs: number;
 }
 

@@ -1,7 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { readDatabases, readOmnishardedTables, readShardedTables } from "./databases.js";
+import {
+  readDatabases,
+  readOmnishardedTables,
+  readShardedTables,
+  refuseWithoutRules,
+} from "./databases.js";
 import { type Environment, overrideTemporal } from "./environment.js";
 import { readGeneral } from "./general.js";
 import type { Config } from "./model.js";
@@ -103,12 +108,16 @@ export function toConfig({ pgdog, users, sluice }: ConfigFiles, env: Environment
   const databases = readDatabases(pgdog, warnings);
   const known = new Set(databases.map((database) => database.name));
   const sluiceConfig = readSluice(sluice, general.port);
+  const shardedTables = readShardedTables(pgdog, known);
+  const omnishardedTables = readOmnishardedTables(pgdog, known);
+  const ruled = [...shardedTables.map((rule) => rule.database), ...Object.keys(omnishardedTables)];
+  refuseWithoutRules(pgdog, new Set(ruled));
   const config = {
     general,
     databases,
     users: readUsers(users, known, warnings),
-    shardedTables: readShardedTables(pgdog, known),
-    omnishardedTables: readOmnishardedTables(pgdog, known),
+    shardedTables,
+    omnishardedTables,
     admin: readAdmin(pgdog, users, env),
     rewrite: readRewrite(pgdog),
     pgDumpPath: readReplication(pgdog),

@@ -5,7 +5,7 @@ import type { TomlFile } from "./toml-file.js";
 
 /** One key of sluice.toml. Reader and docs/configuration.md come from this table. */
 export interface SluiceKey {
-  readonly section: "node" | "temporal" | "switch" | "copy" | "admin";
+  readonly section: "node" | "temporal" | "switch" | "copy" | "sharding" | "admin";
   readonly key: string;
   readonly type: "integer" | "boolean" | "string" | "strings" | readonly string[];
   /** As it would stand in the file. */
@@ -132,6 +132,15 @@ export const SLUICE_KEYS = {
     initial: [],
     effect: 'tables with rows, "schema.table", that the publication leaves out on purpose',
   },
+  placementGuard: {
+    section: "sharding",
+    key: "placement_guard",
+    type: "boolean",
+    initial: true,
+    effect:
+      "sharded tables that a migration or a CREATE TABLE through Sluice makes get a CHECK, `sluice_placement`, by " +
+      "which PostgreSQL refuses a row that belongs to another shard",
+  },
   adminApiTimeoutMs: {
     section: "admin",
     key: "api_timeout_ms",
@@ -142,7 +151,7 @@ export const SLUICE_KEYS = {
   },
 } as const satisfies Readonly<Record<string, SluiceKey>>;
 
-const SECTIONS = ["node", "temporal", "switch", "copy", "admin"] as const;
+const SECTIONS = ["node", "temporal", "switch", "copy", "sharding", "admin"] as const;
 
 /** @param port part of the default node id */
 export function readSluice(file: TomlFile, port: number): SluiceConfig {
@@ -156,6 +165,8 @@ export function readSluice(file: TomlFile, port: number): SluiceConfig {
     of(row).integer(row.key, { min: row.min ?? 0, max: MAX_INTEGER }) ?? row.initial;
   const string = (row: SluiceKey & { readonly initial: string }): string =>
     of(row).string(row.key) ?? row.initial;
+  const boolean = (row: SluiceKey & { readonly initial: boolean }): boolean =>
+    of(row).boolean(row.key) ?? row.initial;
   const { openTransactions, silentNode, leftBehind, replicaIdentity } = SLUICE_KEYS;
   const config: SluiceConfig = {
     nodeId: string(SLUICE_KEYS.nodeId) || `${hostname()}:${port}`,
@@ -179,6 +190,7 @@ export function readSluice(file: TomlFile, port: number): SluiceConfig {
       replicaIdentity.initial,
     uniqueWithoutShardingKey: readUniquePolicy(of(SLUICE_KEYS.uniqueWithoutShardingKey)),
     leftBehind: of(leftBehind).strings(leftBehind.key) ?? [],
+    placementGuard: boolean(SLUICE_KEYS.placementGuard),
     adminApiTimeoutMs: integer(SLUICE_KEYS.adminApiTimeoutMs),
   };
   for (const table of tables.values()) table.finish();

@@ -31,6 +31,7 @@ export function enginePolicyOf(config: Config): EnginePolicy {
     replicaIdentity: sluice.replicaIdentity,
     uniqueWithoutShardingKey: sluice.uniqueWithoutShardingKey,
     leftBehind: sluice.leftBehind,
+    placementGuard: sluice.placementGuard,
     pgDumpPath: config.pgDumpPath,
   };
 }

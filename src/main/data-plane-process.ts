@@ -15,6 +15,7 @@ const parent: Parent<MainCalls> = joinParent<
 >(
   {
     show: (what) => dataPlane.show(what),
+    tablesChanged: (database) => dataPlane.tablesChanged(database),
     // It stays to refuse new clients until the parent has stopped listening and ends the channel.
     shutDown: async (timeoutMs) => await dataPlane.shutdown(timeoutMs),
   },
@@ -32,6 +33,7 @@ const log = createLog({ process: "data-plane", plane: CHILD_NUMBER }, logLevel(p
 const dataPlane = new DataPlane({
   send: (message) => parent.send(message),
   admin: async (user, sql) => await parent.ask.admin(user, sql),
+  tablesChanged: async (database) => await parent.ask.tablesChanged(database),
   log,
   announce: announcer(process.env),
 });

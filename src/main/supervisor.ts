@@ -7,6 +7,7 @@ import type { AdminHost } from "../admin/host.js";
 import { logLevel } from "../config/environment.js";
 import type { Config } from "../config/model.js";
 import { type ConfigPaths, readConfig } from "../config/read-config.js";
+import { refuseUnfitKeys } from "../control/node/key-columns.js";
 import { NodeAgent } from "../control/node/node-agent.js";
 import { PreparedRecovery } from "../control/node/prepared-recovery.js";
 import type { TaskClient } from "../control/task-api.js";
@@ -94,10 +95,11 @@ export class Supervisor {
   /**
    * Boots the node; clients are accepted when it resolves.
    * @returns the port listened on
-   * @throws when a decision cannot be read, a data plane cannot start, or the port is taken
+   * @throws KeyColumnUnfit; when a decision cannot be read, a data plane cannot start, or the port is taken
    */
   async start(): Promise<{ readonly host: string; readonly port: number }> {
     const { host, port } = this.#files.general;
+    await refuseUnfitKeys(this.#files);
     // R32: nobody may be accepted before the gates and decisions have been asked which side serves.
     await this.#agent.boot();
     await this.#recovery.check(this.#files);
@@ -116,7 +118,7 @@ export class Supervisor {
 
   /**
    * Reads the files again. Host, port, workers and movers take a restart.
-   * @throws ConfigInvalid, or what the agent refuses: the running configuration stays in place
+   * @throws ConfigInvalid, KeyColumnUnfit, or what the agent refuses: the running configuration stays in place
    */
   async reload(): Promise<void> {
     await this.#adopt(readConfig(this.#paths));
@@ -152,6 +154,7 @@ export class Supervisor {
     const next = files.general;
     if (next.host !== host || next.port !== port || next.workers !== workers)
       this.#log.warn("host, port and workers change at the next start");
+    await refuseUnfitKeys(files);
     await this.#recovery.check(files);
     await this.#agent.reload(files);
     this.#files = files;

@@ -83,6 +83,8 @@ export interface OpenTransaction {
 /** What the main process asks of a data plane, beside the messages. */
 export interface DataPlaneCalls {
   show(what: ShowWhat): readonly AdminRow[];
+  /** Another plane has changed tables: they are read again before a statement is routed. */
+  tablesChanged(database: string): void;
   /** Resolves when no client is left. It goes on refusing new ones until it is ended. */
   shutDown(timeoutMs: number): Promise<void>;
 }
@@ -93,6 +95,8 @@ export type ShowWhat = "clients" | "pools" | "servers" | "stats";
 export interface MainCalls {
   /** Runs a statement of a client of the admin database; its failure is a result, too. */
   admin(user: string, sql: string): Promise<AdminResult>;
+  /** DDL was committed: resolves when the other planes of this node know, or a while has passed. */
+  tablesChanged(database: string): Promise<void>;
 }
 
 export type AdminValue = string | number | boolean | null;

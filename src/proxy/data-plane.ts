@@ -35,6 +35,8 @@ export class DataPlane implements LoginHost {
   constructor(options: {
     readonly send: (message: FromDataPlane) => void;
     readonly admin: MainCalls["admin"];
+    /** Tells the other planes of this node; resolves when they know. */
+    readonly tablesChanged: MainCalls["tablesChanged"];
     readonly log: Log;
     readonly announce?: Announce;
   }) {
@@ -42,6 +44,7 @@ export class DataPlane implements LoginHost {
     this.#databases = new ServedDatabases({
       log: options.log,
       announce: options.announce ?? (async () => {}),
+      tellPlanes: options.tablesChanged,
     });
     this.#holds = new HoldDriver({ ...options, sessions: this.#sessions.byId });
     this.#refreshes = new Refreshes(options.send);
@@ -94,6 +97,11 @@ export class DataPlane implements LoginHost {
   /** Takes over an accepted socket. */
   attach(socket: Socket): void {
     this.#logins.attach(socket);
+  }
+
+  /** Another plane has changed tables of a database: no statement is routed by what they were. */
+  tablesChanged(database: string): void {
+    this.#databases.get(database)?.tablesChanged();
   }
 
   /** Rows of this data plane, in the column order of the command. */

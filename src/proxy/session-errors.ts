@@ -1,4 +1,4 @@
-import { type ErrorFields, SluiceError } from "../core/errors.js";
+import { type ErrorFields, Signal, SluiceError } from "../core/errors.js";
 import { parseSqlState, SQLSTATE, type SqlState } from "../core/sqlstate.js";
 import { decodeErrorFields } from "../wire/error-fields.js";
 
@@ -55,5 +55,12 @@ export class StatementFailed extends SluiceError {
 export class AlreadyTold extends StatementRefused {
   constructor() {
     super(SQLSTATE.internalError, "already told");
+  }
+}
+
+/** The statement was routed by tables as they are no more. Nothing of it was done or shown: it is to be handled anew. */
+export class TablesChanged extends Signal {
+  constructor() {
+    super("the tables have changed");
   }
 }

@@ -28,6 +28,7 @@ export interface EnginePolicy {
   readonly replicaIdentity: "auto" | "refuse";
   readonly uniqueWithoutShardingKey: "warn" | "refuse";
   readonly leftBehind: readonly string[];
+  readonly placementGuard: boolean;
   readonly pgDumpPath: string;
 }
 

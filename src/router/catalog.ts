@@ -1,4 +1,5 @@
 import type { RangeVar } from "libpg-query";
+import { keyTrouble } from "../topology/key-column.js";
 import { isListedOmnisharded, matchShardedTable, type TableName } from "../topology/match.js";
 import type { Database, ShardedTable } from "../topology/topology.js";
 import {
@@ -9,7 +10,7 @@ import {
   locatorsOf,
 } from "./locators.js";
 import { Refusal } from "./refusal.js";
-import type { SchemaFacts, TableFacts } from "./schema-facts.js";
+import { type ColumnFacts, equalityOf, type SchemaFacts, type TableFacts } from "./schema-facts.js";
 
 /** A table of a statement, as the shard map sees it. */
 export interface RoutedTable {
@@ -28,6 +29,7 @@ export class Catalog {
   readonly database: Database;
   readonly facts: SchemaFacts | undefined;
   #locators: Locators | null = null;
+  #foreign: ReadonlySet<TableFacts> | null = null;
 
   constructor(database: Database, facts: SchemaFacts | undefined) {
     this.database = database;
@@ -36,10 +38,17 @@ export class Catalog {
 
   /** @returns null when several tables of this name are sharded differently: the name needs its schema */
   table(range: RangeVar): RoutedTable | null {
+    const table = this.declared(range);
+    if (table !== null) refuseUnfitKey(table);
+    return table;
+  }
+
+  /** The same for its definition, which may put right what keeps statements from being routed. */
+  declared(range: RangeVar): RoutedTable | null {
     const name = range.relname ?? "";
     const schema = range.schemaname ?? null;
     if (schema !== null && SYSTEM_SCHEMAS.test(schema)) return system(schema, name);
-    const candidates = this.#candidates(range);
+    const candidates = this.#alike(range);
     // Names that begin with pg_ are PostgreSQL's own, found before any other.
     if (candidates.length === 0 && schema === null && name.startsWith("pg_")) {
       return system(schema, name);
@@ -56,12 +65,18 @@ export class Catalog {
    * @throws Refusal where a view and something else have it, and they are not the same on every shard
    */
   view(range: RangeVar): TableFacts | null {
-    const candidates = this.#candidates(range);
+    const candidates = this.#alike(range);
     if (candidates.every((facts) => facts.view === null)) return null;
     const [only, other] = candidates;
     if (other === undefined) return only ?? null;
     if (!candidates.some((facts) => this.#isOfShards(facts))) return null;
     throw new Refusal("ambiguousTable", range.relname ?? "");
+  }
+
+  /** Of the one table or view of this name, in their order; null: there is none, or several. */
+  columns(range: RangeVar): readonly ColumnFacts[] | null {
+    const [only, other] = this.#candidates(range);
+    return only === undefined || other !== undefined ? null : only.columns;
   }
 
   /** The table of this name; null for a view, whose columns have defaults and an order of their own. */
@@ -85,6 +100,14 @@ export class Catalog {
     });
   }
 
+  /** @throws Refusal where it is one thing on one shard, and another on another */
+  #alike(range: RangeVar): readonly TableFacts[] {
+    const candidates = this.#candidates(range);
+    if (candidates.some((facts) => facts.isUnlike === true))
+      throw new Refusal("unlikeShards", range.relname ?? "");
+    return candidates;
+  }
+
   #candidates({ relname, schemaname }: RangeVar): readonly TableFacts[] {
     return (this.facts?.tables.get(relname ?? "") ?? []).filter(
       (facts) => schemaname === undefined || facts.schema === schemaname,
@@ -98,6 +121,7 @@ export class Catalog {
     const rule =
       facts === null ? matchShardedTable(this.database, table, null) : this.#ruleOf(facts);
     const { schema, name } = table;
+    if (facts !== null && this.#unruled.has(facts)) throw new Refusal("foreignTable", name);
     if (rule === null && facts === null && this.#needsColumns(table)) {
       throw new Refusal("unknownTable", name);
     }
@@ -127,6 +151,28 @@ export class Catalog {
     return hasColumnRule && !isListedOmnisharded(this.database, table);
   }
 
+  /**
+   * Foreign tables that no rule names, and what they are parts of: whether each shard has rows of its own there, or all
+   * have the same, only the configuration can say.
+   */
+  get #unruled(): ReadonlySet<TableFacts> {
+    if (this.#foreign !== null) return this.#foreign;
+    const found = new Set<TableFacts>();
+    const add = (facts: TableFacts) => {
+      found.add(facts);
+      for (const source of this.#sourcesOf(facts)) add(source);
+    };
+    for (const named of this.facts?.tables.values() ?? [])
+      for (const facts of named) if (facts.isForeign === true && !this.#isNamed(facts)) add(facts);
+    this.#foreign = found;
+    return found;
+  }
+
+  #isNamed(facts: TableFacts): boolean {
+    const rule = matchShardedTable(this.database, facts, null);
+    return rule !== null || isListedOmnisharded(this.database, facts);
+  }
+
   /** The rule of a table; a partition or child is sharded as its parent is, as it holds the parent's rows. */
   #ruleOf(facts: TableFacts): ShardedTable | null {
     const columns = facts.columns.map((column) => column.name);
@@ -151,6 +197,14 @@ export class Catalog {
         this.facts?.tables.get(name)?.filter((one) => one.schema === schema) ?? [],
     );
   }
+}
+
+/** @throws Refusal where values that are equal would have different shards */
+function refuseUnfitKey({ rule, facts, name }: RoutedTable): void {
+  const column = facts?.columns.find((one) => one.name === rule?.column);
+  if (rule === null || column === undefined) return;
+  const trouble = keyTrouble(rule, equalityOf(column));
+  if (trouble !== null) throw new Refusal("unfitKey", `"${rule.column}" of "${name}" ${trouble}`);
 }
 
 function system(schema: string | null, name: string): RoutedTable {

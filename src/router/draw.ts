@@ -71,7 +71,7 @@ function constant(value: string | null): string {
 }
 
 /** Data is written at the top and in its WITH alone, in the order of the text. */
-function insertsOf(statement: Node): readonly InsertStmt[] {
+export function insertsOf(statement: Node): readonly InsertStmt[] {
   const own = "InsertStmt" in statement ? [statement.InsertStmt] : [];
   const [{ withClause } = {}] = [
     ...own,
@@ -161,7 +161,7 @@ function isUnfit(insert: InsertStmt): boolean {
 }
 
 /** As many values as the record has columns. */
-function isStar(item: Node): boolean {
+export function isStar(item: Node): boolean {
   const parts =
     "ColumnRef" in item
       ? item.ColumnRef.fields

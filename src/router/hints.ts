@@ -163,6 +163,7 @@ export function hintedRouter(
   database: Pick<Database, "shardCount" | "shardedTables">,
 ): Router {
   return {
+    written: (sql) => router.written(sql),
     route(sql, parameters) {
       const shard = hintedShard(sql, settings, database);
       if (shard === null) return router.route(sql, parameters);

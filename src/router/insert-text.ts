@@ -29,6 +29,21 @@ export function openText(sql: string, shapes: readonly InsertShape[]): OpenText 
   return weaver.finish();
 }
 
+/** A place for a list of columns: the name of its table, and the list, quoted. */
+export interface MissingList {
+  /** Which INSERT INTO of the text, from 0; null: a COPY. */
+  readonly ordinal: number | null;
+  readonly table: string;
+  readonly columns: readonly string[];
+}
+
+/** The text with these lists behind their tables' names; null: written in another way. */
+export function withLists(sql: string, lists: readonly MissingList[]): string | null {
+  const weaver = new Weaver(sql);
+  for (const list of lists) if (!new ListText(sql, list, weaver).weave()) return null;
+  return weaver.finish().join("");
+}
+
 class Weaver {
   readonly #sql: string;
   readonly #pieces: (string | null)[] = [];
@@ -64,52 +79,115 @@ class Weaver {
   }
 }
 
-/** One INSERT of a text, read token by token from INSERT to the end of its VALUES. */
+/** Reads a text token by token. */
+class Tokens {
+  readonly sql: string;
+  readonly scanner: Scanner;
+  kind: ReturnType<Scanner["next"]> = "end";
+
+  constructor(sql: string) {
+    this.sql = sql;
+    this.scanner = new Scanner(sql);
+  }
+
+  /** Goes behind INSERT INTO. */
+  toInsert(ordinal: number): boolean {
+    let left = ordinal;
+    let isBehindInsert = false;
+    for (;;) {
+      this.next();
+      if (this.kind === "end") return false;
+      if (isBehindInsert && this.isWord("into") && left-- === 0) break;
+      isBehindInsert = this.isWord("insert");
+    }
+    this.next();
+    return true;
+  }
+
+  /** Goes behind the table's name, and its alias: a list would come there. @returns the name's last part */
+  passTarget(): string | null {
+    let name = "";
+    for (;;) {
+      if (this.kind !== "word" && this.kind !== "quotedName") return null;
+      name = this.#name();
+      this.next();
+      if (!this.isSymbol(".")) break;
+      this.next();
+    }
+    if (!this.isWord("as")) return name;
+    this.next();
+    this.next();
+    return name;
+  }
+
+  next(): void {
+    this.kind = this.scanner.next();
+  }
+
+  isWord(word: string): boolean {
+    if (this.kind !== "word") return false;
+    const { start, end } = this.scanner;
+    return end - start === word.length && this.sql.slice(start, end).toLowerCase() === word;
+  }
+
+  isSymbol(symbol: string): boolean {
+    return this.kind === "symbol" && this.sql[this.scanner.start] === symbol;
+  }
+
+  #name(): string {
+    const text = this.sql.slice(this.scanner.start, this.scanner.end);
+    return this.kind === "word" ? text.toLowerCase() : text.slice(1, -1).replaceAll('""', '"');
+  }
+}
+
+class ListText {
+  readonly #tokens: Tokens;
+  readonly #list: MissingList;
+  readonly #out: Weaver;
+
+  constructor(sql: string, list: MissingList, out: Weaver) {
+    this.#tokens = new Tokens(sql);
+    this.#list = list;
+    this.#out = out;
+  }
+
+  weave(): boolean {
+    const { ordinal, table, columns } = this.#list;
+    const tokens = this.#tokens;
+    if (ordinal === null) {
+      tokens.next();
+      if (!tokens.isWord("copy")) return false;
+      tokens.next();
+    } else if (!tokens.toInsert(ordinal)) return false;
+    if (tokens.passTarget() !== table || tokens.kind === "end") return false;
+    this.#out.keepTo(tokens.scanner.start);
+    this.#out.write(`(${columns.join(", ")}) `);
+    return true;
+  }
+}
+
+/** One INSERT of a text, read from INSERT to the end of its VALUES. */
 class InsertText {
   readonly #sql: string;
   readonly #shape: InsertShape;
   readonly #out: Weaver;
+  readonly #tokens: Tokens;
   readonly #scanner: Scanner;
-  #kind: ReturnType<Scanner["next"]> = "end";
 
   constructor(sql: string, shape: InsertShape, out: Weaver) {
     this.#sql = sql;
     this.#shape = shape;
     this.#out = out;
-    this.#scanner = new Scanner(sql);
+    this.#tokens = new Tokens(sql);
+    this.#scanner = this.#tokens.scanner;
   }
 
   weave(): boolean {
-    if (!this.#toInsert() || !this.#passTarget() || !this.#columns()) return false;
+    const { ordinal } = this.#shape;
+    if (!this.#tokens.toInsert(ordinal) || this.#tokens.passTarget() === null) return false;
+    if (!this.#columns()) return false;
     this.#overriding();
     return this.#shape.hasDefaultValues ? this.#defaultValues() : this.#values();
-  }
-
-  #toInsert(): boolean {
-    let left = this.#shape.ordinal;
-    let isBehindInsert = false;
-    for (;;) {
-      this.#next();
-      if (this.#kind === "end") return false;
-      if (isBehindInsert && this.#isWord("into") && left-- === 0) break;
-      isBehindInsert = this.#isWord("insert");
-    }
-    this.#next();
-    return true;
-  }
-
-  /** The table's name, and its alias: a list would come behind it. */
-  #passTarget(): boolean {
-    for (;;) {
-      if (this.#kind !== "word" && this.#kind !== "quotedName") return false;
-      this.#next();
-      if (!this.#isSymbol(".")) break;
-      this.#next();
-    }
-    if (!this.#isWord("as")) return true;
-    this.#next();
-    this.#next();
-    return true;
   }
 
   #columns(): boolean {
@@ -120,34 +198,34 @@ class InsertText {
       this.#out.write(`(${listed.join(", ")}) `);
       return true;
     }
-    if (!this.#isSymbol("(")) return false;
+    if (!this.#tokens.isSymbol("(")) return false;
     const end = closeOf(this.#sql, this.#scanner);
     if (end === null) return false;
     if (position === null) {
       this.#out.keepTo(end - 1);
       this.#out.write(`, ${key}`);
     }
-    this.#next();
+    this.#tokens.next();
     return true;
   }
 
   #overriding(): void {
-    const isWritten = this.#isWord("overriding");
+    const isWritten = this.#tokens.isWord("overriding");
     if (this.#shape.mustOverride) {
       this.#out.keepTo(this.#scanner.start);
       this.#out.write(`OVERRIDING SYSTEM VALUE${isWritten ? "" : " "}`);
     }
     if (!isWritten) return;
-    this.#next();
-    this.#next();
+    this.#tokens.next();
+    this.#tokens.next();
     if (this.#shape.mustOverride) this.#out.skipTo(this.#scanner.end);
-    this.#next();
+    this.#tokens.next();
   }
 
   #defaultValues(): boolean {
-    if (!this.#isWord("default")) return false;
+    if (!this.#tokens.isWord("default")) return false;
     this.#out.keepTo(this.#scanner.start);
-    this.#next();
+    this.#tokens.next();
     this.#out.skipTo(this.#scanner.end);
     this.#out.write("VALUES (");
     this.#out.place();
@@ -156,17 +234,17 @@ class InsertText {
   }
 
   #values(): boolean {
-    if (!this.#isWord("values")) return false;
+    if (!this.#tokens.isWord("values")) return false;
     for (const isToFill of this.#shape.rows) {
-      this.#next();
-      if (!this.#isSymbol("(")) return false;
+      this.#tokens.next();
+      if (!this.#tokens.isSymbol("(")) return false;
       const start = this.#scanner.end;
       const end = closeOf(this.#sql, this.#scanner);
       if (end === null || (isToFill && !this.#fill(start, end - 1))) return false;
-      this.#next();
+      this.#tokens.next();
     }
     // A comma here: rows that the tree did not have.
-    return !this.#isSymbol(",");
+    return !this.#tokens.isSymbol(",");
   }
 
   #fill(start: number, end: number): boolean {
@@ -183,20 +261,6 @@ class InsertText {
     }
     this.#out.place();
     return true;
-  }
-
-  #next(): void {
-    this.#kind = this.#scanner.next();
-  }
-
-  #isWord(word: string): boolean {
-    if (this.#kind !== "word") return false;
-    const { start, end } = this.#scanner;
-    return end - start === word.length && this.#sql.slice(start, end).toLowerCase() === word;
-  }
-
-  #isSymbol(symbol: string): boolean {
-    return this.#kind === "symbol" && this.#sql[this.#scanner.start] === symbol;
   }
 }
 

@@ -110,7 +110,12 @@ export class ValueReader {
     if ("ParamRef" in node) {
       return { kind: "parameter", index: (node.ParamRef.number ?? 0) - 1, isText: false };
     }
-    if ("A_Const" in node) return this.#constant(node.A_Const);
+    if ("A_Const" in node) {
+      const isText = casts === TEXT_CASTS;
+      return isText && node.A_Const.sval === undefined && node.A_Const.isnull !== true
+        ? this.#numberAsText(node.A_Const)
+        : this.#constant(node.A_Const);
+    }
     if (!("TypeCast" in node)) return null;
     const { arg, typeName } = node.TypeCast;
     const name = lastName(typeName?.names);
@@ -120,6 +125,13 @@ export class ValueReader {
     const isInnermost = arg !== undefined && "ParamRef" in arg;
     if (value?.kind !== "parameter" || !isInnermost) return value;
     return { ...value, isText: TEXT_CASTS.has(name) };
+  }
+
+  /** 007 as text is "7"; of other numbers it is the server's to say. */
+  #numberAsText(constant: ConstantNode): ValueRef | null {
+    if (constant.ival === undefined) return null;
+    this.pinAll();
+    return { kind: "constant", text: String(constant.ival.ival ?? 0) };
   }
 
   #constant(constant: ConstantNode): ValueRef | null {
@@ -243,6 +255,7 @@ export function shardOfValue(ref: ValueRef, values: StatementValues, space: KeyS
   if (bytes === undefined) return UNKNOWN;
   if (bytes === null) return NULL_KEY;
   if (!isBinary(parameters, ref.index)) {
+    if (!TEXT_OIDS[space.type].has(parameters.typeOids[ref.index] ?? 0)) return UNREADABLE;
     return shardOfTextValue(
       Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"),
       space,
@@ -267,6 +280,7 @@ export function shardsOfArray(
     if (bytes === undefined) return [UNKNOWN];
     if (bytes === null) return [];
     if (isBinary(parameters, ref.index)) return shardsOfBinaryArray(bytes, space);
+    if (!TEXT_ARRAY_OIDS[space.type].has(parameters.typeOids[ref.index] ?? 0)) return null;
     return shardsOfTextArray(Buffer.from(bytes).toString("utf8"), space);
   }
   const text = constantOf(ref, values);
@@ -321,8 +335,26 @@ const OID = {
   name: 19,
   varchar: 1043,
   uuid: 2950,
+  numeric: 1700,
 };
 const INTEGER_OIDS = new Set([OID.int2, OID.int4, OID.int8]);
+
+const ANY_TEXT = [0, 705, OID.text, OID.varchar] as const;
+/**
+ * Declared types under which the text of a value is hashed as the key's would be. Under another the server compares
+ * otherwise: 'a ' as character(n) is 'a'; a double has many whole numbers equal.
+ */
+const TEXT_OIDS: Readonly<Record<KeyType, ReadonlySet<number>>> = {
+  bigint: new Set([...ANY_TEXT, ...INTEGER_OIDS, OID.oid, OID.numeric]),
+  uuid: new Set([...ANY_TEXT, OID.uuid]),
+  varchar: new Set(ANY_TEXT),
+};
+const ANY_TEXT_ARRAY = [...ANY_TEXT, 1009, 1015];
+const TEXT_ARRAY_OIDS: Readonly<Record<KeyType, ReadonlySet<number>>> = {
+  bigint: new Set([...ANY_TEXT_ARRAY, 1005, 1007, 1016, 1231]),
+  uuid: new Set([...ANY_TEXT_ARRAY, 2951]),
+  varchar: new Set(ANY_TEXT_ARRAY),
+};
 
 /** Whether a binary value is text; null: of a type whose binary form is not the key's. */
 function isTextType(oid: number, isCastToText: boolean, type: KeyType): boolean | null {

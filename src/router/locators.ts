@@ -1,5 +1,13 @@
+import { keyTrouble } from "../topology/key-column.js";
 import type { ShardedTable } from "../topology/topology.js";
-import type { ColumnFacts, ForeignKeyFacts, TableFacts } from "./schema-facts.js";
+import {
+  type ColumnFacts,
+  equalityOf,
+  type ForeignKeyFacts,
+  type TableFacts,
+} from "./schema-facts.js";
+
+const KEY_TYPES = ["bigint", "uuid", "varchar"] as const;
 
 /**
  * Columns whose values say where a row is: rows of two tables that are equal in locators of one space are on
@@ -49,7 +57,7 @@ export function locatorsOf(tables: readonly LocatedTable[]): Locators {
 }
 
 /** Space of sharding keys of one type: other types have other hashes. */
-export function keySpace(rule: ShardedTable): string {
+export function keySpace(rule: Pick<ShardedTable, "dataType">): string {
   return `key ${rule.dataType}`;
 }
 
@@ -80,7 +88,16 @@ function led(locator: Locator, key: ForeignKeyFacts, facts: TableFacts): readonl
   const isNeverNull = (name: string) =>
     facts.columns.some((column) => column.name === name && column.isNotNull);
   if (!key.isFull && !others.every(isNeverNull)) return [];
+  if (!isHashedAlike(locator.space, key.columns[places[0] ?? -1], facts)) return [];
   return [{ space: locator.space, columns: places.map((place) => key.columns[place] ?? "") }];
+}
+
+/** A value of a referencing column is hashed where the space is a key's; character(n) has blanks that count for nothing. */
+function isHashedAlike(space: string, name: string | undefined, facts: TableFacts): boolean {
+  const dataType = KEY_TYPES.find((one) => space === keySpace({ dataType: one }));
+  if (dataType === undefined) return true;
+  const column = facts.columns.find((one) => one.name === name);
+  return column !== undefined && keyTrouble({ dataType }, equalityOf(column)) === null;
 }
 
 function isSame(one: Locator, other: Locator): boolean {

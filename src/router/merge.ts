@@ -31,6 +31,8 @@ export interface MergeShape {
   readonly hidden: readonly number[];
   /** What the merge needs of groups and the output does not have; nothing where `hidden` has something. */
   readonly shown: readonly ShownPart[];
+  /** See `MergePlan.columns`. */
+  readonly columns?: MergePlan["columns"];
   /** Conditions on groups that only all shards' rows meet or do not. */
   readonly having: Partial["having"];
 }
@@ -61,6 +63,7 @@ export function mergeShape(select: SelectStmt, block: Block, scope: Scope): Merg
   const enums = [...hidden.map((index) => sortedEnum(index, query)), ...enumsOf(query)];
   return {
     orderBy,
+    columns: starColumns(query),
     hidden,
     shown: partial?.shown ?? [],
     having: partial?.having ?? [],
@@ -71,6 +74,11 @@ export function mergeShape(select: SelectStmt, block: Block, scope: Scope): Merg
     offset: limitValue("OFFSET", select.limitOffset, scope),
     keepsLimitFromShards: isPartial,
   };
+}
+
+function starColumns({ outputs }: Query): MergePlan["columns"] {
+  if (!outputs?.some(({ node }) => node === null)) return undefined;
+  return outputs.map(({ name, node }) => (node === null ? name : null));
 }
 
 /** @throws Refusal for what no shard's rows may be merged of, whatever becomes of them */

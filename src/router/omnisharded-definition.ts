@@ -29,7 +29,7 @@ export function alterTablePlan(analysis: Analysis, alter: AlterTableStmt): Plan 
     return isComputed ? [name ?? ""] : [];
   });
   if (columns.length === 0) return null;
-  const table = analysis.catalog.table(alter.relation ?? {});
+  const table = analysis.catalog.declared(alter.relation ?? {});
   if (table === null) throw new Refusal("ambiguousTable", alter.relation?.relname);
   if (table.kind !== "omnisharded") return null;
   const { facts } = table;

@@ -21,11 +21,23 @@ export const REFUSALS = {
     (table) => `table name "${table}" is in several schemas that are sharded differently`,
     "Write the schema before the name.",
   ),
+  unfitKey: unsupported(
+    (key) => `sharding key ${key}`,
+    "Values that PostgreSQL takes for equal would be on different shards. Correct data_type of the rule in [[sharded_tables]], or the column's type or collation.",
+  ),
   unknownTable: {
     sqlState: SQLSTATE.undefinedTable,
-    reason: (table) => `relation "${table}" does not exist, or was made since the schema was read`,
-    hint: "RELOAD after a table was made by other means than this proxy.",
+    reason: (table) => `relation "${table}" does not exist`,
+    hint: "The shards were asked just now. Make the table on each of them, or through this proxy.",
   },
+  unlikeShards: unsupported(
+    (name) => `"${name}" is one thing on one shard and another on another`,
+    "Make it the same on every shard; what differs is in the log.",
+  ),
+  foreignTable: unsupported(
+    (table) => `"${table}" is, or has a part that is, a foreign table that no rule names`,
+    "Name the foreign table in [[sharded_tables]] if each shard has rows of its own there, or in [[omnisharded_tables]] if all have the same.",
+  ),
   viewOverShards: unsupported(
     (view) =>
       `view "${view}" needs rows of several shards at once: a LIMIT, DISTINCT, aggregate or join in it`,
@@ -87,7 +99,7 @@ export const REFUSALS = {
   },
   unknownColumns: unsupported(
     (table) => `the columns of "${table}" are not known`,
-    "Write the list of columns, or RELOAD after the table was made by other means.",
+    "Write the list of columns.",
   ),
   splitInsert: unsupported(
     (table) => `rows of one INSERT into "${table}" belong to different shards`,
@@ -101,6 +113,10 @@ export const REFUSALS = {
     (key) =>
       `INSERT ... SELECT does not take the sharding key ${key} from a constant or an equal key`,
     "Select the key's own column, or a literal in its place.",
+  ),
+  insertColumns: unsupported(
+    (table) => `INSERT ... SELECT into "${table}" does not say which columns its values are for`,
+    "Write the list of columns behind the table's name.",
   ),
   keyUpdate: unsupported(
     (key) => `UPDATE of the sharding key ${key} is forbidden`,

@@ -19,6 +19,11 @@ export interface MergePlan {
   readonly having?: readonly GroupCondition[];
   readonly limit: number | null;
   readonly offset: number;
+  /**
+   * What `*` was taken to stand for, where positions were counted by it: names of the client's columns, null for those
+   * that it writes itself. Absent: no `*`, or nothing was counted.
+   */
+  readonly columns?: readonly (string | null)[] | undefined;
   /** Leading columns that are there for the merge and that the client has not asked for. */
   readonly hidden?: number;
 }

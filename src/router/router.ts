@@ -4,6 +4,7 @@ import { type Analyzed, StatementCache } from "../sql/statement-cache.js";
 import type { Database } from "../topology/topology.js";
 import { ANY, beginAnalysis, type Plan } from "./analysis.js";
 import { Catalog } from "./catalog.js";
+import { ColumnLists } from "./column-lists.js";
 import { drawnText, drawPlan, orderedDraw } from "./draw.js";
 import type { ParameterValues } from "./key-value.js";
 import { Refusal, refused } from "./refusal.js";
@@ -21,6 +22,11 @@ export interface Router {
    * decide, the answer is then `any`, as every shard parses and describes alike
    */
   route(sql: string, parameters: ParameterValues | null): Route;
+  /**
+   * The text as it is to be sent: with the list of columns that it was routed by, where an INSERT or COPY has none. A
+   * table that is another by then fails it, and puts no row elsewhere. `route` of either text is the same.
+   */
+  written(sql: string): string;
   /**
    * Where a statement goes whose route was `draw`, with the values drawn. Its rows are dealt out to shards whatever
    * `split_inserts` says: which value a row gets is nothing that a client could mind.
@@ -63,8 +69,11 @@ export function createRouter(
     const { value: plan, lifted } = cache.get(sql);
     return plan({ sql, lifted, parameters, isDrawn });
   };
+  const lists = new ColumnLists(catalog);
   return {
-    route(sql, parameters) {
+    written: (sql) => lists.written(sql),
+    route(text, parameters) {
+      const sql = lists.written(text);
       const rows = rowsInText(sql, catalog);
       if (rows === null) return route(sql, parameters, false);
       const found = route(rows.sql, parameters, false);

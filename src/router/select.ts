@@ -159,12 +159,15 @@ function manyRoute(
   const rewritten = withHidden(limitedSql, values.sql, shape);
   if ("kind" in rewritten) return rewritten;
   const hidden = shape.hidden.length + shape.shown.length;
-  const { orderBy, aggregates, enums, isBytewise } = shape;
+  const { orderBy, aggregates, enums, isBytewise, columns } = shape;
   return {
     kind: "many",
     shards: to.shards,
     isWrite: to.locksRows,
-    merge: { orderBy, aggregates, enums, isBytewise, having, limit, offset: offset ?? 0, hidden },
+    merge: {
+      ...{ orderBy, aggregates, enums, isBytewise, columns },
+      ...{ having, limit, offset: offset ?? 0, hidden },
+    },
     rows: "merged",
     count: "sum",
     rewrittenSql: rewritten.sql,

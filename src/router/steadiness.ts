@@ -30,7 +30,8 @@ export function refuseUnsteadyDefault(column: ColumnFacts, catalog: Catalog): vo
 }
 
 export function hasUnsteadyDefault(column: ColumnFacts, catalog: Catalog): boolean {
-  return column.isIdentity || hasUnsteadyCall(column.defaultSql, catalog);
+  if (column.isIdentity || column.hasOtherDefault === true) return true;
+  return hasUnsteadyCall(column.defaultSql, catalog);
 }
 
 function hasUnsteadyCall(defaultSql: string | null, catalog: Catalog): boolean {

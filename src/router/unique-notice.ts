@@ -51,7 +51,7 @@ function definedBy({ catalog }: Analysis, node: Node): Defined | null {
     );
     return {
       name: relation?.relname ?? "",
-      key: catalog.table(relation ?? {})?.rule?.column ?? null,
+      key: catalog.declared(relation ?? {})?.rule?.column ?? null,
       uniques: unique === true ? [{ what: "a unique index", columns }] : [],
     };
   }
@@ -61,7 +61,7 @@ function definedBy({ catalog }: Analysis, node: Node): Defined | null {
     const def = "AlterTableCmd" in command ? command.AlterTableCmd.def : undefined;
     return def === undefined ? [] : uniquesOf(def);
   });
-  const key = catalog.table(relation ?? {})?.rule?.column ?? null;
+  const key = catalog.declared(relation ?? {})?.rule?.column ?? null;
   return { name: relation?.relname ?? "", key, uniques: added };
 }
 

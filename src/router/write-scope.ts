@@ -128,6 +128,9 @@ export function addInsert(scope: Scope, insert: InsertStmt, parent: Block | null
   const target = { block, name, ref, columns, rowCount, keys: [] };
   if (!ref.isSharded) return target;
   refuseKeyOnConflict(insert, name);
+  // Where no list could be written in, values are for whatever columns there are by then.
+  const isByPosition = rowCount === 0 && (insert.cols ?? []).length === 0 && select !== null;
+  if (isByPosition && columns !== null) throw new Refusal("insertColumns", ref.table?.name);
   return { ...target, keys: placeInsert(scope, select, target) };
 }
 

@@ -3,8 +3,10 @@ import type { KeyType } from "./hash.js";
 /** HASH_PARTITION_SEED as the signed int8 that SQL takes. */
 export const SEED_SQL = "8816678312871386365";
 
-// A zero start combined with the hash, and 2^64 so that the sum is never negative.
-const OFFSET = 0x49a0f4dd15e5a8e3n + (1n << 64n);
+/** What the combination of one column's hash with a zero start adds to it. */
+export const COMBINE = 0x49a0f4dd15e5a8e3n;
+// And 2^64 so that the sum is never negative.
+const OFFSET = COMBINE + (1n << 64n);
 const MODULUS = 1n << 64n;
 
 /**
@@ -17,7 +19,8 @@ export function shardOfSql(columnSql: string, type: KeyType, shardCount: number)
   return `pg_catalog.mod(pg_catalog.mod(${sum}, ${MODULUS}), ${shardCount})::pg_catalog.int4`;
 }
 
-function hashSql(columnSql: string, type: KeyType): string {
+/** The extended hash of a column as int8, with the sign. @param columnSql an expression, already quoted */
+export function hashSql(columnSql: string, type: KeyType): string {
   switch (type) {
     case "bigint":
       return `pg_catalog.hashint8extended((${columnSql})::pg_catalog.int8, ${SEED_SQL})`;

@@ -13,7 +13,7 @@ export interface TableName {
  * @param columns the table's columns; null: not known, and rules by column match nothing
  */
 export function matchShardedTable(
-  database: Database,
+  database: Pick<Database, "shardedTables" | "omnishardedTables">,
   table: TableName,
   columns: readonly string[] | null,
 ): ShardedTable | null {
@@ -31,7 +31,10 @@ export function matchShardedTable(
 }
 
 /** Whether the configuration names the table as one that has the same rows on every shard. */
-export function isListedOmnisharded(database: Database, table: TableName): boolean {
+export function isListedOmnisharded(
+  database: Pick<Database, "omnishardedTables">,
+  table: TableName,
+): boolean {
   return database.omnishardedTables.some(
     (entry) =>
       entry === table.name || (table.schema !== null && entry === `${table.schema}.${table.name}`),

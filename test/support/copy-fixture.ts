@@ -125,6 +125,7 @@ const POLICY: EnginePolicy = {
   replicaIdentity: "auto",
   uniqueWithoutShardingKey: "warn",
   leftBehind: [],
+  placementGuard: true,
   pgDumpPath: "pg_dump",
 };
 

@@ -79,6 +79,7 @@ export class EngineCycle {
         replicaIdentity: "auto",
         uniqueWithoutShardingKey: "warn",
         leftBehind: [],
+        placementGuard: true,
         pgDumpPath: join(server.binDir, "pg_dump"),
       },
       log: silentLog,

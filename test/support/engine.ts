@@ -20,6 +20,7 @@ const DEFAULT_POLICY: EnginePolicy = {
   replicaIdentity: "auto",
   uniqueWithoutShardingKey: "warn",
   leftBehind: [],
+  placementGuard: true,
   pgDumpPath: "pg_dump",
 };
 

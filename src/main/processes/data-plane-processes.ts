@@ -39,6 +39,8 @@ const BACKOFF: Backoff = { firstMs: 50, longestMs: 5_000, stableMs: 10_000 };
 const MAX_PENDING_SOCKETS = 1_024;
 const SHOW_TIMEOUT_MS = 2_000;
 const LAST_WORDS_MS = 500;
+/** A plane that was frozen for longer asks the servers anyway: what it knows is too old then. */
+const TOLD_TIMEOUT_MS = 1_000;
 
 /**
  * The data-plane processes of this node. The main process listens and hands accepted sockets round: unlike
@@ -156,6 +158,21 @@ export class DataPlaneProcesses implements DataPlaneGroup {
     await Promise.all(this.#processes.map((each) => each.ended()));
   }
 
+  /** DDL was committed through one plane. One that does not answer in time asks the servers when it goes on. */
+  async #tell(from: number, database: string): Promise<void> {
+    const late = new AbortController();
+    try {
+      const others = [...this.#planes.values()].filter(({ number }) => number !== from);
+      const told = others.map(async ({ calls }) => {
+        const none = sleep(TOLD_TIMEOUT_MS, undefined, { signal: late.signal });
+        await Promise.race([calls.ask.tablesChanged(database), none]).catch(() => {});
+      });
+      await Promise.all(told);
+    } finally {
+      late.abort();
+    }
+  }
+
   #dataPlane(): RestartingProcess {
     return new RestartingProcess({
       entry: ENTRY,
@@ -167,10 +184,13 @@ export class DataPlaneProcesses implements DataPlaneGroup {
   }
 
   #join(child: ChildProcess): void {
-    const calls = openCalls<DataPlaneCalls, MainCalls>({ admin: this.#admin }, (message) =>
-      send(child, message),
+    const number = this.#nextPlane;
+    const tablesChanged = async (database: string) => await this.#tell(number, database);
+    const calls = openCalls<DataPlaneCalls, MainCalls>(
+      { admin: this.#admin, tablesChanged },
+      (message) => send(child, message),
     );
-    const plane: Plane = { number: this.#nextPlane, process: child, calls, isReady: false };
+    const plane: Plane = { number, process: child, calls, isReady: false };
     this.#nextPlane += 1;
     this.#planes.set(plane.number, plane);
     child.on("message", (message) => {

@@ -1,12 +1,10 @@
-import { describeAddress, type ServerAddress } from "../../backend/address.js";
+import type { ServerAddress } from "../../backend/address.js";
 import { ServerConnection } from "../../backend/server-connection.js";
 import { ServerPool } from "../../backend/server-pool.js";
 import type { GeneralConfig } from "../../config/model.js";
 import { DatabaseUnknown, ServerUnreachable } from "../../core/errors.js";
 import type { Log } from "../../observe/log.js";
-import { createRouter, type Router } from "../../router/router.js";
-import { parseSchemaFacts, SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
-import { loadParser } from "../../sql/parser.js";
+import type { Router } from "../../router/router.js";
 import {
   type Database,
   type DatabaseUser,
@@ -14,17 +12,23 @@ import {
   type ShardId,
   shardId,
 } from "../../topology/topology.js";
+import { CatalogSession } from "./catalog-session.js";
 import { Greetings } from "./greetings.js";
 import { HiddenChanges } from "./hidden-changes.js";
+import { KnownTables } from "./known-tables.js";
 import { ShardOids } from "./shard-oids.js";
 
 /** For crash tests, see `pause-points`: may stand still. */
 export type Announce = (step: string) => Promise<void>;
 
+/** Tells the other planes of this node that tables have changed; resolves when they know. */
+export type TellPlanes = (database: string) => Promise<void>;
+
 /** What a process gives to all databases that it serves. */
 export interface ServedIn {
   readonly log: Log;
   readonly announce: Announce;
+  readonly tellPlanes: TellPlanes;
 }
 
 /**
@@ -39,25 +43,33 @@ export class ServedDatabase {
   readonly #oids = new ShardOids();
   /** Which functions change their session. */
   readonly hiddenChanges = new HiddenChanges();
-  /** Raised by DDL that passes through: statements prepared before it are made anew. */
+  /** Raised by DDL: statements prepared before it are made anew. */
   schemaGeneration = 0;
+  /** Of a database with several shards. */
+  readonly tables: KnownTables;
   /** Why its transactions over shards are committed one shard after the other, though they need not be; null: they are not. */
   onePhaseBecause: string | null = null;
   readonly log: Log;
   /** Told what a commit over shards has come to. */
   readonly announce: Announce;
   readonly #pools = new Map<string, ServerPool>();
-  #router: Promise<Router> | null = null;
-  /** What the tables of these servers are; null: not asked yet, or changed by DDL since. */
-  #facts: { readonly generation: number; readonly json: string } | null = null;
-  #routerGeneration = -1;
+  readonly #tellPlanes: TellPlanes;
   #pausedUsers = new Set<string | null>();
 
-  constructor(database: Database, general: GeneralConfig, { log, announce }: ServedIn) {
+  constructor(database: Database, general: GeneralConfig, { log, announce, tellPlanes }: ServedIn) {
     this.database = database;
     this.general = general;
     this.announce = announce;
     this.log = log.child({ database: database.name });
+    this.#tellPlanes = tellPlanes;
+    this.tables = new KnownTables(database, {
+      sessions: () => this.#catalogSessions(),
+      onChange: () => {
+        this.schemaGeneration++;
+      },
+      onHeard: () => this.tablesChanged(),
+      log: this.log,
+    });
   }
 
   get shards(): readonly ShardId[] {
@@ -127,8 +139,7 @@ export class ServedDatabase {
     const same = retired.find((served) => JSON.stringify(served.database.servers) === servers);
     if (!same) return;
     this.greetings.inherit(same.greetings);
-    if (same.#facts?.generation === same.schemaGeneration)
-      this.#facts = { generation: this.schemaGeneration, json: same.#facts.json };
+    this.tables.inherit(same.tables);
   }
 
   /** @param user null: all */
@@ -141,53 +152,39 @@ export class ServedDatabase {
   }
 
   /**
-   * Routes statements of a database with several shards. Made anew after DDL, as it knows the tables.
-   * @throws ServerUnreachable when shard 0 cannot be asked
+   * Routes statements of a database with several shards, by its tables as they are now.
+   * @throws ServerUnreachable when no shard can be asked
    */
   async router(): Promise<Router> {
-    if (this.#router && this.#routerGeneration === this.schemaGeneration) return await this.#router;
-    this.#routerGeneration = this.schemaGeneration;
-    const router = this.#makeRouter();
-    this.#router = router;
-    router.catch(() => {
-      if (this.#router === router) this.#router = null;
-    });
-    return await router;
+    return await this.tables.router();
   }
 
-  /** The same by other tables, as a transaction that has changed some sees them. @param facts its answer to SCHEMA_FACTS_SQL */
-  async routerOf(facts: string): Promise<Router> {
-    await loadParser();
-    return createRouter(this.database, parseSchemaFacts(facts));
+  /** Somebody has changed tables: what is known of them is asked for again before it is used. */
+  tablesChanged(): void {
+    this.schemaGeneration++;
+    this.tables.changed();
   }
 
-  async #makeRouter(): Promise<Router> {
-    const generation = this.schemaGeneration;
-    const json = this.#facts?.generation === generation ? this.#facts.json : await this.#askFacts();
-    this.#facts = { generation, json };
-    return await this.routerOf(json);
+  /**
+   * A session of this process has changed tables, committed. Resolves when all planes of this node know; those of other
+   * nodes are told, and hear of it within milliseconds. Never throws.
+   */
+  async announceTables(): Promise<void> {
+    this.tablesChanged();
+    const isListenedTo = this.database.shardCount > 1;
+    // Where nobody passes it on, the others ask the servers before long.
+    const planes = this.#tellPlanes(this.database.name).catch(() => {});
+    await Promise.all([planes, isListenedTo ? this.tables.tellOthers() : null]);
   }
 
-  async #askFacts(): Promise<string> {
+  #catalogSessions(): readonly CatalogSession[] {
     const users = [...this.database.users.values()];
     const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
     if (!user) throw new DatabaseUnknown(this.database.name);
-    // Not from the pool: whoever asks may hold connections of it already.
     const { connectTimeoutMs } = this.general;
-    const server = await ServerConnection.connect(this.#addressOf(user, FIRST_SHARD), {
-      connectTimeoutMs,
-    });
-    try {
-      const { rows, error } = await server.query(SCHEMA_FACTS_SQL);
-      const facts = rows[0]?.[0];
-      if (error || !facts)
-        throw new ServerUnreachable(describeAddress(server.address), {
-          detail: error?.get("M") ?? "it says nothing of its tables",
-        });
-      return facts;
-    } finally {
-      server.giveBack();
-    }
+    return this.shards.map(
+      (shard) => new CatalogSession(this.#addressOf(user, shard), connectTimeoutMs),
+    );
   }
 
   /**
@@ -217,16 +214,18 @@ export class ServedDatabase {
 
   /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
-    this.schemaGeneration++;
     this.greetings.forget();
+    this.tablesChanged();
     for (const { pool } of this.pools) pool.closeIdle();
   }
 
   retire(): void {
+    this.tables.close();
     for (const { pool } of this.pools) pool.retire();
   }
 
   destroy(): void {
+    this.tables.close();
     for (const { pool } of this.pools) pool.destroy();
   }
 

@@ -47,7 +47,7 @@ export class ServedDatabases {
         JSON.stringify(known.general) === settings &&
         fingerprint(known.database) === fingerprint(database);
       // After RELOAD its tables are read again: they may have been changed past us.
-      if (isSame) known.schemaGeneration++;
+      if (isSame) known.tablesChanged();
       next.set(name, isSame ? known : new ServedDatabase(database, config.general, this.#in));
     }
     const retired = [...before].filter((served) => next.get(served.database.name) !== served);

@@ -43,6 +43,18 @@ export class Loan {
   }
 
   /**
+   * For a short question of our own, which does not wait for a server of the pool to be free.
+   * @throws as `take`
+   */
+  static async takeAside(
+    { lender }: Pick<SessionState, "lender">,
+    served: ServedDatabase,
+    { user, shard }: { readonly user: DatabaseUser; readonly shard: ShardId },
+  ): Promise<Loan> {
+    return new Loan(served, await lender.takeAside(served.pool(user, shard)));
+  }
+
+  /**
    * Makes the connection this client's: its settings, and its transaction where BEGIN was put off.
    * @throws StatementRefused with the server's SQLSTATE when it takes them not
    * @throws ServerConnectionLost

@@ -40,6 +40,8 @@ export type RelayOutcome =
   | { readonly kind: "answered" }
   /** The gate refused the first statement, nothing was shown to the client, the server is ready. */
   | { readonly kind: "refusedByGate" }
+  /** As `holdFailure` asks: nothing was shown, the server is ready, and `deliver` or `drop` is to come. */
+  | { readonly kind: "failureHeld" }
   | {
       readonly kind: "lost";
       readonly error: SluiceError;
@@ -66,6 +68,8 @@ export class Relay implements ServerReceiver {
   #canRetry = false;
   #isRefusedByGate = false;
   #onlySetupSeen = true;
+  #holdsFailure: ((fields: ErrorResponseFields) => boolean) | null = null;
+  #hasHeldFailure = false;
   #resolve: ((outcome: RelayOutcome) => void) | null = null;
   #fatal: ErrorResponseFields | null = null;
   #lost: RelayOutcome | null = null;
@@ -81,6 +85,8 @@ export class Relay implements ServerReceiver {
   hasSeenError = false;
   /** The server has reported a setting. */
   #hasNews = false;
+  /** One of those that `holdFailure` asked for, shown or not. */
+  hasSeenSuch = false;
 
   constructor(state: SessionState, onCopyIn: () => void) {
     this.#state = state;
@@ -109,7 +115,28 @@ export class Relay implements ServerReceiver {
     this.#canRetry = canRetry;
     this.#isRefusedByGate = false;
     this.#onlySetupSeen = true;
+    this.#holdsFailure = null;
+    this.#hasHeldFailure = false;
     this.hasSeenError = false;
+    this.hasSeenSuch = false;
+  }
+
+  /** After `begin`: a failure like this, before anything was shown, is not shown either: the caller decides. */
+  holdFailure(isSuch: (fields: ErrorResponseFields) => boolean): void {
+    this.#holdsFailure = isSuch;
+  }
+
+  /** The failure that was held, and what came before it, go to the client. */
+  deliver(): void {
+    this.#hasHeldFailure = false;
+    this.flush();
+  }
+
+  /** It will be tried again. */
+  drop(): void {
+    this.#hasHeldFailure = false;
+    this.#out = [];
+    this.#runBuffer = null;
   }
 
   expect(expectation: Expectation): void {
@@ -186,6 +213,7 @@ export class Relay implements ServerReceiver {
   }
 
   chunkEnd(): void {
+    if (this.#hasHeldFailure) return;
     if (this.#canRetry && this.#onlySetupSeen && this.#resolve) return;
     this.flush();
   }
@@ -277,6 +305,10 @@ export class Relay implements ServerReceiver {
       this.#hasNews = false;
     }
     if (!isOurs) this.#forward(buffer, start, end);
+    if (this.#hasHeldFailure) {
+      this.#settle({ kind: "failureHeld" });
+      return;
+    }
     this.flush();
     this.#settle({ kind: "ready" });
   }
@@ -307,7 +339,10 @@ export class Relay implements ServerReceiver {
     if (fields.get("R") === "RevalidateCachedQuery" && this.#server) this.#server.isSoiled = true;
     if (fields.get("C") === SQLSTATE.gateClosed && this.#takeRefusal(fields)) return;
     else if (fields.get("C") !== SQLSTATE.gateClosed) this.#pushError(frame);
-    this.#onlySetupSeen = false;
+    this.hasSeenSuch = this.#holdsFailure?.(fields) === true;
+    this.#hasHeldFailure = this.hasSeenSuch && this.#canRetry && this.#onlySetupSeen;
+    // Held back with what came before it, as far as ReadyForQuery.
+    if (!this.#hasHeldFailure) this.#onlySetupSeen = false;
     if (this.#isExtended) this.#skipToSync();
   }
 

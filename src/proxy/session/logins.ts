@@ -23,11 +23,18 @@ import { SessionSettings, startupSettings } from "../execution/session-settings.
 import { newCounters } from "../execution/session-state.js";
 import { SessionEnded } from "../session-errors.js";
 import { greetingFor } from "./greeting.js";
+import { PendingLogins } from "./pending-logins.js";
 import { Session, type SessionHost } from "./session.js";
 import type { Sessions } from "./sessions.js";
 
-/** Connections that have not proved who they are; more are turned away. */
+/** Connections that have not proved who they are; with more, the oldest go. */
 const MOST_LOGINS = 1_000;
+
+const TOO_MANY_LOGINS = encodeError({
+  severity: "FATAL",
+  sqlState: SQLSTATE.tooManyConnections,
+  message: "too many connections are logging in",
+});
 
 type Startup = Extract<StartupResult, { kind: "startup" }>;
 
@@ -45,7 +52,7 @@ export class Logins {
   readonly #log: Log;
   readonly #registry = new PreparedStatements();
   #config: Config | null = null;
-  #count = 0;
+  readonly #pending = new PendingLogins(MOST_LOGINS);
   #isClosed = false;
 
   constructor(options: {
@@ -75,25 +82,22 @@ export class Logins {
   /** Takes over an accepted socket. */
   attach(socket: Socket): void {
     const client = new ClientConnection(socket);
-    if (this.#count >= MOST_LOGINS) {
-      const message = "too many connections are logging in";
-      client.end(
-        encodeError({ severity: "FATAL", sqlState: SQLSTATE.tooManyConnections, message }),
-      );
-      return;
-    }
-    this.#count++;
     const timeoutMs = this.#config?.general.clientLoginTimeoutMs ?? 60_000;
     const timer = setTimeout(() => socket.destroy(), timeoutMs);
-    this.#login(client, timer)
+    const leave = this.#pending.add({
+      address: client.address,
+      giveUp: () => client.end(TOO_MANY_LOGINS),
+    });
+    const proved = () => {
+      leave();
+      clearTimeout(timer);
+    };
+    this.#login(client, proved)
       .catch((error: unknown) => client.end(encodeThrown(error, "FATAL")))
-      .finally(() => {
-        this.#count--;
-        clearTimeout(timer);
-      });
+      .finally(proved);
   }
 
-  async #login(client: ClientConnection, timer: NodeJS.Timeout): Promise<void> {
+  async #login(client: ClientConnection, proved: () => void): Promise<void> {
     const startup = await readStartup(client);
     if (startup.kind === "gone") {
       client.end();
@@ -124,7 +128,7 @@ export class Logins {
     const method = isAdmin && authType === "trust" ? "scram" : authType;
     if (!(await proveIdentity(client, method, claim))) return;
     // Proved: what follows may wait for a server, or for a hold to end.
-    clearTimeout(timer);
+    proved();
     if (isAdmin) this.#startAdmin(client, startup);
     else await this.#startSession(client, startup);
   }

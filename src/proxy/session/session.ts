@@ -26,6 +26,7 @@ import {
   SessionEnded,
   StatementFailed,
   StatementRefused,
+  TablesChanged,
 } from "../session-errors.js";
 import { Executors } from "./executors.js";
 import { answerLocally, isRefusedAsFailed } from "./local-answers.js";
@@ -275,7 +276,7 @@ export class Session implements ClientReceiver {
     }
   }
 
-  /** @returns "moved" when the topology changed while a server was waited for: nothing was sent */
+  /** @returns "moved" when topology or tables are others than it was routed by: nothing was done */
   async #handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled | "moved"> {
     const executor: Executor = await this.#executors.next(context);
     const { transaction, counters } = this.state;
@@ -284,7 +285,8 @@ export class Session implements ClientReceiver {
     try {
       return await executor.handle(request, context);
     } catch (error) {
-      if (!canRepeat || !(error instanceof PoolRetired)) throw error;
+      const isMoved = error instanceof PoolRetired || error instanceof TablesChanged;
+      if (!canRepeat || !isMoved) throw error;
       executor.fail();
       this.state.transaction = transaction;
       return "moved";

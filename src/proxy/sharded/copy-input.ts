@@ -16,6 +16,8 @@ export class CopyInput implements CopySource {
   #onRoom: (() => void) | null = null;
   /** A COPY over several shards takes what comes. */
   isOpen = false;
+  /** Messages of clients' data so far: what has come nobody can send again. */
+  taken = 0;
 
   get isFull(): boolean {
     return this.#bytes > READ_AHEAD_BYTES;
@@ -40,6 +42,7 @@ export class CopyInput implements CopySource {
   }
 
   add(type: number, frame: Buffer): void {
+    this.taken++;
     if (type === FRONTEND.copyData) {
       this.#data.push(frame);
       this.#bytes += frame.length;

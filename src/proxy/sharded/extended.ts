@@ -26,7 +26,7 @@ import { ExtendedTranslation } from "../execution/extended-translation.js";
 import type { PreparedStatement } from "../execution/prepared-statements.js";
 import { forgetStatement } from "../execution/session-state.js";
 import { isOfSession } from "../execution/statement-effects.js";
-import { AlreadyTold, StatementRefused } from "../session-errors.js";
+import { AlreadyTold, StatementRefused, TablesChanged } from "../session-errors.js";
 import { isOfCursor, runOfCursor } from "./cursors.js";
 import { withDrawnValues } from "./drawn-values.js";
 import { Portal } from "./portal.js";
@@ -59,6 +59,11 @@ export class ExtendedProtocol {
   /** Messages were executed and no Sync has come yet. */
   get isUnsynced(): boolean {
     return this.#isUnsynced;
+  }
+
+  /** Nothing of the request at hand was shown: it will be handled anew. */
+  rewind(): void {
+    this.#rewind();
   }
 
   reset(): void {
@@ -122,7 +127,7 @@ export class ExtendedProtocol {
         const portal = new Portal(statement, part);
         this.#routed.set(part, portal);
         const next = portal.route(router);
-        if (next.kind !== "one" && next.kind !== "any") return null;
+        if ((next.kind !== "one" && next.kind !== "any") || !portal.isAsWritten) return null;
         if (route?.kind === "one" && next.kind === "one" && route.shard !== next.shard) return null;
         if (route?.kind !== "one") route = next;
       }
@@ -152,7 +157,12 @@ export class ExtendedProtocol {
     server.send(translation.translate(request.parts));
     const outcome = await relay.outcome();
     if (outcome.kind === "refusedByGate") translation.rewind();
-    return await this.#statements.settle(outcome, wasBegun);
+    try {
+      return await this.#statements.settle(outcome, { context, wasBegun });
+    } catch (error) {
+      if (error instanceof TablesChanged) translation.rewind();
+      throw error;
+    }
   }
 
   async #part(part: PipelinePart, step: Step): Promise<"done" | "refusedByGate"> {
@@ -252,7 +262,7 @@ export class ExtendedProtocol {
     // What was executed before it in the pipeline may have made the table.
     const router = await this.#statements.router(context);
     if (isOfCursor(effects)) return await this.#executeOfCursor(portal, { ...step, router });
-    const planned = portal.route(router);
+    const planned = await this.#route(portal, router, context);
     const needsTransaction = step.isOneTransaction || part.maxRows > 0;
     this.#statements.begin(context, needsTransaction ? "BEGIN" : null);
     const mostRows = mostRowsOf(planned);
@@ -260,7 +270,7 @@ export class ExtendedProtocol {
       await this.#executeSome(portal, part.frame, planned);
       return "done";
     }
-    const { sql, route } = await withDrawnValues(statement.sql, planned, {
+    const { sql, route } = await withDrawnValues(portal.sql, planned, {
       statements: this.#statements,
       context,
       router,
@@ -276,6 +286,14 @@ export class ExtendedProtocol {
     portal.wantsDescription = false;
     this.#tag(outcome.tag);
     return "done";
+  }
+
+  /** Refused only by the tables as they are now. */
+  async #route(portal: Portal, router: Router, context: ExecutionContext): Promise<Route> {
+    const route = portal.route(router);
+    if (route.kind !== "refused") return route;
+    const { statement, parameters } = portal;
+    return portal.use(await this.#statements.plan(statement.sql, parameters, context));
   }
 
   async #executeOfCursor(

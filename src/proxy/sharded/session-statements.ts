@@ -1,4 +1,5 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { FIRST_SHARD } from "../../topology/topology.js";
 import type { ExecutionContext } from "../execution/executor.js";
 import { forgetStatements } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
@@ -22,6 +23,8 @@ export async function runOfSession(
       if (state.transaction === "none") {
         state.transaction = "begun";
         state.beginSql = sql;
+        // Sent with the first statement, where no server could refuse it.
+        if (!effects.isPlainControl) await beginNow({ statements, context });
       }
       return "BEGIN";
     case "commit":
@@ -50,6 +53,18 @@ export async function runOfSession(
       }
       return tag;
     }
+  }
+}
+
+async function beginNow({ statements, context }: SessionStatement): Promise<void> {
+  const { state, transaction } = statements;
+  try {
+    statements.begin(context, null);
+    await transaction.acquire(FIRST_SHARD);
+  } catch (error) {
+    transaction.release();
+    state.transaction = "none";
+    throw error;
   }
 }
 

@@ -82,10 +82,10 @@ export class ShardTransaction implements ShardServers {
     return this.#changesSchema;
   }
 
-  /** A statement has changed tables. Outside of a transaction everybody sees that at once. */
-  noteSchemaChange(): void {
+  /** A statement has changed tables. Outside of a transaction everybody sees that at once, and is told. */
+  async noteSchemaChange(): Promise<void> {
     if (this.isBegun) this.#changesSchema = true;
-    else if (this.#served) this.#served.schemaGeneration++;
+    else await this.#served?.announceTables();
   }
 
   /**
@@ -219,7 +219,7 @@ export class ShardTransaction implements ShardServers {
     } finally {
       this.#isPassed = false;
       // Whatever came of it: who reads the tables anew reads the truth.
-      if (changesSchema) served.schemaGeneration++;
+      if (changesSchema) await served.announceTables();
     }
   }
 

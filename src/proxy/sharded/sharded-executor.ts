@@ -1,15 +1,21 @@
-import type { SluiceError } from "../../core/errors.js";
+import { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { decodeErrorFields, encodeThrown } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import type { SessionState } from "../execution/session-state.js";
-import { SessionEnded, StatementRefused } from "../session-errors.js";
+import {
+  SessionEnded,
+  StatementFailed,
+  StatementRefused,
+  TablesChanged,
+} from "../session-errors.js";
 import { CopyInput } from "./copy-input.js";
 import { isOfCursor } from "./cursors.js";
 import { ExtendedProtocol } from "./extended.js";
 import { SimpleProtocol } from "./simple.js";
-import { ShardedStatements } from "./statements.js";
+import { isOfOtherTables, ShardedStatements } from "./statements.js";
 
 /**
  * Executes a session's requests over the shards of its database. A statement for one shard passes through
@@ -54,15 +60,45 @@ export class ShardedExecutor implements Executor {
       if (effects.kind === "twoPhase") throw halfCommit();
       else if (effects.tie !== null && !isOfCursor(effects)) throw tied(effects.tie);
     this.#isRunning = true;
+    const isFresh = !this.isOpen;
+    const { taken } = this.#copyInput;
+    const { bytesSent } = this.#state.client;
     try {
       if (request.kind === "extended") return await this.#extended.handle(request, context);
       this.#state.statements.delete("");
-      return await this.#simple.handle(request, context, !this.isOpen);
+      return await this.#simple.handle(request, context, isFresh);
+    } catch (error) {
+      const isUntouched =
+        this.#state.client.bytesSent === bytesSent && this.#copyInput.taken === taken;
+      const isUnseen = isFresh && isUntouched;
+      throw (await this.#isOfOtherTables(error, context, isUnseen)) ? new TablesChanged() : error;
     } finally {
       this.#isRunning = false;
       const cancelling = this.#statements.transaction.cancelling();
       if (cancelling) await cancelling;
     }
+  }
+
+  /** @param isUnseen nothing of it, or of its transaction, was done or shown */
+  async #isOfOtherTables(
+    error: unknown,
+    context: ExecutionContext,
+    isUnseen: boolean,
+  ): Promise<boolean> {
+    if (!(error instanceof SluiceError)) return false;
+    const frame = error instanceof StatementFailed ? error.frame : encodeThrown(error);
+    const fields = decodeErrorFields(frame);
+    if (!isOfOtherTables(fields)) return false;
+    const statements = this.#statements;
+    if (!isUnseen) {
+      context.served.tables.doubt();
+      return false;
+    }
+    // Locks of its transaction would be waited for, where the servers look at a view.
+    statements.transaction.release();
+    if ((await statements.newerRouter(context)) === null) return false;
+    this.#extended.rewind();
+    return true;
   }
 
   copy(type: number, frame: Buffer): void {

@@ -3,6 +3,7 @@ import type { ParameterValues } from "../../router/key-value.js";
 import type { Route } from "../../router/route.js";
 import { classify } from "../../sql/classify.js";
 import { encodeCommandComplete, READY } from "../../wire/backend.js";
+import { encodeQuery } from "../../wire/frontend.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { effectsOf, isOfSession, type StatementEffects } from "../execution/statement-effects.js";
@@ -37,23 +38,29 @@ export class SimpleProtocol {
       const tag = await runOfSession(sql, only, { statements: this.#statements, context });
       return await this.#end([tag], context);
     }
-    const router = await this.#statements.router(context);
     if (isOfCursor(only)) {
+      const router = await this.#statements.router(context);
       const outcome = await this.#ofCursor(sql, { context, router, effects: only, isFresh });
       if (outcome.kind === "refusedByGate") return this.#statements.backOff(wasBegun);
       return await this.#end([outcome.tag], context);
     }
-    const planned = router.route(sql, NO_PARAMETERS);
-    if (planned.kind === "one" || planned.kind === "any") {
+    const planned = await this.#statements.plan(sql, NO_PARAMETERS, context);
+    const { route: first, router } = planned;
+    if (first.kind === "one" || first.kind === "any") {
       this.#statements.begin(context, null);
-      const passed = { protocol: "simple", statements: [{ sql, effects: only }], isFresh } as const;
-      const shard = this.#statements.shardOf(planned);
+      const passed = {
+        protocol: "simple",
+        statements: [{ sql: planned.sql, effects: only }],
+        isFresh,
+      } as const;
+      const shard = this.#statements.shardOf(first);
       const server = await this.#statements.attach(shard, passed, context);
       server.unnamedStatement = null;
-      server.send(frame);
-      return await this.#statements.settle(await this.#statements.relay.outcome(), wasBegun);
+      server.send(planned.sql === sql ? frame : encodeQuery(planned.sql));
+      const outcome = await this.#statements.relay.outcome();
+      return await this.#statements.settle(outcome, { context, wasBegun });
     }
-    const { sql: text, route } = await this.#drawn(sql, planned, { context, router });
+    const { sql: text, route } = await this.#drawn(planned.sql, first, { context, router });
     const outcome = await this.#statements.run(requestOf(text), {
       context,
       route,
@@ -98,11 +105,13 @@ export class SimpleProtocol {
       return { kind: "complete", tag };
     }
     // The one before it may have made the table.
-    const router = await statements.router(context);
-    if (isOfCursor(effects))
+    if (isOfCursor(effects)) {
+      const router = await statements.router(context);
       return await this.#ofCursor(sql, { context, router, effects, isFresh: false });
-    const planned = router.route(sql, NO_PARAMETERS);
-    const { sql: text, route } = await this.#drawn(sql, planned, { context, router });
+    }
+    const planned = await statements.plan(sql, NO_PARAMETERS, context);
+    const { router } = planned;
+    const { sql: text, route } = await this.#drawn(planned.sql, planned.route, { context, router });
     return await statements.run(requestOf(text), { context, route, effects, isFresh: false });
   }
 

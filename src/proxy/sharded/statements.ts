@@ -3,18 +3,24 @@ import type { ServerConnection } from "../../backend/server-connection.js";
 import type { PoolRetired } from "../../backend/server-errors.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { mayBeOfOtherTables } from "../../core/sqlstate-tables.js";
 import type { Span } from "../../router/clauses.js";
 import { HINT_SETTINGS, type Hints, hintedRouter, hintsOfSettings } from "../../router/hints.js";
+import type { ParameterValues } from "../../router/key-value.js";
 import type { MergePlan, Route, RouteNotice, SettledRoute } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
 import { FIRST_SHARD, type ShardId, shardId } from "../../topology/topology.js";
 import type { TransactionStatus } from "../../wire/backend.js";
-import { decodeErrorFields, encodeNotice } from "../../wire/error-fields.js";
+import {
+  decodeErrorFields,
+  type ErrorResponseFields,
+  encodeNotice,
+} from "../../wire/error-fields.js";
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { movedError, Relay, type RelayOutcome } from "../execution/relay.js";
 import { newsOf, type SessionState } from "../execution/session-state.js";
 import { isOfSession, type StatementEffects } from "../execution/statement-effects.js";
-import { StatementFailed, StatementRefused } from "../session-errors.js";
+import { StatementFailed, StatementRefused, TablesChanged } from "../session-errors.js";
 import type { CopyInput } from "./copy-input.js";
 import { keyColumnsBefore, refuseOtherKind } from "./key-columns.js";
 import { sequencesBefore, spreadNewSequences } from "./new-sequences.js";
@@ -46,6 +52,13 @@ export interface StatementContext {
   readonly isFresh: boolean;
 }
 
+/** A statement as it is sent, and where, by this router. */
+export interface PlannedStatement {
+  readonly router: Router;
+  readonly sql: string;
+  readonly route: Route;
+}
+
 export interface PassedRequest {
   readonly protocol: "simple" | "extended";
   readonly statements: readonly NotedStatement[];
@@ -73,13 +86,16 @@ export class ShardedStatements {
   #changedOn: ServerConnection | null = null;
   /** The open transaction has named settings that are hints. */
   #mayHint = false;
-  #hinted: { readonly plain: Router; readonly key: string; readonly router: Router } | null = null;
+  #lastHinted: { readonly plain: Router; readonly key: string; readonly router: Router } | null =
+    null;
   /** What the relay passes from. */
   #attached: ServerConnection | null = null;
   /** The text of such a statement, while it runs. */
   #changing: string | null = null;
   /** By the tables that the open transaction has made; null: not asked yet. */
   #ownRouter: Router | null = null;
+  /** By which the statement at hand was routed, if it was by the tables that everybody sees. */
+  #usedRouter: Router | null = null;
 
   constructor(state: SessionState, copyInput: CopyInput, onCopyIn: () => void) {
     this.state = state;
@@ -103,14 +119,20 @@ export class ShardedStatements {
    * @throws ServerUnreachable, StatementFailed
    */
   async router(context: ExecutionContext): Promise<Router> {
-    const { database } = context.served;
-    const router = await this.#plainRouter(context);
+    return await this.#hinted(await this.#plainRouter(context), context);
+  }
+
+  async #hinted(router: Router, { served }: ExecutionContext): Promise<Router> {
     const hints = await this.#settingsHints();
     const key = JSON.stringify(hints);
     // The same object as long as it routes the same: portals remember by it.
-    if (this.#hinted?.plain !== router || this.#hinted.key !== key)
-      this.#hinted = { plain: router, key, router: hintedRouter(router, hints, database) };
-    return this.#hinted.router;
+    if (this.#lastHinted?.plain !== router || this.#lastHinted.key !== key)
+      this.#lastHinted = {
+        plain: router,
+        key,
+        router: hintedRouter(router, hints, served.database),
+      };
+    return this.#lastHinted.router;
   }
 
   /** In a transaction that may have set them its own server says which they are. */
@@ -126,11 +148,42 @@ export class ShardedStatements {
   }
 
   async #plainRouter({ served }: ExecutionContext): Promise<Router> {
-    if (!this.transaction.changesSchema) return await served.router();
+    this.#usedRouter = null;
+    if (!this.transaction.changesSchema) {
+      this.#usedRouter = await served.router();
+      return this.#usedRouter;
+    }
     // What a failed transaction has made is gone, and no server answers before it is ended.
     if (this.state.transaction === "failed") return this.#ownRouter ?? (await served.router());
-    this.#ownRouter ??= await served.routerOf(await this.transaction.tables());
+    this.#ownRouter ??= await served.tables.routerOf(await this.transaction.tables());
     return this.#ownRouter;
+  }
+
+  /**
+   * Where a statement goes, and its text as it is sent. What would be refused is looked at once more by the tables as
+   * they are now.
+   * @throws ServerUnreachable, StatementFailed
+   */
+  async plan(
+    sql: string,
+    parameters: ParameterValues,
+    context: ExecutionContext,
+  ): Promise<PlannedStatement> {
+    const router = await this.router(context);
+    const planned = planBy(router, sql, parameters);
+    const { route } = planned;
+    if (route.kind !== "refused" || route.sqlState === SQLSTATE.syntaxError) return planned;
+    const newer = await this.newerRouter(context);
+    return newer ? planBy(newer, sql, parameters) : planned;
+  }
+
+  /** By the tables as they are now, where these are others than the statement at hand was routed by. */
+  async newerRouter(context: ExecutionContext): Promise<Router | null> {
+    const used = this.#usedRouter;
+    const newer = used && (await context.served.tables.newerThan(used));
+    if (!newer) return null;
+    this.#usedRouter = newer;
+    return await this.#hinted(newer, context);
   }
 
   /** The open transaction has made or undone changes to tables. */
@@ -162,7 +215,9 @@ export class ShardedStatements {
     if (!server) return;
     if (this.state.settings.hasTouched) {
       // The others have the same values, but nobody has said so: theirs stay unknown.
-      const { tie } = await this.state.settings.readBack(this.#changedOn ?? server);
+      // One of a transaction that was rolled back meanwhile is somebody else's.
+      const changedOn = this.transaction.used.find((used) => used === this.#changedOn);
+      const { tie } = await this.state.settings.readBack(changedOn ?? server);
       if (tie !== null) for (const used of this.transaction.used) used.isSoiled = true;
     }
     this.#changedOn = null;
@@ -237,7 +292,7 @@ export class ShardedStatements {
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
-        this.transaction.noteSchemaChange();
+        await this.transaction.noteSchemaChange();
         this.forgetTables();
       }
       return outcome;
@@ -265,14 +320,29 @@ export class ShardedStatements {
     this.#attached = server;
     this.relay.attach(server);
     this.relay.begin(protocol, isFresh);
+    this.relay.holdFailure(isOfOtherTables);
     return server;
   }
 
-  /** After `attach`, with what the relay has seen. */
-  async settle(outcome: RelayOutcome, wasBegun: boolean): Promise<Handled> {
+  /**
+   * After `attach`, with what the relay has seen.
+   * @throws TablesChanged where it is to be handled anew
+   */
+  async settle(
+    outcome: RelayOutcome,
+    { context, wasBegun }: { readonly context: ExecutionContext; readonly wasBegun: boolean },
+  ): Promise<Handled> {
     this.relay.detach();
     if (outcome.kind === "lost") throw outcome.error;
     if (outcome.kind === "refusedByGate") return this.backOff(wasBegun);
+    if (outcome.kind === "failureHeld") {
+      if ((await this.newerRouter(context)) !== null) {
+        this.relay.drop();
+        this.backOff(wasBegun);
+        throw new TablesChanged();
+      }
+      this.relay.deliver();
+    } else if (this.relay.hasSeenSuch) context.served.tables.doubt();
     for (const server of this.transaction.used) server.use(null);
     if (this.state.transaction === "none") {
       await this.settleSettings();
@@ -402,6 +472,16 @@ export class ShardedStatements {
         return assertNever(route, "route");
     }
   }
+}
+
+function planBy(router: Router, sql: string, parameters: ParameterValues): PlannedStatement {
+  const written = router.written(sql);
+  return { router, sql: written, route: router.route(written, parameters) };
+}
+
+/** A statement may have failed so because it was routed by tables that are others now. */
+export function isOfOtherTables(fields: ErrorResponseFields): boolean {
+  return mayBeOfOtherTables(fields.get("C") ?? "", fields.get("n"));
 }
 
 /** FirstNormalObjectId: types from here on have other numbers on each server. */

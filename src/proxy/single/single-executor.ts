@@ -1,6 +1,5 @@
 import { describeAddress } from "../../backend/address.js";
 import type { ServerConnection } from "../../backend/server-connection.js";
-import { ServerConnectionLost } from "../../backend/server-errors.js";
 import type { SluiceError } from "../../core/errors.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { hintedShard, hintsOfSettings } from "../../router/hints.js";
@@ -15,17 +14,10 @@ import { Relay, type RelayOutcome } from "../execution/relay.js";
 import { forgetStatements, type SessionState } from "../execution/session-state.js";
 import { isOfSession, type StatementEffects } from "../execution/statement-effects.js";
 import { SessionEnded, StatementRefused } from "../session-errors.js";
+import { isTellable, TieWatch, unbuildableState } from "./session-tie.js";
 
 /** A request up to this size is kept, and sent again when the gate refused it. */
 const RETRIED_BYTES = 64 * 1024;
-
-// What a server's session holds that cannot be made again elsewhere.
-const UNBUILDABLE = `SELECT
-  EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()),
-  EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()),
-  EXISTS (SELECT FROM pg_catalog.pg_listening_channels()),
-  EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),
-  EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)`;
 
 /** Executes a session's requests on one server: its whole traffic where the database has one shard. */
 export class SingleExecutor implements Executor {
@@ -35,6 +27,7 @@ export class SingleExecutor implements Executor {
   /** Extended messages were sent and no Sync yet. */
   #isUnsynced = false;
   #isRunning = false;
+  readonly #tieWatch = new TieWatch();
 
   /** @param onCopyIn called when `isCopyIn` has become true: some of the data may have come already */
   constructor(state: SessionState, onCopyIn: () => void) {
@@ -94,7 +87,7 @@ export class SingleExecutor implements Executor {
       this.#isRunning = false;
     }
     if (outcome.kind === "refusedByGate") translation?.rewind();
-    return await this.#settle(outcome, loan, effects);
+    return await this.#settle(outcome, loan, request);
   }
 
   /** There is one shard, and whoever names another must hear of it. */
@@ -177,15 +170,13 @@ export class SingleExecutor implements Executor {
   #noteBefore(effects: StatementEffects, server: ServerConnection): void {
     this.#state.settings.note(effects, server);
     if (effects.tie === null) return;
-    this.#state.tie ??= effects.tie;
+    // One that ends with DISCARD ALL only must not hide behind another.
+    if (this.#state.tie === null || !isTellable(effects.tie)) this.#state.tie = effects.tie;
+    this.#tieWatch.restart();
     server.isSoiled = true;
   }
 
-  async #settle(
-    outcome: RelayOutcome,
-    loan: Loan,
-    effects: readonly StatementEffects[],
-  ): Promise<Handled> {
+  async #settle(outcome: RelayOutcome, loan: Loan, request: DecodedRequest): Promise<Handled> {
     const { server } = loan;
     switch (outcome.kind) {
       case "lost":
@@ -196,21 +187,36 @@ export class SingleExecutor implements Executor {
       case "answered":
         this.#isUnsynced = true;
         return "open";
+      case "failureHeld":
+        // Nobody asked for it here.
+        this.#relay.deliver();
+        this.#isUnsynced = false;
+        break;
       case "ready":
         this.#isUnsynced = false;
     }
-    if (!this.#relay.hasSeenError) this.#noteAfter(effects, loan);
+    if (!this.#relay.hasSeenError) this.#noteAfter(request.effects, loan);
     // It could hit our own statements as well as the client's next.
     if (loan.cancelling) await loan.cancelling;
-    await loan.restore(this.#state, effects);
+    await loan.restore(this.#state, request.effects);
     if (server.transactionStatus !== "I") {
       this.#state.transaction = "open";
       return "open";
     }
     this.#state.transaction = "none";
     await this.#readBack(server);
+    await this.#untie(server, request);
     if (this.#state.mode !== "session" && this.#state.tie === null) this.#detach();
     return "idle";
+  }
+
+  /** A tie ends when its reason does: the connection, soiled as it is, is cleaned and anybody's again. */
+  async #untie(server: ServerConnection, request: DecodedRequest): Promise<void> {
+    const { tie, mode } = this.#state;
+    if (tie === null || mode === "session" || !this.#tieWatch.isDue(tie, request)) return;
+    const left = await unbuildableState(server);
+    // With its server the state is lost: the session ends with its next request, and is not silently another.
+    if (!server.isLost) this.#state.tie = left;
   }
 
   async #readBack(server: ServerConnection): Promise<void> {
@@ -223,7 +229,7 @@ export class SingleExecutor implements Executor {
 
   #noteAfter(effects: readonly StatementEffects[], { served, server }: Loan): void {
     for (const { discards, changesSchema } of effects) {
-      if (changesSchema) served.schemaGeneration++;
+      if (changesSchema) void served.announceTables();
       if (discards === "none") continue;
       forgetStatements(this.#state);
       server.preparedStatements.clear();
@@ -265,18 +271,5 @@ export class SingleExecutor implements Executor {
     if (this.#state.mode === "session" || this.#state.settings.hasTouched)
       loan.server.isSoiled = true;
     loan.giveBack();
-  }
-}
-
-async function unbuildableState(server: ServerConnection): Promise<string | null> {
-  const names = ["advisory lock", "temporary table", "LISTEN", "cursor WITH HOLD", "PREPARE"];
-  try {
-    const { rows } = await server.query(UNBUILDABLE);
-    const found = rows[0]?.indexOf("t") ?? -1;
-    return found < 0 ? null : (names[found] ?? null);
-  } catch (error) {
-    // Gone with its server meanwhile: what statements told us (`tie`) must do.
-    if (error instanceof ServerConnectionLost) return null;
-    throw error;
   }
 }

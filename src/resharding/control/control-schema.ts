@@ -15,6 +15,7 @@ export async function upgradeControlSchema(client: SqlClient): Promise<void> {
   const { rows } = await client.query<{ has: boolean }>(
     `SELECT to_regclass('sluice.evidence') IS NOT NULL
         AND to_regclass('sluice.hold_wait') IS NOT NULL
+        AND to_regclass('sluice.placement_guard') IS NOT NULL
         AND to_regclass('sluice.sequence') IS NOT NULL AND (
               SELECT count(*) FROM pg_attribute
                WHERE (attrelid, attname) IN (
@@ -249,6 +250,14 @@ const STATEMENTS: readonly string[] = [
     ours_index text,
     -- null until it is set: from then on a renamed table is found by it.
     table_oid oid,
+    PRIMARY KEY (migration, schema_name, table_name))`,
+  // Tables of the destination that got a placement guard; `was`: the constraint of this name that was there, put
+  // back when the migration ends without this side serving.
+  `CREATE TABLE IF NOT EXISTS sluice.placement_guard (
+    migration text NOT NULL REFERENCES sluice.migration ON DELETE CASCADE,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    was text,
     PRIMARY KEY (migration, schema_name, table_name))`,
   // R56: text of rows that an error is about. No reference to a migration: SCHEMA_SYNC works before there is one.
   `CREATE TABLE IF NOT EXISTS sluice.evidence (

@@ -15,7 +15,8 @@ import {
 import type { MigrationRef } from "../model/migration.js";
 import { dropStreamOn } from "../stream/drop-stream-step.js";
 import { type Board, readBoard } from "../switch/board.js";
-import { GATE, removeGate } from "../switch/install-gates-step.js";
+import { GATE, placementLock, removeGate } from "../switch/install-gates-step.js";
+import { putBackPlacement } from "../switch/placement-guards.js";
 import { resolveOn } from "../switch/resolve-step.js";
 import { closeBooks } from "./close-books.js";
 
@@ -46,6 +47,8 @@ export async function abortMigration(context: EngineContext, ref: MigrationRef):
       await removeGate(client, { ref, context });
       await putBackIdentities(client, { ref, context, side });
       await closeBooks(client, ref, "aborted");
+      // Behind the row that says so: what was frozen while it made guards makes none any more.
+      await putBackPlacement(client, ref, placementLock(context));
     }
   }
 }

@@ -6,7 +6,8 @@ import type { FinalizeResult } from "../model/activities.js";
 import { type MigrationRef, otherSide } from "../model/migration.js";
 import { dropStreamOn } from "../stream/drop-stream-step.js";
 import { type Board, readBoard } from "../switch/board.js";
-import { GATE, removeGate } from "../switch/install-gates-step.js";
+import { GATE, placementLock, removeGate } from "../switch/install-gates-step.js";
+import { keepPlacement, putBackPlacement } from "../switch/placement-guards.js";
 import { resolveOn } from "../switch/resolve-step.js";
 import { closeBooks } from "./close-books.js";
 
@@ -47,6 +48,8 @@ export async function finalizeMigration(
     await putBackIdentities(client, { ref, context, side: left });
   for (const client of await sides.sessions(left, BOOKS))
     await closeBooks(client, ref, "finalized");
+  for (const client of await sides.sessions(left, GATE))
+    await putBackPlacement(client, ref, placementLock(context));
   return { unsavedNodes };
 }
 
@@ -61,6 +64,7 @@ async function openServingSide(context: EngineContext, work: FinalizeWork): Prom
     await removeGate(client, { ref: work.ref, context });
     await putBackIdentities(client, { ref: work.ref, context, side: work.board.serving });
     await closeBooks(client, work.ref, "finalized");
+    await keepPlacement(client, work.ref);
   }
 }
 

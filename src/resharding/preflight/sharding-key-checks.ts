@@ -1,7 +1,8 @@
 import { sqlStateOf } from "../../backend/sql-client.js";
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
-import type { ShardedTableRule } from "../context.js";
+import { KEY_COLUMNS_SQL, keyTrouble, type TableColumn } from "../../topology/key-column.js";
+import { PLACEMENT_GUARD } from "../../topology/placement-guard.js";
 import type { TableFacts } from "./catalog-facts.js";
 import { eachSourceTable } from "./source-tables.js";
 import {
@@ -10,6 +11,7 @@ import {
   type Finding,
   failure,
   type MovingTable,
+  note,
   type PreflightCheck,
   type ShardView,
   sameTable,
@@ -27,6 +29,7 @@ export const SHARDING_KEY_CHECKS: readonly PreflightCheck[] = [
     fine: "every sharded table has its sharding key, NOT NULL and of the rule's type",
     run: async (world) => [
       ...eachSourceTable(world, checkShardingKey),
+      ...(await checkKeyTypes(world)),
       ...(await checkNullKeys(world)),
     ],
   },
@@ -35,14 +38,21 @@ export const SHARDING_KEY_CHECKS: readonly PreflightCheck[] = [
     fine: "every sharding rule matches a table",
     run: checkRules,
   },
+  {
+    id: "placement-guard",
+    fine: "sharded tables get no guard, as there is one shard or `placement_guard` is off",
+    run: noteGuards,
+  },
 ];
 
-const FITTING_TYPES: Readonly<Record<ShardedTableRule["dataType"], RegExp>> = {
-  bigint: /^(smallint|integer|bigint)$/,
-  uuid: /^uuid$/,
-  // Not character(n): its padding is hashed by a server and not by a client's literal.
-  varchar: /^(text|character varying(\(\d+\))?)$/,
-};
+/** What the tables have afterwards that they did not have before. */
+function noteGuards({ destination, policy, tables }: World): readonly Finding[] {
+  if (!policy.placementGuard || destination.shards.length === 1) return [];
+  const text = `gets a CHECK, ${PLACEMENT_GUARD}, on every shard: PostgreSQL refuses a row that belongs to another`;
+  return tables
+    .filter(({ tableClass }) => tableClass.kind === "sharded")
+    .map(({ facts }) => withGist(note(displayName(facts), text), { text, item: shortName(facts) }));
+}
 
 function checkShardingKey({ facts, tableClass }: MovingTable, scope: string): readonly Finding[] {
   if (tableClass.kind !== "sharded") return [];
@@ -57,14 +67,6 @@ function checkShardingKey({ facts, tableClass }: MovingTable, scope: string): re
       ),
     ];
   const findings: Finding[] = [];
-  if (!FITTING_TYPES[tableClass.type].test(column.type))
-    findings.push(
-      failure(
-        scope,
-        `sharding key ${column.name} is ${column.type}; the rule's data_type ${tableClass.type} does not fit it`,
-        "Correct data_type of the rule in pgdog.toml.",
-      ),
-    );
   if (column.isGenerated)
     findings.push(
       failure(
@@ -74,6 +76,31 @@ function checkShardingKey({ facts, tableClass }: MovingTable, scope: string): re
       ),
     );
   return findings;
+}
+
+/** On both sides: the destination's columns are those that are routed by afterwards, and may be others. */
+async function checkKeyTypes(world: World): Promise<readonly Finding[]> {
+  const keys = world.tables.flatMap(({ tableClass }) =>
+    tableClass.kind === "sharded" ? [tableClass.column] : [],
+  );
+  return await eachShard(world.shards, async ({ client, scope, side, shard }) => {
+    if (side === "source" && shard !== 0) return [];
+    const { rows } = await client.query<TableColumn>(KEY_COLUMNS_SQL, [[...new Set(keys)]]);
+    return rows.flatMap((row) => {
+      const table = { schema: row.schema, name: row.table };
+      const moving = world.tables.find(({ facts }) => sameTable(facts, table))?.tableClass;
+      if (moving?.kind !== "sharded" || moving.column !== row.column) return [];
+      const trouble = keyTrouble({ dataType: moving.type }, row);
+      if (trouble === null) return [];
+      return [
+        failure(
+          `${scope} ${displayName(table)}`,
+          `sharding key ${row.column} ${trouble}`,
+          "Correct data_type of the rule in pgdog.toml, or the column's type or collation.",
+        ),
+      ];
+    });
+  });
 }
 
 /** A key that may be NULL, as pgbench's, is no matter as long as no row has it: NULL has no shard. */

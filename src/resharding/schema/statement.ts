@@ -1,4 +1,5 @@
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
+import { PLACEMENT_GUARD } from "../../topology/placement-guard.js";
 import { type DumpStatement, parseDump } from "./dump-text.js";
 
 /**
@@ -60,6 +61,9 @@ const CREATE_TRIGGER = new RegExp(
 );
 const GATE =
   /^(?:CREATE (?:CONSTRAINT )?TRIGGER|ALTER TABLE [\s\S]* TRIGGER|COMMENT ON TRIGGER) "?(?:sluice_gate_|[!~]sluice_)/;
+const GUARD_LINE = new RegExp(
+  String.raw`(?:,|(?<=\())\n {4}CONSTRAINT ${PLACEMENT_GUARD} CHECK \(\(.*\)\)(?: NO INHERIT)?(?=,?\n)`,
+);
 const OWNER = new RegExp(String.raw`^ALTER [\s\S]* OWNER TO ${IDENTIFIER}$`);
 const ACCESS_TYPES = new Set(["ACL", "DEFAULT ACL", "SECURITY LABEL"]);
 const LATE_COMMENT =
@@ -86,9 +90,9 @@ const POST_TYPES = new Set([
  * Nothing is rewritten but for idempotence (`OR REPLACE`, `IF NOT EXISTS`) and `NOT VALID` of foreign keys.
  */
 export function planStatements(dump: string): readonly SchemaStatement[] {
-  const statements = parseDump(dump).filter(
-    ({ sql, entryType }) => !isOurs(sql) && !NEVER.has(entryType),
-  );
+  const statements = parseDump(dump)
+    .filter(({ sql, entryType }) => !isOurs(sql) && !NEVER.has(entryType))
+    .map((statement) => ({ ...statement, sql: withoutGuard(statement.sql) }));
   const early = earlyIndexes(statements);
   const planned = statements.flatMap((statement) => planStatement(statement, early));
   return [
@@ -102,7 +106,14 @@ function isValidate(sql: string): boolean {
 }
 
 function isOurs(sql: string): boolean {
-  return GATE.test(sql);
+  const constraint = ADD_CONSTRAINT.exec(sql);
+  return GATE.test(sql) || (constraint !== null && unquote(constraint[4]) === PLACEMENT_GUARD);
+}
+
+/** The placement guard is of one number of shards: the other side gets its own. pg_dump has it on a line of its own. */
+function withoutGuard(sql: string): string {
+  if (!CREATE_RELATION.test(sql)) return sql;
+  return sql.replace(GUARD_LINE, "").replace(/^(CREATE TABLE [^(\n]+ OF [^(\n]+) \(\n\)/, "$1");
 }
 
 /** Primary keys and the indexes of replica identities: the lanes find rows by them. */

@@ -1,6 +1,7 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { PLACEMENT_GUARD } from "../../topology/placement-guard.js";
 import type { MigrationRef, StreamNumber } from "../model/migration.js";
 
 /** What is moved is the schema as it was: a default, a constraint or an index made since is not on the other side. */
@@ -24,7 +25,7 @@ interface TableName {
 }
 
 /**
- * Columns, defaults, constraints, indexes, triggers but our own, and the replica identity. Indexes that are
+ * Columns, defaults, constraints, indexes and triggers but our own, and the replica identity. Indexes that are
  * not unique count on the way there only: one made since the switch is no reason to refuse the way back.
  */
 const FINGERPRINTS = `SELECT t.schema_name, t.table_name, md5(concat_ws(E'\\n', c.relreplident,
@@ -33,7 +34,7 @@ const FINGERPRINTS = `SELECT t.schema_name, t.table_name, md5(concat_ws(E'\\n', 
        FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
       WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
     (SELECT string_agg(pg_get_constraintdef(oid), E'\\n' ORDER BY conname) FROM pg_constraint
-      WHERE conrelid = c.oid),
+      WHERE conrelid = c.oid AND conname <> '${PLACEMENT_GUARD}'),
     (SELECT string_agg(pg_get_indexdef(indexrelid), E'\\n' ORDER BY pg_get_indexdef(indexrelid))
        FROM pg_index WHERE indrelid = c.oid AND indisvalid AND (indisunique OR $4 = 0)),
     (SELECT string_agg(pg_get_triggerdef(oid), E'\\n' ORDER BY tgname) FROM pg_trigger

@@ -13,6 +13,7 @@ import { identifyTables } from "../control/replica-identity.js";
 import { openSides, type SessionUse, type Sides } from "../control/sides.js";
 import { type MigrationRef, type MigrationSpec, names, type Side } from "../model/migration.js";
 import { FAMILY_OF_TABLES, GATE_CLOSED, GATE_OPEN, gateSequence } from "./gate.js";
+import { guardPlacement } from "./placement-guards.js";
 import { guardRows } from "./row-guards.js";
 
 /** A table's lock could not be had for its trigger, however often we asked. */
@@ -57,7 +58,9 @@ export async function installGatesOn(context: EngineContext, sides: Sides): Prom
   const { ref, spec } = sides;
   for (const side of ["source", "destination"] as const) {
     const clients = await sides.sessions(side, GATE);
-    await Promise.all(clients.map((client) => installGate(client, { ref, spec, side, context })));
+    await Promise.all(
+      clients.map((client, shard) => installGate(client, { ref, spec, side, shard, context })),
+    );
   }
 }
 
@@ -65,6 +68,7 @@ interface InstallInput {
   readonly ref: MigrationRef;
   readonly spec: MigrationSpec;
   readonly side: Side;
+  readonly shard: number;
   readonly context: EngineContext;
 }
 
@@ -101,6 +105,17 @@ async function installGate(client: SqlClient, input: InstallInput): Promise<void
   await guardRows(client, omnisharded, (table, act) =>
     withLockRetries(context, { ...gateLock(table), what: "row guard" }, act),
   );
+  if (!context.policy.placementGuard) return;
+  const placed = { ref, tables: spec.tables, shard: input.shard, ...spec.destination };
+  await guardPlacement(client, placed, placementLock(context));
+}
+
+/** For what takes a table's lock for its placement guard. */
+export function placementLock(
+  context: EngineContext,
+): (table: string, act: () => Promise<void>) => Promise<void> {
+  return (table, act) =>
+    withLockRetries(context, { ...gateLock(table), what: "placement guard" }, act);
 }
 
 /** SECURITY DEFINER: the writer that is refused may not read our schema, but shall be told where to go. */

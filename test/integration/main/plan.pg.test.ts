@@ -56,12 +56,8 @@ test("the ordinary application", async () => {
         own shard only, so to those of the same sharding key; all rows do so now
           attachments.task_id, comments.author_id, comments.task_id, project_members.project_id,
           project_members.user_id, projects.owner_id, tasks.assignee_id, tasks.project_id
-    good to know:
-      identity-has-sharding-key, 7: no sharding key in the replica identity: a delete goes to every
-        shard, an update that moves a row is settled from the source
-      unique-without-sharding-key, 8: no sharding key, and kept apart all the same: from sequences,
-        uuids, or of rows of one shard
-      types, 2: types that schema sync brings
+    good to know: identity-has-sharding-key (7), placement-guard (8), unique-without-sharding-key (8),
+            types (2)
     n checks are fine. --all: every finding, with remedies. --json: for programs.
     the migration can be started"
   `);
@@ -98,6 +94,9 @@ test("pgbench, as it comes", async () => {
       identity-has-sharding-key, 2: no sharding key in the replica identity: a delete goes to every
         shard, an update that moves a row is settled from the source
           pgbench_accounts, pgbench_tellers
+      placement-guard, 4: gets a CHECK, sluice_placement, on every shard: PostgreSQL refuses a row that
+        belongs to another
+          pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers
     n checks are fine. --all: every finding, with remedies. --json: for programs.
     the migration can be started"
   `);

@@ -401,14 +401,11 @@ test("R53: a column that another node has added is no reason for rows to differ"
   for (const name of SHARDS)
     await server.sql(name, "ALTER TABLE version ADD COLUMN token uuid DEFAULT gen_random_uuid()");
   try {
-    await expect(app.query("INSERT INTO version (version) VALUES ('stale')")).rejects.toMatchObject(
-      {
-        code: "55000",
-        message: /columns of omnisharded table "version" have changed/,
-      },
-    );
-    for (const name of SHARDS)
-      expect(await server.sql(name, "SELECT FROM version WHERE version = 'stale'")).toEqual([]);
+    await app.query("INSERT INTO version (version) VALUES ('stale')");
+    const sql = "SELECT token FROM version WHERE version = 'stale'";
+    const [first, ...others] = await Promise.all(SHARDS.map((name) => server.sql(name, sql)));
+    expect(first).toHaveLength(1);
+    for (const rows of others) expect(rows).toEqual(first);
   } finally {
     for (const name of SHARDS) await server.sql(name, "ALTER TABLE version DROP COLUMN token");
   }

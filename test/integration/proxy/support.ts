@@ -105,6 +105,7 @@ export function testConfig(options: TestConfig): Config {
       replicaIdentity: "auto",
       uniqueWithoutShardingKey: "warn",
       leftBehind: [],
+      placementGuard: true,
       adminApiTimeoutMs: 0,
     },
   };
@@ -118,6 +119,8 @@ export interface TestProxy extends AsyncDisposable {
   onMessage: (message: FromDataPlane) => void;
   /** Answers the statements of clients of the admin database. */
   onAdmin: MainCalls["admin"];
+  /** Told that tables have changed, for the other planes of its node. */
+  onTablesChanged: MainCalls["tablesChanged"];
   tell(message: ToDataPlane): void;
   topology(config: Config, epochs?: Readonly<Record<string, number>>): void;
   /** Connected; ends itself with the proxy. */
@@ -141,6 +144,7 @@ export async function startProxy(
       proxy.onMessage(message);
     },
     admin: async (user, sql) => await proxy.onAdmin(user, sql),
+    tablesChanged: async (database) => await proxy.onTablesChanged(database),
     log,
   });
   const server = createServer((socket) => plane.attach(socket));
@@ -154,6 +158,7 @@ export async function startProxy(
     messages,
     onMessage: () => {},
     onAdmin: async () => ({ kind: "done", tag: "" }),
+    onTablesChanged: async () => {},
     tell: (message) => plane.handle(message),
     topology: (next, epochs = {}) =>
       plane.handle({ kind: "topology", generation: ++generation, config: next, epochs }),

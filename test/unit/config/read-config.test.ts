@@ -190,6 +190,12 @@ describe("mistakes name file, line and key", () => {
       says: "no shard 1",
     },
     {
+      what: "several shards and no rule",
+      pgdog: "[[databases]]\nname='a'\nhost='h'\n[[databases]]\nname='a'\nhost='i'\nshard=1",
+      place: ["pgdog.toml", 7, "[[databases]] shard"],
+      says: "no rule for its tables",
+    },
+    {
       what: "a sharded table of an unknown database",
       pgdog: "[[sharded_tables]]\ndatabase='a'\ncolumn='id'",
       place: ["pgdog.toml", 2, "[[sharded_tables]] database"],

@@ -39,7 +39,7 @@ ${unused.map(([name]) => code(name)).join(", ")}
 |---|---|
 | \`[[databases]]\` | \`name\`, \`host\`; \`port\` 5432, \`shard\` 0, \`role\` primary, \`database_name\` as \`name\`, \`user\`, \`password\`, \`pool_size\`, \`pooler_mode\`. Shards are numbered from 0 without gaps, one primary each |
 | \`[[sharded_tables]]\` | \`database\`, \`column\`; \`name\` (absent: every table that has the column), \`schema\`, \`data_type\` bigint, uuid or varchar. Other hashers, mappings, centroids and lookups are refused: they would send rows elsewhere |
-| \`[[omnisharded_tables]]\` | \`database\`, \`tables\`. Every table that no rule of \`[[sharded_tables]]\` matches is omnisharded anyway |
+| \`[[omnisharded_tables]]\` | \`database\`, \`tables\`. Every table that no rule of \`[[sharded_tables]]\` matches is omnisharded anyway; a database with several shards and no rule of either kind is refused at start and by \`RELOAD\` |
 | \`[rewrite]\` | \`shard_key\` rewrite (PgDog: error), error or ignore; \`split_inserts\` rewrite (PgDog: error) or error. An application that ran on one database needs both |
 | \`[admin]\` | \`name\` admin, \`user\` admin, \`password\` (default: random for the life of the process; also \`PGDOG_ADMIN_PASSWORD\`). May stand in users.toml |
 | \`[replication]\` | \`pg_dump_path\` pg_dump; it has to fit the source's version |

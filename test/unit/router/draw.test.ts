@@ -35,7 +35,9 @@ function routerWith(defaultSql: string, type = "bigint") {
     column("plan", "integer", "1"),
   ];
   const tables = new Map([...SHOP_FACTS.tables, ["tenants", [{ ...tenants, columns }]]]);
-  return createRouter(shop({ shardCount: 2 }), { ...SHOP_FACTS, tables });
+  const rule = { name: "tenants", schema: null, column: "id", dataType: "varchar" } as const;
+  const changes = type === "text" ? { shardedTables: [rule] } : {};
+  return createRouter(shop({ shardCount: 2, ...changes }), { ...SHOP_FACTS, tables });
 }
 
 function planOf(route: Route) {

@@ -66,6 +66,7 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
   ],
   ["insertSelect", "INSERT INTO orders (tenant_id) SELECT id FROM plans"],
   ["insertSelect", "INSERT INTO orders SELECT * FROM items"],
+  ["insertColumns", "INSERT INTO orders SELECT tenant_id, p.* FROM plans p, settings s"],
   ["insertSelect", "INSERT INTO codes (code) SELECT tenant_id FROM orders"],
   ["crossShardAggregate", "INSERT INTO orders (tenant_id) SELECT tenant_id FROM items LIMIT 3"],
   ["keyUpdate", "UPDATE orders SET tenant_id = 2 WHERE tenant_id = 1"],
@@ -274,9 +275,55 @@ describe("refused, with what to do instead", () => {
 
   test("every refusal has a case", () => {
     const covered = new Set<string>(CASES.map(([kind]) => kind));
-    const apart = ["ambiguousTable", "columnAliases", "unknownColumns"];
+    const apart = [
+      "ambiguousTable",
+      "unfitKey",
+      "unlikeShards",
+      "foreignTable",
+      "columnAliases",
+      "unknownColumns",
+    ];
     expect(Object.keys(REFUSALS).filter((kind) => !covered.has(kind))).toEqual(apart);
   });
+
+  test.each([
+    ["bpchar", true, true],
+    ["public.citext", true, true],
+    ["text", false, true],
+    ["numeric", true, true],
+    ["public.town", true, false],
+  ])(
+    "a sharding key whose equality is wider than its bytes: %s",
+    (type, isDeterministic, refuses) => {
+      const rule = { name: "tenants", schema: null, column: "id", dataType: "varchar" } as const;
+      const [tenants] = SHOP_FACTS.tables.get("tenants") ?? [];
+      if (tenants === undefined) throw new Error("no tenants");
+      const columns = tenants.columns.map((column) =>
+        column.name === "id"
+          ? { ...column, type, isDeterministic, baseType: type === "public.town" ? "text" : null }
+          : column,
+      );
+      const tables = new Map([...SHOP_FACTS.tables, ["tenants", [{ ...tenants, columns }]]]);
+      const router = createRouter(shop({ shardedTables: [rule] }), { ...SHOP_FACTS, tables });
+      const { hint } = REFUSALS.unfitKey;
+      for (const sql of [
+        "SELECT FROM tenants WHERE id = 'a'",
+        "INSERT INTO tenants VALUES ('a', 'b')",
+        "COPY tenants FROM STDIN",
+      ]) {
+        const matcher = refuses
+          ? { kind: "refused", hint }
+          : { kind: expect.not.stringMatching("refused") };
+        expect(router.route(sql, null)).toMatchObject(matcher);
+      }
+      // What puts it right is not refused.
+      for (const sql of [
+        "ALTER TABLE tenants ALTER id TYPE text",
+        "CREATE UNIQUE INDEX ON tenants (name)",
+      ])
+        expect(router.route(sql, null).kind).not.toBe("refused");
+    },
+  );
 
   test("columns that are not known", () => {
     const route = createRouter(shop()).route("INSERT INTO tenants VALUES (1)", null);
@@ -299,6 +346,22 @@ describe("refused, with what to do instead", () => {
     const route = router.route("SELECT * FROM orders WHERE tenant_id = $1", parameters);
     expect(route).toMatchObject({ kind: "refused", hint: REFUSALS.unreadableKey.hint });
   });
+
+  test.each([
+    ["float8", 701, "refused"],
+    ["bpchar", 1042, "refused"],
+    ["numeric", 1700, "one"],
+    ["int4", 23, "one"],
+    ["text", 25, "one"],
+  ])(
+    "the text of a key declared as %s, under which the server may compare otherwise",
+    (_name, oid, kind) => {
+      const router = createRouter(shop(), SHOP_FACTS);
+      const parameters = bound([Buffer.from("7")], { formats: [0], typeOids: [oid] });
+      const sql = "SELECT * FROM orders WHERE tenant_id = $1";
+      expect(router.route(sql, parameters).kind).toBe(kind);
+    },
+  );
 
   test("NULL for the key of a new row", () => {
     const sql = "INSERT INTO orders (tenant_id) VALUES ($1)";

@@ -19,7 +19,7 @@ export function notReplayable(table: string, obstacle: string): RowsNotReplayed 
     return new RowsNotReplayed(
       SQLSTATE.objectNotInPrerequisiteState,
       `the columns of omnisharded table "${table}" have changed`,
-      { hint: "RELOAD after a table was changed by other means than this proxy." },
+      { hint: "Repeat the transaction: the table is read anew." },
     );
   return new RowsNotReplayed(
     SQLSTATE.featureNotSupported,

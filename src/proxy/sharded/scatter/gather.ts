@@ -169,6 +169,7 @@ export class Gather {
   #compare(columns: readonly ColumnDescription[]): void {
     const first = this.#columns;
     if (first === null) {
+      this.#expect(columns);
       this.#columns = columns;
       this.#merger.begin(columns);
       return;
@@ -188,6 +189,21 @@ export class Gather {
         "Bring the tables of all shards to one definition, or name the columns in the statement.",
       );
     }
+  }
+
+  /** The merge counts positions by what `*` stood for when the tables were read. */
+  #expect(columns: readonly ColumnDescription[]): void {
+    const { columns: names, hidden = 0 } = this.#plan.merge;
+    if (!names) return;
+    const shown = columns.slice(hidden);
+    const isAsPlanned =
+      shown.length === names.length &&
+      names.every((name, index) => name === null || name === shown[index]?.name);
+    if (!isAsPlanned)
+      throw new UnmergeableResult(
+        "the columns of the rows are not those that the tables had",
+        "Repeat the statement: the tables are read anew.",
+      );
   }
 
   /** Holds back the shards whose rows nobody can take now, and lets the others go on. */
