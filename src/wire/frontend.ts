@@ -218,6 +218,11 @@ export function encodeDescribe({ target, name }: TargetMessage): Buffer {
   return new MessageWriter(32).begin("D").byte(letter).cstring(name).end().finish();
 }
 
+export function encodeClose({ target, name }: TargetMessage): Buffer {
+  const letter = target === "statement" ? 0x53 : 0x50;
+  return new MessageWriter(32).begin("C").byte(letter).cstring(name).end().finish();
+}
+
 export function encodeExecute(message: ExecuteMessage): Buffer {
   return new MessageWriter(32)
     .begin("E")

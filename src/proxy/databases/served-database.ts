@@ -13,6 +13,7 @@ import {
   shardId,
 } from "../../topology/topology.js";
 import { CatalogSession } from "./catalog-session.js";
+import { DeadlockWatch } from "./deadlock-watch.js";
 import { Greetings } from "./greetings.js";
 import { HiddenChanges } from "./hidden-changes.js";
 import { KnownTables } from "./known-tables.js";
@@ -52,6 +53,7 @@ export class ServedDatabase {
   readonly log: Log;
   /** Told what a commit over shards has come to. */
   readonly announce: Announce;
+  readonly deadlocks: DeadlockWatch;
   readonly #pools = new Map<string, ServerPool>();
   readonly #tellPlanes: TellPlanes;
   #pausedUsers = new Set<string | null>();
@@ -68,6 +70,11 @@ export class ServedDatabase {
         this.schemaGeneration++;
       },
       onHeard: () => this.tablesChanged(),
+      log: this.log,
+    });
+    this.deadlocks = new DeadlockWatch({
+      shards: () => this.shards,
+      connect: async (shard, name) => await this.connect(this.#schemaUser(), shard, name),
       log: this.log,
     });
   }
@@ -93,6 +100,7 @@ export class ServedDatabase {
     let pool = this.#pools.get(key);
     if (!pool) {
       const { checkoutTimeoutMs, connectTimeoutMs, idleTimeoutMs, minPoolSize } = this.general;
+      const { serverLifetimeMs, serverLifetimeJitterMs, preparedStatementsLimit } = this.general;
       pool = new ServerPool({
         address: this.#addressOf(user, shard),
         size: user.poolSize,
@@ -100,6 +108,8 @@ export class ServedDatabase {
         checkoutTimeoutMs,
         connectTimeoutMs,
         idleTimeoutMs,
+        lifetime: { ms: serverLifetimeMs, jitterMs: serverLifetimeJitterMs },
+        statementsLimit: preparedStatementsLimit,
         log: this.log,
       });
       if (this.#pausedUsers.has(null) || this.#pausedUsers.has(user.name)) pool.setPaused(true);
@@ -178,9 +188,7 @@ export class ServedDatabase {
   }
 
   #catalogSessions(): readonly CatalogSession[] {
-    const users = [...this.database.users.values()];
-    const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
-    if (!user) throw new DatabaseUnknown(this.database.name);
+    const user = this.#schemaUser();
     const { connectTimeoutMs } = this.general;
     return this.shards.map(
       (shard) => new CatalogSession(this.#addressOf(user, shard), connectTimeoutMs),
@@ -212,6 +220,14 @@ export class ServedDatabase {
     server.oids = await this.#oids.of(shard, this.schemaGeneration, { server, first });
   }
 
+  /** @throws DatabaseUnknown where nobody may log in */
+  #schemaUser(): DatabaseUser {
+    const users = [...this.database.users.values()];
+    const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
+    if (!user) throw new DatabaseUnknown(this.database.name);
+    return user;
+  }
+
   /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
     this.greetings.forget();
@@ -226,6 +242,7 @@ export class ServedDatabase {
 
   destroy(): void {
     this.tables.close();
+    this.deadlocks.close();
     for (const { pool } of this.pools) pool.destroy();
   }
 

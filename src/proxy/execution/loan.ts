@@ -49,9 +49,9 @@ export class Loan {
   static async takeAside(
     { lender }: Pick<SessionState, "lender">,
     served: ServedDatabase,
-    { user, shard }: { readonly user: DatabaseUser; readonly shard: ShardId },
+    to: LentTo,
   ): Promise<Loan> {
-    return new Loan(served, await lender.takeAside(served.pool(user, shard)));
+    return new Loan(served, await lender.takeAside(served.pool(to.user, to.shard)), to);
   }
 
   /**
@@ -76,7 +76,6 @@ export class Loan {
     if (server.schemaGeneration !== served.schemaGeneration) {
       if (server.preparedStatements.size > 0 && state.tie === null) {
         await server.query("DEALLOCATE ALL");
-        server.preparedStatements.clear();
       }
       server.schemaGeneration = served.schemaGeneration;
     }

@@ -1,3 +1,4 @@
+import { ByteCache } from "../../core/byte-cache.js";
 import { SQLSTATE, type SqlState } from "../../core/sqlstate.js";
 import { classify, type StatementKind, sessionTieOf, settingOf } from "../../sql/classify.js";
 
@@ -63,9 +64,11 @@ const CHARACTERISTICS = [
   "default_transaction_deferrable",
 ];
 
-const cache = new Map<string, StatementEffects>();
-const CACHED_TEXTS = 2_000;
+/** Of a process. */
+const CACHE_BYTES = 4 * 1024 * 1024;
+const BYTES_PER_ENTRY = 500;
 const LONGEST_CACHED_TEXT = 1_000;
+const cache = new ByteCache<string, StatementEffects>(CACHE_BYTES);
 
 /** Pure but for a cache of what is not ordinary. */
 export function effectsOf(sql: string): StatementEffects {
@@ -75,13 +78,12 @@ export function effectsOf(sql: string): StatementEffects {
     const makesTable = !isInsert && INTO.test(sql) && TEMPORARY.test(sql);
     if (!makesTable && !SUSPICIOUS.test(sql)) return PLAIN;
   }
-  const known = cache.get(sql);
+  // Put together anew: a part of a long text would keep all of it.
+  const key = ` ${sql}`;
+  const known = cache.get(key);
   if (known) return known;
   const effects = examine(sql);
-  if (sql.length <= LONGEST_CACHED_TEXT) {
-    if (cache.size >= CACHED_TEXTS) cache.clear();
-    cache.set(sql, effects);
-  }
+  if (sql.length <= LONGEST_CACHED_TEXT) cache.set(key, effects, BYTES_PER_ENTRY + 2 * sql.length);
   return effects;
 }
 

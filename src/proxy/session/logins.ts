@@ -109,14 +109,14 @@ export class Logins {
       return;
     }
     try {
-      await this.#admit(client, startup, timer);
+      await this.#admit(client, startup, proved);
     } catch (error) {
       this.#logRefusal(client, startup, error);
       throw error;
     }
   }
 
-  async #admit(client: ClientConnection, startup: Startup, timer: NodeJS.Timeout): Promise<void> {
+  async #admit(client: ClientConnection, startup: Startup, proved: () => void): Promise<void> {
     const config = this.#config;
     if (!config) throw new SessionEnded(SQLSTATE.cannotConnectNow, "the proxy is starting up");
     const isAdmin = startup.database === config.admin.name;

@@ -1,7 +1,8 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { namedStatements } from "../../sql/statement-names.js";
 import { FIRST_SHARD } from "../../topology/topology.js";
 import type { ExecutionContext } from "../execution/executor.js";
-import { forgetStatements } from "../execution/session-state.js";
+import { forgetStatement, forgetStatements } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
 import type { ShardedStatements } from "./statements.js";
@@ -120,6 +121,16 @@ function discard(
   effects: StatementEffects,
   { state, cursors }: ShardedStatements,
 ): string {
+  const [named] = effects.kind === "deallocate" ? namedStatements(sql) : [];
+  if (named) {
+    if (!state.statements.has(named.name))
+      throw new StatementRefused(
+        SQLSTATE.invalidSqlStatementName,
+        `prepared statement "${named.name}" does not exist`,
+      );
+    forgetStatement(state, named.name);
+    return "DEALLOCATE";
+  }
   if (effects.discards === "none")
     throw new StatementRefused(
       SQLSTATE.featureNotSupported,

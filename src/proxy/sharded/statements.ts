@@ -288,7 +288,7 @@ export class ShardedStatements {
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
       await this.#spreadChanges(this.transaction.used[0]);
-      if (route.kind === "many" && route.notice) this.#tell(route.notice);
+      if ("notice" in route && route.notice) this.#tell(route.notice);
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
@@ -334,7 +334,8 @@ export class ShardedStatements {
   ): Promise<Handled> {
     this.relay.detach();
     if (outcome.kind === "lost") throw outcome.error;
-    if (outcome.kind === "refusedByGate") return this.backOff(wasBegun);
+    if (outcome.kind === "refusedByGate" || outcome.kind === "forgotten")
+      return this.backOff(wasBegun);
     if (outcome.kind === "failureHeld") {
       if ((await this.newerRouter(context)) !== null) {
         this.relay.drop();

@@ -4,15 +4,20 @@ import type { SluiceError } from "../../core/errors.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { hintedShard, hintsOfSettings } from "../../router/hints.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
-import { FRONTEND } from "../../wire/frontend.js";
+import { encodeClose, encodeQuery, FRONTEND, SYNC } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
-import { type DecodedRequest, textsOf } from "../execution/decoded-request.js";
+import {
+  type DecodedPipeline,
+  type DecodedRequest,
+  textsOf,
+} from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import { ExtendedTranslation } from "../execution/extended-translation.js";
 import { Loan } from "../execution/loan.js";
 import { Relay, type RelayOutcome } from "../execution/relay.js";
 import { forgetStatements, type SessionState } from "../execution/session-state.js";
 import { isOfSession, type StatementEffects } from "../execution/statement-effects.js";
+import { forgetNamed, namingText } from "../execution/statement-names.js";
 import { SessionEnded, StatementRefused } from "../session-errors.js";
 import { isTellable, TieWatch, unbuildableState } from "./session-tie.js";
 
@@ -63,30 +68,20 @@ export class SingleExecutor implements Executor {
       request.bytes <= RETRIED_BYTES &&
       (request.kind !== "extended" || request.end === "sync");
     this.#isRunning = true;
-    let translation: ExtendedTranslation | null = null;
+    const { clears } = server.preparedStatements;
     let outcome: RelayOutcome;
     try {
       if (request.kind === "extended") {
-        this.#relay.begin("extended", canRetry);
-        translation = new ExtendedTranslation(this.#state, this.#relay, server);
-        this.#send(server, translation.translate(request.parts));
-        if (request.end === "part") {
-          this.#isUnsynced = true;
-          this.#relay.injectAnswered();
-          return "open";
-        }
-      } else {
-        this.#relay.begin("simple", canRetry);
-        server.unnamedStatement = null;
-        // As in PostgreSQL: a simple query destroys the unnamed statement.
-        this.#state.statements.delete("");
-        this.#send(server, request.frame);
-      }
-      outcome = await this.#relay.outcome();
+        const extended = await this.#extended(request, server, canRetry);
+        if (extended === "part") return "open";
+        outcome = extended;
+      } else outcome = await this.#simple(request, server, canRetry);
     } finally {
       this.#isRunning = false;
     }
-    if (outcome.kind === "refusedByGate") translation?.rewind();
+    // By the server's word, whatever else failed.
+    if (server.preparedStatements.clears !== clears) forgetStatements(this.#state);
+    else if (!this.#relay.hasSeenError) forgetNamedBy(request, this.#state);
     return await this.#settle(outcome, loan, request);
   }
 
@@ -99,6 +94,50 @@ export class SingleExecutor implements Executor {
       if (hinted !== null && typeof hinted !== "number")
         throw new StatementRefused(hinted.sqlState, hinted.reason, { hint: hinted.hint });
     }
+  }
+
+  /** A second time where the server had lost a statement by dynamic SQL: by then it is made anew. */
+  async #extended(
+    request: DecodedPipeline,
+    server: ServerConnection,
+    canRetry: boolean,
+  ): Promise<RelayOutcome | "part"> {
+    for (let attempt = 0; ; attempt++) {
+      this.#relay.begin("extended", canRetry);
+      const translation = new ExtendedTranslation(this.#state, this.#relay, server);
+      this.#send(server, translation.translate(request.parts));
+      if (request.end === "part") {
+        this.#isUnsynced = true;
+        this.#relay.injectAnswered();
+        return "part";
+      }
+      const outcome = await this.#relay.outcome();
+      const isTakenBack = outcome.kind === "refusedByGate" || outcome.kind === "forgotten";
+      if (isTakenBack) translation.rewind();
+      if (outcome.kind !== "forgotten" || attempt > 0) return outcome;
+    }
+  }
+
+  async #simple(
+    request: Exclude<DecodedRequest, DecodedPipeline>,
+    server: ServerConnection,
+    canRetry: boolean,
+  ): Promise<RelayOutcome> {
+    this.#relay.begin("simple", canRetry);
+    server.unnamedStatement = null;
+    // As in PostgreSQL: a simple query destroys the unnamed statement.
+    this.#state.statements.delete("");
+    const [only] = request.effects;
+    const naming =
+      request.kind === "query" && only ? namingText(request.sql, only, this.#state) : null;
+    for (const { name, parse } of naming?.statements ?? [])
+      if (server.preparedStatements.presence(name) !== "there") {
+        const close = encodeClose({ target: "statement", name });
+        // A failure will be that of what follows, too.
+        await server.ask(Buffer.concat([close, parse, SYNC]));
+      }
+    this.#send(server, naming ? encodeQuery(naming.sql) : request.frame);
+    return await this.#relay.outcome();
   }
 
   copy(type: number, frame: Buffer): void {
@@ -182,6 +221,7 @@ export class SingleExecutor implements Executor {
       case "lost":
         return this.#lost(outcome);
       case "refusedByGate":
+      case "forgotten":
         this.#backOff(server);
         return "refusedByGate";
       case "answered":
@@ -230,10 +270,7 @@ export class SingleExecutor implements Executor {
   #noteAfter(effects: readonly StatementEffects[], { served, server }: Loan): void {
     for (const { discards, changesSchema } of effects) {
       if (changesSchema) void served.announceTables();
-      if (discards === "none") continue;
-      forgetStatements(this.#state);
-      server.preparedStatements.clear();
-      if (discards === "statements") continue;
+      if (discards !== "all") continue;
       server.forgetSession();
       this.#state.settings.restart();
       this.#state.tie = null;
@@ -271,5 +308,16 @@ export class SingleExecutor implements Executor {
     if (this.#state.mode === "session" || this.#state.settings.hasTouched)
       loan.server.isSoiled = true;
     loan.giveBack();
+  }
+}
+
+function forgetNamedBy(request: DecodedRequest, state: SessionState): void {
+  if (request.kind === "query") {
+    const [only] = request.effects;
+    if (only) forgetNamed(request.sql, only, state);
+  } else if (request.kind === "extended") {
+    for (const part of request.parts)
+      if (part.kind === "bind" && part.statement)
+        forgetNamed(part.statement.sql, part.statement.effects, state);
   }
 }

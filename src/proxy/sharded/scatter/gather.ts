@@ -241,8 +241,12 @@ export class Gather {
     }
   }
 
+  /** The others end at once: nobody waits for what nobody will see. */
   #fail(error: Buffer): void {
-    this.#error ??= error;
+    if (this.#error !== null) return;
+    this.#error = error;
+    const isRunning = this.#statements.some((statement) => statement?.isDone === false);
+    if (isRunning) void this.#input.servers.cancel();
   }
 }
 
