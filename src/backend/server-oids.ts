@@ -81,7 +81,7 @@ function replace(buffer: Buffer, at: number, numbers: ReadonlyMap<number, number
 }
 
 const NAMED = (catalog: string, prefix: string, filter: string) => `
-  (SELECT coalesce(pg_catalog.json_object_agg(pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(x.${prefix}name), x.oid), '{}')
+  (SELECT coalesce(pg_catalog.json_object_agg(pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(x.${prefix}name), x.oid::pg_catalog.int8), '{}')
      FROM pg_catalog.${catalog} x JOIN pg_catalog.pg_namespace n ON n.oid = x.${prefix}namespace
     WHERE x.oid >= ${FIRST_OWN} AND n.nspname !~ '^pg_(toast|temp)'${filter})`;
 

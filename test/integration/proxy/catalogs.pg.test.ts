@@ -1,5 +1,6 @@
-import { spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import type pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
@@ -129,11 +130,12 @@ test("parameters are typed by the first one's numbers", async () => {
 
 test("psql's \\d and \\d+ show the table each time", async () => {
   for (let round = 0; round < 6; round++) {
-    const shown = spawnSync(
-      join(server.binDir, "psql"),
-      ["-X", "-d", proxy.url("wide"), "-c", "\\d+ tenant", "-c", "\\dT+ mood", "-c", "\\d place"],
-      { encoding: "utf8" },
-    );
+    const questions = ["\\d+ tenant", "\\dT+ mood", "\\d place"].flatMap((each) => ["-c", each]);
+    // Not spawnSync: the proxy is in this process.
+    const shown = await promisify(execFile)(join(server.binDir, "psql"), [
+      ...["-X", "-d", proxy.url("wide")],
+      ...questions,
+    ]);
     expect(shown.stderr).toBe("");
     expect(shown.stdout).toMatch(/tenant_pkey/);
     expect(shown.stdout).toMatch(/happy/);
