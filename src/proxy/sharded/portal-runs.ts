@@ -95,8 +95,7 @@ export class PortalRuns {
     // What was executed before it in the pipeline may have made the table.
     const router = await this.#statements.router(context);
     const route = await this.#route(portal, router, context);
-    const isServers = (route.kind === "one" || route.kind === "any") && !isOfCursor(effects);
-    if (isServers && maxRows > 0) {
+    if (maxRows > 0 && isOfOne(route) && !isOfCursor(effects)) {
       await this.#openNow(portal, step);
       if (portal.place.kind === "server") await this.#executeOn(portal.place, maxRows);
       return "done";
@@ -187,7 +186,7 @@ export class PortalRuns {
     const { statement, bind } = portal;
     const route = portal.route(await this.#statements.router(step.context));
     const name = bind.portal === "" ? `sluice_portal_${++this.#lastPortal}` : bind.portal;
-    if (route.kind === "one" || route.kind === "any") {
+    if (isOfOne(route) && !isOfCursor(statement.effects)) {
       const shard = this.#statements.shardOf(route);
       this.#statements.noteChanges({ sql: portal.sql, effects: statement.effects }, step.context);
       const written = { ...statement, sql: portal.sql };
@@ -247,6 +246,10 @@ export class PortalRuns {
 /** What goes to the shards as it is, in the extended protocol: they say themselves which message they refuse. */
 export function isJudgedByItsRun({ kind }: Route): boolean {
   return kind === "one" || kind === "any" || kind === "many" || kind === "split" || kind === "draw";
+}
+
+function isOfOne(route: Route): route is Extract<Route, { kind: "one" | "any" }> {
+  return route.kind === "one" || route.kind === "any";
 }
 
 function isCopyIn(route: Route): boolean {

@@ -364,6 +364,13 @@ const CURSORS: readonly Script[] = [
     z(P("COMMIT"), B(), E(), S),
   ),
   script(
+    "a cursor of one shard, declared with a value",
+    z(Q("BEGIN")),
+    z(P("DECLARE c CURSOR FOR SELECT v FROM t WHERE id = $1"), B(["5"]), D(), E(), S),
+    z(Q("FETCH 2 FROM c")),
+    z(Q("COMMIT")),
+  ),
+  script(
     "a cursor described by Flush",
     z(Q("BEGIN")),
     z(Q(`DECLARE c CURSOR FOR ${ALL}`)),
