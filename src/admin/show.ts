@@ -8,6 +8,7 @@ import {
   readSchemaStatements,
   readTableCopies,
 } from "../resharding/control/status.js";
+import { ALL_STEPS, statusOf } from "../resharding/model/steps.js";
 import { taskType } from "../resharding/model/tasks.js";
 import { SHOW_TABLES } from "./columns.js";
 import type { Command } from "./command.js";
@@ -109,17 +110,31 @@ async function rowsOf(
 /** Temporal does not know why a switch waits, as the pause has no round trip to it: the databases say it. */
 async function tasks(host: AdminHost): Promise<Shown> {
   const [rows, waiting] = await Promise.all([host.tasks.list(), host.waitingSwitches()]);
+  const why = await Promise.all(rows.map(async (task) => await wantedSwitch(host, task)));
   return {
-    rows: rows.map((task) => {
+    rows: rows.map((task, index) => {
       const found = waiting.find(
         ({ ref, stream }) =>
           task.status === "running" && task.type === taskType.replication(ref, stream),
       );
+      const waits = found?.waiting ?? why[index] ?? null;
       return taskRow(
-        found ? { ...task, innerStatus: `${task.innerStatus}, waits: ${found.waiting}` } : task,
+        waits === null ? task : { ...task, innerStatus: `${task.innerStatus}, waits: ${waits}` },
       );
     }),
   };
+}
+
+/** Why a switch that was asked for does not begin: the first reason that `sluice migrate status` gives; null: none. */
+async function wantedSwitch(host: AdminHost, task: TaskRow): Promise<string | null> {
+  const { id, scope, status, innerStatus } = task;
+  if (id === null || scope !== "root" || status !== "running") return null;
+  if (innerStatus !== statusOf(ALL_STEPS.readiness, { isReverse: false })) return null;
+  // The list stands without it.
+  const details = await host.tasks.status(id).catch(() => null);
+  const [first, ...others] = details?.isSwitchWanted === true ? details.waitingFor : [];
+  if (first === undefined) return null;
+  return others.length === 0 ? first : `${first}, and ${others.length} more`;
 }
 
 function taskRow(task: TaskRow): AdminRow {

@@ -15,9 +15,21 @@ export class Lender {
    * @throws CheckoutTimedOut, ServerUnreachable, ServerRefused, PoolRetired: nothing was sent
    */
   async take(pool: ServerPool): Promise<ServerConnection> {
+    this.#gone.signal.throwIfAborted();
+    return this.#keep(pool.tryAcquire() ?? (await pool.acquire(this.#gone.signal)));
+  }
+
+  /**
+   * For a short question that shall not wait for others' transactions: one beside the pool where none is free.
+   * @throws as `take`
+   */
+  async takeAside(pool: ServerPool): Promise<ServerConnection> {
+    this.#gone.signal.throwIfAborted();
+    return this.#keep(await pool.acquireAside(this.#gone.signal));
+  }
+
+  #keep(server: ServerConnection): ServerConnection {
     const { signal } = this.#gone;
-    signal.throwIfAborted();
-    const server = pool.tryAcquire() ?? (await pool.acquire(signal));
     if (signal.aborted) {
       server.giveBack();
       signal.throwIfAborted();

@@ -10,6 +10,8 @@ import { encodeQuery } from "../wire/frontend.js";
 import { describeAddress, type ServerAddress } from "./address.js";
 import { ServerConnectionLost } from "./server-errors.js";
 import { type ConnectOptions, ServerLink, type ServerReceiver } from "./server-link.js";
+import type { ServerOids } from "./server-oids.js";
+import { ServerStatements } from "./server-statements.js";
 
 /** What came of a statement of ours. */
 export interface QueryOutcome {
@@ -74,9 +76,9 @@ export class ServerConnection {
     return this.#link?.isLost ?? true;
   }
 
-  /** Names of prepared statements that exist in this session. */
-  get preparedStatements(): Set<string> {
-    return this.#link?.preparedStatements ?? new Set();
+  /** Those that exist in this session, as the server said. */
+  get preparedStatements(): ServerStatements {
+    return this.#link?.preparedStatements ?? new ServerStatements(1);
   }
 
   /** What the unnamed statement is, compared by identity; null: none, or somebody else's. */
@@ -93,6 +95,14 @@ export class ServerConnection {
   }
   set appliedSettings(settings: ReadonlyMap<string, string>) {
     if (this.#link) this.#link.appliedSettings = settings;
+  }
+
+  /** Null: its numbers of types and tables are those that clients know. */
+  get oids(): ServerOids | null {
+    return this.#link?.oids ?? null;
+  }
+  set oids(oids: ServerOids | null) {
+    if (this.#link) this.#link.oids = oids;
   }
 
   /** As the server reported them at login: what RESET goes back to. */
@@ -151,16 +161,29 @@ export class ServerConnection {
    * @throws ServerConnectionLost
    */
   async query(sql: string): Promise<QueryOutcome> {
+    return await this.ask(encodeQuery(sql));
+  }
+
+  /**
+   * The same for messages of ours that one ReadyForQuery answers.
+   * @throws ServerConnectionLost
+   */
+  async ask(messages: Buffer): Promise<QueryOutcome> {
     const before = this.#link?.receiver ?? null;
     this.unnamedStatement = null;
     try {
       return await new Promise<QueryOutcome>((resolve, reject) => {
         this.use(new Collector(resolve, reject));
-        this.send(encodeQuery(sql));
+        this.send(messages);
       });
     } finally {
       if (this.#link) this.#link.receiver = before;
     }
+  }
+
+  /** What the client hears in the place of the server's 57014 when what runs is cancelled; null: that. */
+  set cancelReason(reason: Buffer | null) {
+    if (this.#link) this.#link.cancelReason = reason;
   }
 
   /** Asks the server, over a connection of its own, to cancel what runs here. Never throws. */

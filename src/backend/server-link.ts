@@ -1,17 +1,21 @@
 import { connect, type Socket } from "node:net";
 import { ServerUnreachable, SluiceError } from "../core/errors.js";
+import { SQLSTATE } from "../core/sqlstate.js";
 import {
   BACKEND,
   decodeParameterStatus,
   decodeTransactionStatus,
   type TransactionStatus,
 } from "../wire/backend.js";
+import { decodeErrorFields } from "../wire/error-fields.js";
 import { Framer } from "../wire/framer.js";
 import { encodeCancel, encodeStartup, TERMINATE } from "../wire/frontend.js";
 import { describeAddress, type ServerAddress } from "./address.js";
 import { ServerDebt } from "./server-debt.js";
 import { ServerConnectionLost } from "./server-errors.js";
 import { ServerLogin } from "./server-login.js";
+import type { ServerOids } from "./server-oids.js";
+import { ServerStatements } from "./server-statements.js";
 
 /**
  * Whoever uses a connection gets its messages. All calls are synchronous and in order; nothing may be
@@ -34,7 +38,12 @@ export interface ServerReceiver {
 export interface ConnectOptions {
   readonly connectTimeoutMs: number;
   readonly applicationName?: string;
+  /** Most prepared statements at once. */
+  readonly statementsLimit?: number;
 }
+
+/** Where the configuration says nothing. */
+const STATEMENTS_LIMIT = 1_000;
 
 const CANCEL_TIMEOUT_MS = 5_000;
 
@@ -51,8 +60,9 @@ export class ServerLink {
   readonly parameters: Map<string, string>;
   transactionStatus: TransactionStatus = "I";
   lastUsedAtMs = Date.now();
-  /** Names of prepared statements that exist in this session. */
-  preparedStatements = new Set<string>();
+  /** It is closed when it rests then. */
+  endsAtMs = Number.POSITIVE_INFINITY;
+  readonly preparedStatements: ServerStatements;
   /** What the unnamed statement is, compared by identity; null: none, or somebody else's. */
   unnamedStatement: object | null = null;
   /** Settings that differ from the session's defaults because we set them. */
@@ -65,6 +75,10 @@ export class ServerLink {
   isSoiled = false;
   /** The schema that `preparedStatements` were made under, as their owner counts. */
   schemaGeneration = 0;
+  /** Null: its numbers of types and tables are those that clients know. */
+  oids: ServerOids | null = null;
+  /** Who cancels what runs here may know better why than the server: the error that its 57014 becomes. */
+  cancelReason: Buffer | null = null;
   bytesSent = 0;
   bytesReceived = 0;
   receiver: ServerReceiver | null = null;
@@ -77,8 +91,13 @@ export class ServerLink {
   #isCancelLoose = false;
   #lostBecause: SluiceError | null = null;
 
-  private constructor(address: ServerAddress, socket: Socket, framer: Framer, login: ServerLogin) {
+  private constructor(
+    address: ServerAddress,
+    { statementsLimit }: ConnectOptions,
+    ...[socket, framer, login]: [Socket, Framer, ServerLogin]
+  ) {
     this.address = address;
+    this.preparedStatements = new ServerStatements(statementsLimit ?? STATEMENTS_LIMIT);
     this.#socket = socket;
     this.#framer = framer;
     this.processId = login.greeting.processId;
@@ -107,7 +126,7 @@ export class ServerLink {
     );
     try {
       await greet(socket, framer, login, startupParameters(address, options));
-      return new ServerLink(address, socket, framer, login);
+      return new ServerLink(address, options, socket, framer, login);
     } catch (cause) {
       socket.destroy();
       if (cause instanceof SluiceError) throw cause;
@@ -163,8 +182,9 @@ export class ServerLink {
   send(messages: Buffer): boolean {
     if (this.#lostBecause !== null) return true;
     this.#debt.sent(messages);
+    this.preparedStatements.sent(messages);
     this.bytesSent += messages.length;
-    return this.#socket.write(messages);
+    return this.#socket.write(this.oids?.sent(messages) ?? messages);
   }
 
   /** Sends what is missing so that all that is owed will come. Again after each CopyInResponse. */
@@ -198,7 +218,7 @@ export class ServerLink {
 
   /** After DISCARD ALL: the account of the session begins anew. Who still has the old one changes nothing. */
   forgetSession(): void {
-    this.preparedStatements = new Set();
+    this.preparedStatements.forget();
     this.unnamedStatement = null;
     this.appliedSettings = new Map();
     this.isSoiled = false;
@@ -237,7 +257,9 @@ export class ServerLink {
       const { type, buffer, start, end } = framer;
       // Rows are nobody's answer by themselves, and are most of what comes.
       if (type !== BACKEND.dataRow) this.#note(type, buffer, start, end);
-      this.receiver?.frame(type, buffer, start, end);
+      const reason = type === BACKEND.error ? this.#reasonOf(buffer.subarray(start, end)) : null;
+      if (reason) this.receiver?.frame(type, reason, 0, reason.length);
+      else this.receiver?.frame(type, buffer, start, end);
     }
     this.receiver?.chunkEnd();
   }
@@ -248,8 +270,18 @@ export class ServerLink {
     else if (type === BACKEND.parameterStatus) {
       const [name, value] = decodeParameterStatus(buffer.subarray(start, end));
       this.parameters.set(name, value);
-    }
+    } else if (type === BACKEND.rowDescription || type === BACKEND.parameterDescription)
+      this.oids?.received(type, buffer, start);
     this.#debt.received(type);
+    this.preparedStatements.received(type, () => buffer.subarray(start, end), this.#debt.isClear);
+  }
+
+  #reasonOf(error: Buffer): Buffer | null {
+    const reason = this.cancelReason;
+    if (reason === null || decodeErrorFields(error).get("C") !== SQLSTATE.queryCanceled)
+      return null;
+    this.cancelReason = null;
+    return reason;
   }
 
   #lose(cause: Error | null): void {

@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { ServerUnreachable, SluiceError } from "../core/errors.js";
 import { SQLSTATE } from "../core/sqlstate.js";
 import type { Log } from "../observe/log.js";
@@ -16,6 +17,10 @@ export interface ServerPoolOptions {
   readonly checkoutTimeoutMs: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  /** How old a connection gets; 0 ms: as old as it will. Each differs by up to the jitter, up or down. */
+  readonly lifetime?: { readonly ms: number; readonly jitterMs: number };
+  /** Most prepared statements on one connection. */
+  readonly statementsLimit?: number;
   readonly log: Log;
 }
 
@@ -54,6 +59,9 @@ export class ServerPool {
   #reaper: NodeJS.Timeout | null = null;
   /** The server's own word that it takes no more connections; null: it does. */
   #full: { readonly because: ServerRefused; readonly timer: NodeJS.Timeout } | null = null;
+  /** Connections beside the pool: each waits for the one before it in its lane. */
+  readonly #asideLanes: Promise<void>[] = [Promise.resolve(), Promise.resolve()];
+  #asides = 0;
   readonly counters = {
     checkouts: 0,
     waitMs: 0,
@@ -136,6 +144,39 @@ export class ServerPool {
       });
     } finally {
       signal?.removeEventListener("abort", leave);
+    }
+  }
+
+  /**
+   * For a short question that shall not wait for clients' transactions: an idle connection, or else one beside the
+   * pool, closed when it is given back. A few at a time; a server that is full is waited for as in `acquire`.
+   * @throws as `acquire`
+   */
+  async acquireAside(signal?: AbortSignal): Promise<ServerConnection> {
+    const idle = this.tryAcquire();
+    if (idle) return idle;
+    if (this.#isPaused || this.#isRetired || this.#full) return await this.acquire(signal);
+    const lane = this.#asides++ % this.#asideLanes.length;
+    const before = this.#asideLanes[lane];
+    let leave: () => void = () => {};
+    this.#asideLanes[lane] = new Promise((resolve) => {
+      leave = resolve;
+    });
+    await before;
+    try {
+      signal?.throwIfAborted();
+      const { address, connectTimeoutMs } = this.options;
+      const link = await ServerLink.connect(address, { connectTimeoutMs });
+      return new ServerConnection(link, (back) => {
+        back.close();
+        leave();
+        return null;
+      });
+    } catch (error) {
+      leave();
+      if (!isFull(error)) throw error;
+      this.#pauseConnecting(error);
+      return await this.acquire(signal);
     }
   }
 
@@ -260,7 +301,10 @@ export class ServerPool {
   async #connect(): Promise<void> {
     const { address, connectTimeoutMs } = this.options;
     try {
-      const link = await ServerLink.connect(address, { connectTimeoutMs });
+      const { statementsLimit } = this.options;
+      const limited = statementsLimit === undefined ? {} : { statementsLimit };
+      const link = await ServerLink.connect(address, { connectTimeoutMs, ...limited });
+      this.#limitLife(link);
       this.#connecting--;
       this.counters.connects++;
       this.#isHealthy = true;
@@ -272,11 +316,18 @@ export class ServerPool {
     }
   }
 
+  #limitLife(link: ServerLink): void {
+    const { ms, jitterMs } = this.options.lifetime ?? { ms: 0, jitterMs: 0 };
+    if (ms === 0) return;
+    const jitter = jitterMs === 0 ? 0 : randomInt(-jitterMs, jitterMs + 1);
+    link.endsAtMs = link.connectedAtMs + Math.max(0, ms + jitter);
+  }
+
   #notConnected(error: unknown): void {
     const { address, log } = this.options;
     this.counters.errors++;
     const server = describeAddress(address);
-    if (error instanceof ServerRefused && error.sqlState === SQLSTATE.tooManyConnections) {
+    if (isFull(error)) {
       if (!this.#full) log.warn("server takes no more connections", { server });
       this.#pauseConnecting(error);
       return;
@@ -317,9 +368,11 @@ export class ServerPool {
   }
 
   #rest(link: ServerLink): void {
-    if (this.#isRetired || link.isLost) {
+    if (this.#isRetired || link.isLost || link.endsAtMs <= Date.now()) {
       this.#busy.delete(link);
+      this.#noteClosed(link);
       link.close();
+      this.#serve();
       return;
     }
     link.lastUsedAtMs = Date.now();
@@ -330,17 +383,21 @@ export class ServerPool {
     this.#idle.push(link);
     this.#reaper ??= setInterval(
       () => this.#reap(),
-      Math.max(1_000, this.options.idleTimeoutMs / 4),
+      Math.max(1_000, Math.min(this.options.idleTimeoutMs, this.#lifetimeMs) / 4),
     ).unref();
     this.#serve();
   }
 
   #drop(link: ServerLink): void {
     this.#busy.delete(link);
-    this.#closedBytes.received += link.bytesReceived;
-    this.#closedBytes.sent += link.bytesSent;
+    this.#noteClosed(link);
     link.destroy();
     this.#serve();
+  }
+
+  #noteClosed(link: ServerLink): void {
+    this.#closedBytes.received += link.bytesReceived;
+    this.#closedBytes.sent += link.bytesSent;
   }
 
   #forget(link: ServerLink): void {
@@ -348,7 +405,18 @@ export class ServerPool {
     if (at >= 0) this.#idle.splice(at, 1);
   }
 
+  get #lifetimeMs(): number {
+    const ms = this.options.lifetime?.ms ?? 0;
+    return ms === 0 ? Number.POSITIVE_INFINITY : ms;
+  }
+
   #reap(): void {
+    const now = Date.now();
+    for (const link of this.#idle.filter(({ endsAtMs }) => endsAtMs <= now)) {
+      this.#forget(link);
+      this.#noteClosed(link);
+      link.close();
+    }
     const before = Date.now() - this.options.idleTimeoutMs;
     while (this.#idle.length > this.options.minIdle) {
       const oldest = this.#idle[0];
@@ -357,6 +425,11 @@ export class ServerPool {
       oldest.close();
     }
   }
+}
+
+/** The server, or a limit of the role or the database there, takes no more connections. */
+function isFull(error: unknown): error is ServerRefused {
+  return error instanceof ServerRefused && error.sqlState === SQLSTATE.tooManyConnections;
 }
 
 class IdleReceiver implements ServerReceiver {

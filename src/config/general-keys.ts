@@ -67,8 +67,12 @@ export const GENERAL_KEYS = {
   connect_attempts: integer(1),
   connect_attempt_delay: integer(0),
   idle_timeout: integer(60_000, { effect: "ms until an idle server connection is closed" }),
-  server_lifetime: integer(86_400_000),
-  server_lifetime_jitter: integer(0),
+  server_lifetime: integer(86_400_000, {
+    effect: "ms after which a server connection is closed, when it is at rest; 0: never",
+  }),
+  server_lifetime_jitter: integer(0, {
+    effect: "ms by which that differs from connection to connection, at most, up and down",
+  }),
   rollback_timeout: integer(5_000),
   connection_recovery: string("recover"),
   client_connection_recovery: string("drop"),
@@ -105,7 +109,11 @@ export const GENERAL_KEYS = {
   two_phase_commit_wal_segment_size: integer(16_777_216),
 
   prepared_statements: string("extended"),
-  prepared_statements_limit: integer(null),
+  prepared_statements_limit: integer(1_000, {
+    min: 1,
+    effect:
+      "prepared statements on one server connection; beyond it, and beyond 1 MB of text, the longest unused are closed",
+  }),
   prepared_statements_ttl: integer(null),
   prepared_statements_ttl_jitter: integer(30_000),
 

@@ -19,6 +19,11 @@ export interface GeneralConfig {
   readonly checkoutTimeoutMs: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  /** 0: for ever. */
+  readonly serverLifetimeMs: number;
+  readonly serverLifetimeJitterMs: number;
+  /** On one server connection. */
+  readonly preparedStatementsLimit: number;
   readonly clientLoginTimeoutMs: number;
   readonly shutdownTimeoutMs: number;
   readonly cutoverTrafficStopThresholdBytes: number;

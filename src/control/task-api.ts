@@ -80,6 +80,8 @@ export interface TaskDetails {
   readonly phase: string;
   /** Why it does not go on now; empty when nothing is in the way. */
   readonly waitingFor: readonly string[];
+  /** A switch has been asked for, and waits for that. */
+  readonly isSwitchWanted: boolean;
   readonly lagBytes: number | null;
   readonly predictedPauseMs: number | null;
   /** Set while a step waits for a person. */

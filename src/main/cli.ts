@@ -137,15 +137,29 @@ withFiles(program.command("verify"))
     }),
   );
 
-withFiles(program.command("guard"))
-  .description("omnisharded tables with triggers: what lets their triggers have their effect once")
-  .argument("<database>", "as pgdog.toml names it")
-  .action((database: string, options: FileOptions) =>
-    act(async () => {
-      const { guardDatabase } = await import("./cli/omnisharded-commands.js");
-      return await guardDatabase(pathsOf(options), database);
-    }),
+const guard = program
+  .command("guard")
+  .description(
+    "what PostgreSQL itself sees to on every shard: docs/placement.md, docs/omnisharded.md",
   );
+
+const GUARD_ACTIONS = {
+  add: "make the guards that are missing; exit code 1 where rows are on a shard that is not theirs",
+  list: "every guarded table, and every sharded one without; exit code 1 where one is not guarded",
+  drop: "take all guards away",
+} as const;
+
+for (const action of ["add", "list", "drop"] as const) {
+  withFiles(guard.command(action))
+    .description(GUARD_ACTIONS[action])
+    .argument("<database>", "as pgdog.toml names it")
+    .action((database: string, options: FileOptions) =>
+      act(async () => {
+        const { guardDatabase } = await import("./cli/guard-commands.js");
+        return await guardDatabase(pathsOf(options), database, action);
+      }),
+    );
+}
 
 await program.parseAsync();
 

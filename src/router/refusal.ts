@@ -214,7 +214,7 @@ export const REFUSALS = {
   ),
   omnishardedUnguarded: unsupported(
     (trigger) => `what trigger ${trigger} makes would differ on every shard`,
-    "Omnisharded tables with triggers need guards: run sluice guard for this database, then RELOAD.",
+    "Omnisharded tables with triggers need guards: run sluice guard add for this database, then RELOAD.",
   ),
   omnishardedTrigger: unsupported(
     (trigger) => `what an omnisharded row is after trigger ${trigger}, may differ on every shard`,

@@ -97,7 +97,7 @@ export type Route =
   /** An UPDATE that assigns the sharding key: read the row, delete it there, insert it where it belongs. */
   | { readonly kind: "moveRow"; readonly plan: RowMove }
   /** A write to an omnisharded table: the first shard runs it, the others are given the rows that came of it. */
-  | { readonly kind: "replayed"; readonly plan: ReplayPlan }
+  | { readonly kind: "replayed"; readonly plan: ReplayPlan; readonly notice?: RouteNotice }
   /** COPY ... FROM STDIN into a sharded table: every row goes where its key says. */
   | { readonly kind: "copyIn"; readonly plan: CopyInPlan }
   /** An INSERT that leaves the sharding key to a default: drawn first, then `Router.routeDrawn`. */
@@ -207,8 +207,10 @@ export interface CapturedReplay {
 /** The client's statement runs on every shard, one after the other. */
 export interface DefinedReplay {
   readonly kind: "defined";
-  /** Runs behind it on each; null: nothing. */
-  readonly afterSql: string | null;
+  /** Runs before it on each; null or absent: nothing. */
+  readonly beforeSql?: string | null;
+  /** Runs behind it on each, of a list by shard; null: nothing. */
+  readonly afterSql: string | readonly string[] | null;
   /** Then rows of the first take the place of the others'; null: there are none. */
   readonly rows: DefinedRows | null;
 }

@@ -46,8 +46,8 @@ export interface DrawnStatement {
 }
 
 export interface RouterOptions {
-  /** Statements remembered; default 10,000. */
-  readonly cacheEntries?: number;
+  /** What remembered statements may take in memory; default 64 MB. */
+  readonly cacheBytes?: number;
 }
 
 /**
@@ -63,7 +63,7 @@ export function createRouter(
   const catalog = new Catalog(database, schema);
   const cache = new StatementCache<Plan>(
     (sql, lifted) => analyze(sql, lifted, catalog),
-    options.cacheEntries,
+    options.cacheBytes,
   );
   const route = (sql: string, parameters: ParameterValues | null, isDrawn: boolean): Route => {
     const { value: plan, lifted } = cache.get(sql);

@@ -179,7 +179,7 @@ const REFERRING_KEYS = `(
     'table', r.relname,
     'columns', ${columnNames("f.conrelid", "f.conkey")},
     'referenced', ${columnNames("f.confrelid", "f.confkey")},
-    'meetsDelete', f.confdeltype IN ('c', 'n', 'd') OR NOT f.condeferrable) ORDER BY f.oid), '[]')
+    'meetsDelete', f.confdeltype IN ('c', 'n', 'd') OR NOT f.condeferrable) ORDER BY rn.nspname, r.relname, f.conname), '[]')
   FROM pg_catalog.pg_constraint f
   JOIN pg_catalog.pg_class r ON r.oid = f.conrelid
   JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace

@@ -8,6 +8,11 @@ import { Refusal } from "./refusal.js";
 
 const MOST_NAMES = 300;
 
+/** Their values are numbers or names in the catalogs of one server. */
+const OID_TYPE = /^(?:oid|reg[a-z]+)$/;
+const CATALOG_FUNCTION =
+  /^(?:pg_(?!sleep|advisory|try_advisory|backend_pid)|to_reg|format_type$|has_|row_security_active$|(?:obj|col|shobj)_description$|current_schemas?$)/;
+
 type NestedWrite = (scope: Scope, query: Node, parent: Block) => void;
 
 /** All that routing needs to know of one statement, gathered in one walk. */
@@ -26,6 +31,8 @@ export class Scope {
   readsClock = false;
   /** CURRENT_USER and its like: a shard may be logged in to as somebody else, and has its own database. */
   readsUser = false;
+  /** Catalogs, or numbers out of them: one shard's, always the same. */
+  asksCatalog = false;
   locksRows = false;
   writesInWith = false;
   /** LIMIT, OFFSET or FETCH in a subquery: which rows is chance. */
@@ -58,6 +65,8 @@ export class Scope {
     const isAliased = range.alias !== undefined;
     const ref = new TableRef({ table, alias, isAliased, locators: this.catalog.locators(table) });
     if (ref.isSharded) block.located.push(ref);
+    // What a view of all shards reads may be the catalogs.
+    if (table.kind === "system" || table.facts?.view) this.asksCatalog = true;
     this.refs.push(ref);
     // A column alias list renames the key: then it is found by its own name no more.
     if ((range.alias?.colnames ?? []).length > 0 && ref.isSharded) {
@@ -106,6 +115,8 @@ export class Scope {
     walk(root, (node) => {
       if (addSubLink(node)) return false;
       if ("FuncCall" in node) this.#addCall(node.FuncCall);
+      if ("TypeCast" in node && OID_TYPE.test(lastName(node.TypeCast.typeName?.names)))
+        this.asksCatalog = true;
       if ("SQLValueFunction" in node) {
         const isOfSession = /ROLE|USER|CATALOG|SCHEMA/.test(node.SQLValueFunction.op ?? "");
         if (isOfSession) this.readsUser = true;
@@ -118,7 +129,10 @@ export class Scope {
   #addCall(call: FuncCall): void {
     const names = namesOf(call.funcname);
     const isQualified = names.length > 1 && names[0] !== "pg_catalog";
-    const nature = natureOf(lastName(call.funcname), isQualified, this.catalog.facts);
+    const name = lastName(call.funcname);
+    if (isQualified || CATALOG_FUNCTION.test(name) || this.catalog.facts?.functions.has(name))
+      this.asksCatalog = true;
+    const nature = natureOf(name, isQualified, this.catalog.facts);
     this.calls.push({ call, nature });
   }
 

@@ -126,6 +126,10 @@ function withoutKeys({ scope }: Analysis): Plan {
     const route: Route = { kind: "one", shard: FIRST_SHARD, isWrite: false };
     return () => route;
   }
+  if (scope.asksCatalog) {
+    const route: Route = { kind: "one", shard: FIRST_SHARD, isWrite: false };
+    return () => route;
+  }
   return () => ANY;
 }
 

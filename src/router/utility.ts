@@ -10,6 +10,7 @@ import {
   guardedTablePlan,
   guardedTriggerPlan,
 } from "./omnisharded-definition.js";
+import { placedAttachPlan, placedTablePlan } from "./placement-definition.js";
 import { Refusal, refused } from "./refusal.js";
 import type { Route } from "./route.js";
 import { selectPlan } from "./select.js";
@@ -97,8 +98,15 @@ function utilityPlan(analysis: Analysis, node: Node): Plan {
 
 /** null: it does the same on every shard as it stands. */
 function specialDefinition(analysis: Analysis, node: Node): Plan | null {
-  if ("AlterTableStmt" in node) return alterTablePlan(analysis, node.AlterTableStmt);
-  if ("CreateStmt" in node) return guardedTablePlan(analysis, node.CreateStmt);
+  if ("AlterTableStmt" in node) {
+    const { AlterTableStmt: alter } = node;
+    return alterTablePlan(analysis, alter) ?? placedAttachPlan(analysis, alter);
+  }
+  if ("CreateStmt" in node) {
+    const { CreateStmt: create } = node;
+    const notice = uniqueNotice(analysis, node);
+    return guardedTablePlan(analysis, create) ?? placedTablePlan(analysis, create, notice);
+  }
   return "CreateTrigStmt" in node ? guardedTriggerPlan(analysis) : null;
 }
 

@@ -1,3 +1,4 @@
+import { ByteCache } from "../core/byte-cache.js";
 import { type LiftedText, liftLiterals } from "./literals.js";
 
 /** What an analysis has learnt from the constants themselves: it holds only where they are the same. */
@@ -12,51 +13,70 @@ export interface CachedStatement<T> {
   readonly lifted: LiftedText;
 }
 
-/** Texts without constants (those of prepared statements), by the text itself; and shapes, each. */
-const DEFAULT_ENTRIES = 10_000;
+/**
+ * Of one database and data-plane process: what its statements may take in memory at most, in all. A plan keeps what it
+ * needs of the tree, which was measured as 20 to 70 bytes a character of the text; texts and keys are strings of two bytes a character at worst.
+ */
+const BUDGET_BYTES = 64 * 1024 * 1024;
+const PLAN_BYTES_PER_CHARACTER = 64;
+const TEXT_BYTES_PER_CHARACTER = 2;
+const ENTRY_BYTES = 800;
 const LONGEST_CACHED = 64 * 1024;
 
+/** One memory for all three, so that one bound holds for them together. The first letter of a key says which it is. */
+type Kept<T> =
+  | { readonly kind: "exact"; readonly statement: CachedStatement<T> }
+  | { readonly kind: "pins"; readonly pins: readonly number[] }
+  | { readonly kind: "shape"; readonly value: T };
+
 /**
- * Remembers what was found out about statements, by their text without constants. Bounded: two
- * generations, the older dropped when the younger is full, so that a hit costs no re-ordering and what
- * was used in the last half of the entries stays.
+ * Remembers what was found out about statements, by their text without constants. Bounded in bytes, the longest unused
+ * going first.
  */
 export class StatementCache<T> {
   readonly #analyze: (sql: string, lifted: LiftedText) => Analyzed<T>;
-  readonly #exact: Generations<CachedStatement<T>>;
-  readonly #pins: Generations<readonly number[]>;
-  readonly #shapes: Generations<T>;
+  readonly #kept: ByteCache<string, Kept<T>>;
 
   constructor(
     analyze: (sql: string, lifted: LiftedText) => Analyzed<T>,
-    entries: number = DEFAULT_ENTRIES,
+    budgetBytes: number = BUDGET_BYTES,
   ) {
     this.#analyze = analyze;
-    this.#exact = new Generations(entries);
-    this.#pins = new Generations(entries);
-    this.#shapes = new Generations(entries);
+    this.#kept = new ByteCache(budgetBytes);
+  }
+
+  /** What is counted as taken. */
+  get bytes(): number {
+    return this.#kept.bytes;
   }
 
   get(sql: string): CachedStatement<T> {
-    const exact = this.#exact.get(sql);
-    if (exact !== undefined) return exact;
+    const exact = this.#kept.get(`e${sql}`);
+    if (exact?.kind === "exact") return exact.statement;
     const lifted = liftLiterals(sql);
-    const found = { value: this.#shape(sql, lifted), lifted };
-    if (lifted.spans.length === 0 && sql.length <= LONGEST_CACHED) this.#exact.set(sql, found);
-    return found;
+    const statement = { value: this.#shape(sql, lifted), lifted };
+    // Its plan is counted with the shape.
+    if (lifted.spans.length === 0 && sql.length <= LONGEST_CACHED)
+      this.#keep(`e${sql}`, { kind: "exact", statement }, sql.length * TEXT_BYTES_PER_CHARACTER);
+    return statement;
   }
 
   #shape(sql: string, lifted: LiftedText): T {
     if (lifted.key.length > LONGEST_CACHED) return this.#analyze(sql, lifted).value;
-    const pins = this.#pins.get(lifted.key);
-    if (pins !== undefined) {
-      const known = this.#shapes.get(shapeKey(sql, lifted, pins));
-      if (known !== undefined) return known;
+    const pins = this.#kept.get(`p${lifted.key}`);
+    if (pins?.kind === "pins") {
+      const known = this.#kept.get(`s${shapeKey(sql, lifted, pins.pins)}`);
+      if (known?.kind === "shape") return known.value;
     }
     const { value, pinned } = this.#analyze(sql, lifted);
-    this.#pins.set(lifted.key, pinned);
-    this.#shapes.set(shapeKey(sql, lifted, pinned), value);
+    this.#keep(`p${lifted.key}`, { kind: "pins", pins: pinned }, pinned.length * 8);
+    const planBytes = sql.length * PLAN_BYTES_PER_CHARACTER;
+    this.#keep(`s${shapeKey(sql, lifted, pinned)}`, { kind: "shape", value }, planBytes);
     return value;
+  }
+
+  #keep(key: string, value: Kept<T>, bytes: number): void {
+    this.#kept.set(key, value, ENTRY_BYTES + key.length * TEXT_BYTES_PER_CHARACTER + bytes);
   }
 }
 
@@ -67,30 +87,4 @@ function shapeKey(sql: string, lifted: LiftedText, pins: readonly number[]): str
     key += `\0${pin}:${sql.slice(lifted.spans[pin * 2], lifted.spans[pin * 2 + 1])}`;
   }
   return key;
-}
-
-class Generations<V> {
-  readonly #half: number;
-  #young = new Map<string, V>();
-  #old = new Map<string, V>();
-
-  constructor(entries: number) {
-    this.#half = Math.max(1, entries >> 1);
-  }
-
-  get(key: string): V | undefined {
-    const young = this.#young.get(key);
-    if (young !== undefined) return young;
-    const old = this.#old.get(key);
-    if (old !== undefined) this.set(key, old);
-    return old;
-  }
-
-  set(key: string, value: V): void {
-    if (this.#young.size >= this.#half) {
-      this.#old = this.#young;
-      this.#young = new Map();
-    }
-    this.#young.set(key, value);
-  }
 }

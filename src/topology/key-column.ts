@@ -10,7 +10,7 @@ export interface KeyColumn {
 }
 
 /** Types whose equal values have one hash: what PostgreSQL takes for equal must not be on two shards. */
-const FITTING: Readonly<Record<ShardedTable["dataType"], readonly string[]>> = {
+export const KEY_TYPES_OF: Readonly<Record<ShardedTable["dataType"], readonly string[]>> = {
   bigint: ["smallint", "integer", "bigint"],
   uuid: ["uuid"],
   // Neither character(n) nor citext: one pads with blanks, the other has 'a' equal to 'A'.
@@ -19,7 +19,7 @@ const FITTING: Readonly<Record<ShardedTable["dataType"], readonly string[]>> = {
 
 /** Why a column cannot be the sharding key of a rule, in words; null: it can. */
 export function keyTrouble(rule: Pick<ShardedTable, "dataType">, column: KeyColumn): string | null {
-  if (!FITTING[rule.dataType].includes(column.type))
+  if (!KEY_TYPES_OF[rule.dataType].includes(column.type))
     return `is ${column.type}; the rule's data_type ${rule.dataType} does not fit it`;
   if (!column.isDeterministic)
     return "has a collation by which different texts are equal, and each has a shard of its own";

@@ -60,6 +60,8 @@ export interface Database {
   readonly users: ReadonlyMap<string, DatabaseUser>;
   readonly shardKeyUpdates: "error" | "rewrite" | "ignore";
   readonly splitInserts: "error" | "rewrite";
+  /** Sharded tables that are made get a CHECK that their rows belong to their shard. Absent: no. */
+  readonly placementGuard?: boolean;
   /** "auto": where the servers allow it. */
   readonly twoPhaseCommit: boolean | "auto";
 }

@@ -196,7 +196,8 @@ export async function untilReverse(stage: Stage, after: number): Promise<Task> {
   return await untilTask(
     stage,
     `the way back after task ${after}`,
-    (task) => task.id > after && task.type.endsWith("(reverse)") && task.status === "running",
+    (task) =>
+      task.id > after && /\((reverse|forward)\)$/.test(task.type) && task.status === "running",
   );
 }
 

@@ -53,7 +53,8 @@ export async function untilReverseTask(
     async () => {
       await failWithTask(admin);
       return (await rootTasks(admin)).find(
-        (task) => task.id > after && task.type.endsWith("(reverse)") && task.status === "running",
+        (task) =>
+          task.id > after && /\((reverse|forward)\)$/.test(task.type) && task.status === "running",
       );
     },
     { timeoutMs, intervalMs: 100, what: "the switch" },

@@ -12,8 +12,8 @@ export interface RelayOptions {
 /** A TCP relay that is slow in one direction: what comes back from the port. */
 export interface Relay extends AsyncDisposable {
   readonly port: number;
-  /** From now on nothing comes back, until `release`. */
-  hold(): void;
+  /** From now on nothing comes back on connections that are made from now on, until `release`. */
+  holdNew(): void;
   release(): void;
 }
 
@@ -46,14 +46,15 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("no port");
-  const setHeld = (next: boolean) => {
-    isHeld = next;
-    for (const answer of answers) answer.setHeld(next);
-  };
   return {
     port: address.port,
-    hold: () => setHeld(true),
-    release: () => setHeld(false),
+    holdNew: () => {
+      isHeld = true;
+    },
+    release: () => {
+      isHeld = false;
+      for (const answer of answers) answer.release();
+    },
     [Symbol.asyncDispose]: async () => {
       for (const socket of sockets) socket.destroy();
       await new Promise<void>((resolve) => {
@@ -87,8 +88,8 @@ class SlowAnswer {
     this.#arm();
   }
 
-  setHeld(isHeld: boolean): void {
-    this.#isHeld = isHeld;
+  release(): void {
+    this.#isHeld = false;
     this.#arm();
   }
 

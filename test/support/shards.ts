@@ -111,6 +111,9 @@ export class Shards implements AsyncDisposable {
         if (connection === undefined) throw new Error(`no shard ${shard}`);
         return connection;
       },
+      cancel: async () => {
+        await Promise.all(this.connections.map(async (connection) => await connection.cancel()));
+      },
     };
   }
 

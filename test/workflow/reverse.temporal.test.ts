@@ -72,6 +72,14 @@ describe("the way back", () => {
     await untilStatus(stream(1), (status) => status.lagBytes !== null, "a first look");
     expect((await memo(stream(1))).subtasks).toContainEqual(row);
     expect((await memo(root)).subtasks).toContainEqual(row);
+    // The way back has been gone: nothing depends on anything.
+    await stream(1).executeUpdate("cutover");
+    await stream(1).result();
+    expect((await memo(stream(1))).subtasks).not.toContainEqual(row);
+    await untilStatus(stream(2), (status) => status.lagBytes !== null, "a first look");
+    const again = await memo(stream(2));
+    expect(again.type).toMatch(/ \(forward\)$/);
+    expect(again.subtasks).not.toContainEqual(row);
   });
 
   test("rollback by the CLI's signal", async () => {

@@ -156,8 +156,10 @@ async function untilReverse(prefix: string, after: number): Promise<number> {
   return await until(
     async () => {
       const rows = await tasks.list();
-      const type = `replication ${prefix}_a -> ${prefix}_b (reverse)`;
-      return rows.find((row) => row.type === type && (row.id ?? 0) > after)?.id;
+      const types = ["reverse", "forward"].map(
+        (way) => `replication ${prefix}_a -> ${prefix}_b (${way})`,
+      );
+      return rows.find((row) => types.includes(row.type) && (row.id ?? 0) > after)?.id;
     },
     { timeoutMs: 20_000, what: "the reverse task", intervalMs: 100 },
   );

@@ -111,17 +111,7 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
       // As people count: the way back began with the switch, not with its standby.
       startedAtMs = Date.now();
     },
-    note: (readiness) => {
-      const { lagBytes, predictedPauseMs, rollbackDependsOn } = readiness;
-      const reasons = readiness.waitingFor.map((blocker) => blocker.message);
-      const waitingFor = run.notice === "" ? reasons : [...reasons, run.notice];
-      view.change({ waitingFor, lagBytes, predictedPauseMs });
-      if (rollbackDependsOn !== undefined)
-        view.subtask(taskType.rollbackDependsOn(rollbackDependsOn), {
-          status: "noted",
-          innerStatus: taskWords.eachShardAlone,
-        });
-    },
+    note: (readiness) => noteReadiness(run, readiness),
     nextAttempt: () => {
       attempts += 1;
       return attempts;
@@ -154,6 +144,22 @@ export function createReplicateRun(input: ReplicateInput): ReplicateRun {
     }),
   };
   return run;
+}
+
+function noteReadiness(
+  { view, notice, flags, input }: ReplicateRun,
+  { lagBytes, predictedPauseMs, rollbackDependsOn, ...readiness }: ReadinessResult,
+): void {
+  const reasons = readiness.waitingFor.map((blocker) => blocker.message);
+  const waitingFor = notice === "" ? reasons : [...reasons, notice];
+  view.change({ waitingFor, lagBytes, predictedPauseMs, isSwitchWanted: flags.wantsSwitch });
+  // Of a switch that is there, or is to come for the first time: after a rollback nothing depends on it.
+  const isThere = input.stream === 0 || streamFrom(input.stream) !== "source";
+  if (rollbackDependsOn !== undefined && isThere)
+    view.subtask(taskType.rollbackDependsOn(rollbackDependsOn), {
+      status: "noted",
+      innerStatus: taskWords.eachShardAlone,
+    });
 }
 
 function phaseOf({ input, flags, isSwitching, isSwitched, isServing }: ReplicateRun): TaskPhase {

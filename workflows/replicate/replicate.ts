@@ -10,6 +10,7 @@ import {
   workflowInfo,
 } from "@temporalio/workflow";
 import { orderRefusal } from "../../src/resharding/model/orders.js";
+import { withoutNotes } from "../../src/resharding/model/subtasks.js";
 import {
   type ReplicateInput,
   type ReplicateResult,
@@ -122,7 +123,12 @@ async function finishCommitted(
   const { ref, stream } = run.input;
   await run.stopAll();
   await run.step("dropStream", { summary: `drop stream ${stream}` }, { ref, stream });
-  run.view.change({ status: "finished", isSwitchable: false, waitingFor: [] });
+  const state = run.view.state();
+  run.view.change({
+    ...{ status: "finished", isSwitchable: false, waitingFor: [], isSwitchWanted: false },
+    // What the way back depends on is nothing any more when it has been gone.
+    subtasks: stream === 0 ? state.subtasks : withoutNotes(state.subtasks),
+  });
   return { outcome: "committed", lastSwitch };
 }
 

@@ -77,6 +77,7 @@ export function createTaskView(options: TaskViewOptions): TaskView {
     predictedPauseMs: null,
     parked: null,
     lastSwitch: options.lastSwitch,
+    isSwitchWanted: false,
   };
   const show = () => {
     const { workflowId } = workflowInfo();
@@ -127,7 +128,8 @@ export function createTaskView(options: TaskViewOptions): TaskView {
 }
 
 function publishRoot(state: TaskStatus): void {
-  const { waitingFor, lagBytes, predictedPauseMs, parked, lastSwitch, ...rest } = state;
+  const { waitingFor, lagBytes, predictedPauseMs, parked, lastSwitch, isSwitchWanted, ...rest } =
+    state;
   const { innerStatus, phase } = shownStatus(state);
   const memo: TaskMemo = { ...rest, innerStatus };
   upsertMemo({ [TASK_MEMO]: memo });

@@ -310,6 +310,7 @@ async function status(client: Client, calls: DeadlineCalls, taskId: number): Pro
     ],
     lagBytes: best?.lagBytes ?? null,
     predictedPauseMs: best?.predictedPauseMs ?? null,
+    isSwitchWanted: best?.isSwitchWanted ?? false,
     parked: state?.parked ?? child?.parked ?? null,
     lastSwitch: child?.lastSwitch ?? state?.lastSwitch ?? null,
   };

@@ -112,7 +112,7 @@ export async function orderTask(
   return await withTasks(paths, async (tasks) => {
     const row = (await tasks.list()).find((task) => task.id === id);
     if (row === undefined) throw new TaskUnknown(`no task has the id ${id}`);
-    const isReverse = row.type.endsWith("(reverse)");
+    const isReverse = /\((reverse|forward)\)$/.test(row.type);
     const wantsReverse = COMMAND_ORDERS[order].phase === "reverse";
     if (isReverse !== wantsReverse)
       throw new TaskUnknown(`${order} does not fit task ${id}, ${row.type}`, {

@@ -8,13 +8,16 @@ import type { Router } from "../../router/router.js";
 import {
   type Database,
   type DatabaseUser,
+  FIRST_SHARD,
   type ShardId,
   shardId,
 } from "../../topology/topology.js";
 import { CatalogSession } from "./catalog-session.js";
+import { DeadlockWatch } from "./deadlock-watch.js";
 import { Greetings } from "./greetings.js";
 import { HiddenChanges } from "./hidden-changes.js";
 import { KnownTables } from "./known-tables.js";
+import { ShardOids } from "./shard-oids.js";
 
 /** For crash tests, see `pause-points`: may stand still. */
 export type Announce = (step: string) => Promise<void>;
@@ -38,6 +41,7 @@ export class ServedDatabase {
   readonly general: GeneralConfig;
   /** What servers say of themselves (ParameterStatus); kept so that clients can log in without one. */
   readonly greetings = new Greetings();
+  readonly #oids = new ShardOids();
   /** Which functions change their session. */
   readonly hiddenChanges = new HiddenChanges();
   /** Raised by DDL: statements prepared before it are made anew. */
@@ -49,6 +53,7 @@ export class ServedDatabase {
   readonly log: Log;
   /** Told what a commit over shards has come to. */
   readonly announce: Announce;
+  readonly deadlocks: DeadlockWatch;
   readonly #pools = new Map<string, ServerPool>();
   readonly #tellPlanes: TellPlanes;
   #pausedUsers = new Set<string | null>();
@@ -65,6 +70,11 @@ export class ServedDatabase {
         this.schemaGeneration++;
       },
       onHeard: () => this.tablesChanged(),
+      log: this.log,
+    });
+    this.deadlocks = new DeadlockWatch({
+      shards: () => this.shards,
+      connect: async (shard, name) => await this.connect(this.#schemaUser(), shard, name),
       log: this.log,
     });
   }
@@ -90,6 +100,7 @@ export class ServedDatabase {
     let pool = this.#pools.get(key);
     if (!pool) {
       const { checkoutTimeoutMs, connectTimeoutMs, idleTimeoutMs, minPoolSize } = this.general;
+      const { serverLifetimeMs, serverLifetimeJitterMs, preparedStatementsLimit } = this.general;
       pool = new ServerPool({
         address: this.#addressOf(user, shard),
         size: user.poolSize,
@@ -97,6 +108,8 @@ export class ServedDatabase {
         checkoutTimeoutMs,
         connectTimeoutMs,
         idleTimeoutMs,
+        lifetime: { ms: serverLifetimeMs, jitterMs: serverLifetimeJitterMs },
+        statementsLimit: preparedStatementsLimit,
         log: this.log,
       });
       if (this.#pausedUsers.has(null) || this.#pausedUsers.has(user.name)) pool.setPaused(true);
@@ -175,9 +188,7 @@ export class ServedDatabase {
   }
 
   #catalogSessions(): readonly CatalogSession[] {
-    const users = [...this.database.users.values()];
-    const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
-    if (!user) throw new DatabaseUnknown(this.database.name);
+    const user = this.#schemaUser();
     const { connectTimeoutMs } = this.general;
     return this.shards.map(
       (shard) => new CatalogSession(this.#addressOf(user, shard), connectTimeoutMs),
@@ -198,6 +209,25 @@ export class ServedDatabase {
     return await ServerConnection.connect(this.#addressOf(user, shard), options);
   }
 
+  /**
+   * Makes a connection speak of types and tables by the first shard's numbers.
+   * @param server of this shard, idle
+   * @throws ServerUnreachable, ServerRefused, ServerConnectionLost
+   */
+  async translateOids(user: DatabaseUser, shard: ShardId, server: ServerConnection): Promise<void> {
+    if (shard === FIRST_SHARD) return;
+    const first = async () => await this.connect(user, FIRST_SHARD, "sluice");
+    server.oids = await this.#oids.of(shard, this.schemaGeneration, { server, first });
+  }
+
+  /** @throws DatabaseUnknown where nobody may log in */
+  #schemaUser(): DatabaseUser {
+    const users = [...this.database.users.values()];
+    const user = users.find(({ schemaAdmin }) => schemaAdmin) ?? users[0];
+    if (!user) throw new DatabaseUnknown(this.database.name);
+    return user;
+  }
+
   /** The servers may have been changed past us: their tables are read again as well. */
   reconnect(): void {
     this.greetings.forget();
@@ -212,6 +242,7 @@ export class ServedDatabase {
 
   destroy(): void {
     this.tables.close();
+    this.deadlocks.close();
     for (const { pool } of this.pools) pool.destroy();
   }
 

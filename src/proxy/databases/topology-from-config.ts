@@ -39,6 +39,7 @@ function databaseOf(config: Config, name: string, epoch: number): Database {
     users: new Map(users.map((user) => [user.name, userOf(config, entries, user)])),
     shardKeyUpdates: config.rewrite.shardKey,
     splitInserts: config.rewrite.splitInserts,
+    placementGuard: config.sluice.placementGuard,
     twoPhaseCommit: config.general.twoPhaseCommit,
   };
 }

@@ -112,6 +112,7 @@ export class BindPart {
 
 /** @throws ProtocolViolation */
 export function decodeRequest(request: ServerRequest, state: SessionState): DecodedRequest {
+  if (state.transaction === "none") state.settings.endTransaction();
   switch (request.kind) {
     case "query": {
       const { kind, frame, bytes } = request;
@@ -145,14 +146,17 @@ function decodePipeline(
 
 function decodePart(
   { type, frame }: Message,
-  { registry }: SessionState,
+  { registry, settings }: SessionState,
   statementNamed: (name: string) => PreparedStatement | null,
 ): PipelinePart {
   switch (type) {
     case FRONTEND.parse: {
       const message = decodeParse(frame);
       const { name } = message;
-      const statement = name === "" ? unnamedStatement(message, frame) : registry.find(message);
+      const statement =
+        name === ""
+          ? unnamedStatement(message, frame)
+          : registry.find(message, settings.fingerprint);
       return { kind: "parse", frame, name, statement };
     }
     case FRONTEND.bind:

@@ -1,19 +1,31 @@
 import type { ServerConnection } from "../../backend/server-connection.js";
+import type { StatementPresence } from "../../backend/server-statements.js";
 import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { CLOSE_COMPLETE, PARSE_COMPLETE } from "../../wire/backend.js";
 import { encodeError } from "../../wire/error-fields.js";
-import { encodeDescribe, encodeExecute, encodeRenamedBind, SYNC } from "../../wire/frontend.js";
+import {
+  encodeClose,
+  encodeDescribe,
+  encodeExecute,
+  encodeParse,
+  encodeRenamedBind,
+  SYNC,
+} from "../../wire/frontend.js";
 import type { BindPart, ParsePart, PipelinePart } from "./decoded-request.js";
 import type { PreparedStatement } from "./prepared-statements.js";
 import type { Expectation, Relay } from "./relay.js";
 import { forgetStatement, type SessionState } from "./session-state.js";
+import { type NamingText, namingText } from "./statement-names.js";
 
 type DescribePart = Extract<PipelinePart, { kind: "describe" | "close" }>;
 
 const EXPECT_BIND: Expectation = { kind: "bind" };
 const OUR_BIND: Expectation = { kind: "bind", isOurs: true };
 const OUR_SYNC: Expectation = { kind: "sync", isOurs: true };
+const OUR_CLOSE: Expectation = { kind: "close", isOurs: true };
+const BELIEVED_BIND: Expectation = { kind: "bind", isBelieved: true };
+const BELIEVED_DESCRIBE: Expectation = { kind: "describe", isBelieved: true };
 const EXPECT_CLOSE: Expectation = { kind: "close" };
 const EXPECT_DESCRIBE: Expectation = { kind: "describe" };
 const EXPECT_EXECUTE: Expectation = { kind: "execute" };
@@ -36,6 +48,12 @@ export class ExtendedTranslation {
   readonly #out: Buffer[] = [];
   /** The client's names that this request made, for the case that it is sent again elsewhere. */
   readonly #made: string[] = [];
+  /** What this request has asked the server to have, or to have no more. */
+  readonly #asked = new Map<string, "parse" | "close">();
+  /** What it executes may throw statements away without our being told before the next message is written. */
+  #isDoubtful = false;
+  /** Portals whose statement may do that. */
+  readonly #throwing = new Set<string>();
 
   constructor(state: SessionState, relay: Relay, server: ServerConnection) {
     this.#state = state;
@@ -92,6 +110,7 @@ export class ExtendedTranslation {
         return;
       case "execute":
         this.#send(part.frame, EXPECT_EXECUTE);
+        if (this.#throwing.has(part.portal)) this.#isDoubtful = true;
         return;
       case "sync":
         this.#send(part.frame, EXPECT_SYNC);
@@ -106,10 +125,12 @@ export class ExtendedTranslation {
 
   #parse({ name, statement, frame }: ParsePart): void {
     if (name === "") {
+      const naming = namingText(statement.sql, statement.effects, this.#state);
       this.#state.statements.set("", statement);
       this.#server.unnamedStatement = statement;
       this.#made.push("");
-      this.#send(frame, { kind: "parse", undo: () => this.#dropUnnamed(statement) });
+      const parse = naming ? this.#naming(naming, statement) : frame;
+      this.#send(parse, { kind: "parse", undo: () => this.#dropUnnamed(statement) });
       return;
     }
     if (this.#state.statements.has(name)) {
@@ -123,11 +144,18 @@ export class ExtendedTranslation {
     this.#state.statements.set(name, statement);
     this.#made.push(name);
     const undo = () => forgetStatement(this.#state, name);
-    if (this.#server.preparedStatements.has(statement.name)) {
+    if (this.#presence(statement) === "there") {
       this.#relay.expect({ ...ANSWER_PARSE, undo });
       return;
     }
     this.#prepare(statement, false, undo);
+  }
+
+  /** The Parse of a text that names statements by SQL, which are there before it. */
+  #naming({ sql, statements }: NamingText, { identity }: PreparedStatement): Buffer {
+    for (const statement of statements) this.#ensure(statement);
+    const types = identity.subarray(identity.indexOf(0));
+    return encodeParse("", Buffer.concat([Buffer.from(sql), types]));
   }
 
   #bind(part: BindPart, expectation = EXPECT_BIND): void {
@@ -137,12 +165,15 @@ export class ExtendedTranslation {
       this.#unknown(statementName, frame, expectation);
       return;
     }
-    this.#ensure(statement);
+    const made = this.#ensure(statement, statementName);
     const renamed =
-      statement.name === ""
+      made.name === ""
         ? frame
-        : encodeRenamedBind(frame, { portal, statement: statement.name, valuesAt });
-    this.#send(renamed, expectation);
+        : encodeRenamedBind(frame, { portal, statement: made.name, valuesAt });
+    if (mayThrowAway(statement)) this.#throwing.add(portal);
+    else this.#throwing.delete(portal);
+    const isPlain = expectation === EXPECT_BIND && !this.#asked.has(made.name);
+    this.#send(renamed, isPlain && made.name !== "" ? BELIEVED_BIND : expectation);
   }
 
   #describe({ frame, target, name }: DescribePart): void {
@@ -155,8 +186,10 @@ export class ExtendedTranslation {
       this.#unknown(name, frame, EXPECT_DESCRIBE);
       return;
     }
-    this.#ensure(statement);
-    this.#send(encodeDescribe({ target, name: statement.name }), EXPECT_DESCRIBE);
+    const made = this.#ensure(statement, name);
+    const isBelieved = made.name !== "" && !this.#asked.has(made.name);
+    const expectation = isBelieved ? BELIEVED_DESCRIBE : EXPECT_DESCRIBE;
+    this.#send(encodeDescribe({ target, name: made.name }), expectation);
   }
 
   #close({ frame, target, name }: DescribePart): void {
@@ -167,31 +200,57 @@ export class ExtendedTranslation {
     } else this.#send(frame, EXPECT_CLOSE);
   }
 
-  #ensure(statement: PreparedStatement): void {
+  /**
+   * The server has the statement when what follows is read. Where it has to be made and the session has other settings by
+   * now, it is made under these: another statement, which takes its place.
+   * @param clientName whose place that is
+   */
+  #ensure(statement: PreparedStatement, clientName?: string): PreparedStatement {
     if (statement.name === "") {
-      if (this.#server.unnamedStatement === statement) return;
+      if (this.#server.unnamedStatement === statement) return statement;
       this.#server.unnamedStatement = statement;
-      this.#send(statement.parse, {
+      const naming = namingText(statement.sql, statement.effects, this.#state);
+      const parse = naming ? this.#naming(naming, statement) : statement.parse;
+      this.#send(parse, {
         kind: "parse",
         isOurs: true,
         undo: () => {
           this.#server.unnamedStatement = null;
         },
       });
-    } else if (!this.#server.preparedStatements.has(statement.name)) this.#prepare(statement, true);
+      return statement;
+    }
+    if (this.#presence(statement) === "there") return statement;
+    const { registry, settings, statements } = this.#state;
+    const made = registry.under(statement, settings.fingerprint);
+    if (made !== statement && clientName !== undefined) {
+      registry.take(made);
+      registry.drop(statement);
+      statements.set(clientName, made);
+    }
+    if (this.#presence(made) !== "there") this.#prepare(made, true);
+    return made;
+  }
+
+  #presence({ name }: PreparedStatement): StatementPresence {
+    const asked = this.#asked.get(name);
+    if (asked !== undefined) return asked === "parse" ? "there" : "absent";
+    const presence = this.#server.preparedStatements.presence(name);
+    return this.#isDoubtful && presence === "there" ? "doubtful" : presence;
   }
 
   #prepare(statement: PreparedStatement, isOurs: boolean, undo?: () => void): void {
+    const { name, parse } = statement;
     const { preparedStatements } = this.#server;
-    preparedStatements.add(statement.name);
-    this.#send(statement.parse, {
-      kind: "parse",
-      isOurs,
-      undo: () => {
-        preparedStatements.delete(statement.name);
-        undo?.();
-      },
-    });
+    const unused = preparedStatements.excess(parse.length, (each) => this.#asked.has(each));
+    // Closing what is not there is no error, so that what is doubtful can always be made.
+    const closed = this.#presence(statement) === "doubtful" ? [...unused, name] : unused;
+    for (const each of closed) {
+      this.#asked.set(each, "close");
+      this.#send(encodeClose({ target: "statement", name: each }), OUR_CLOSE);
+    }
+    this.#asked.set(name, "parse");
+    this.#send(parse, { kind: "parse", isOurs, ...(undo ? { undo } : {}) });
   }
 
   /** A kept server connection may know statements that we do not (SQL's PREPARE). */
@@ -220,3 +279,14 @@ export class ExtendedTranslation {
     this.#relay.expect(expectation);
   }
 }
+
+/** Executing it may throw prepared statements away, by its own words or by dynamic SQL. */
+function mayThrowAway({ effects }: PreparedStatement): boolean {
+  return effects.discards !== "none" || THROWING.has(effects.kind);
+}
+
+const THROWING: ReadonlySet<PreparedStatement["effects"]["kind"]> = new Set([
+  "deallocate",
+  "do",
+  "call",
+]);

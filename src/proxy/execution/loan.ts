@@ -8,6 +8,11 @@ import { applySettings } from "./session-settings.js";
 import { newsOf, type SessionState } from "./session-state.js";
 import type { StatementEffects } from "./statement-effects.js";
 
+interface LentTo {
+  readonly user: DatabaseUser;
+  readonly shard: ShardId;
+}
+
 /**
  * A server connection lent to one client's session, and made its own: the one place where sessions get connections
  * from the pools. When it is given back, by whomever, is the connection's own and its pool's business (R52).
@@ -17,9 +22,12 @@ export class Loan {
   /** Whose pool it came from; another object when the database has moved since. */
   readonly served: ServedDatabase;
 
-  private constructor(served: ServedDatabase, server: ServerConnection) {
+  readonly #of: LentTo;
+
+  private constructor(served: ServedDatabase, server: ServerConnection, of: LentTo) {
     this.served = served;
     this.server = server;
+    this.#of = of;
   }
 
   /**
@@ -29,9 +37,21 @@ export class Loan {
   static async take(
     { lender }: Pick<SessionState, "lender">,
     served: ServedDatabase,
-    { user, shard }: { readonly user: DatabaseUser; readonly shard: ShardId },
+    to: LentTo,
   ): Promise<Loan> {
-    return new Loan(served, await lender.take(served.pool(user, shard)));
+    return new Loan(served, await lender.take(served.pool(to.user, to.shard)), to);
+  }
+
+  /**
+   * For a short question of our own, which does not wait for a server of the pool to be free.
+   * @throws as `take`
+   */
+  static async takeAside(
+    { lender }: Pick<SessionState, "lender">,
+    served: ServedDatabase,
+    to: LentTo,
+  ): Promise<Loan> {
+    return new Loan(served, await lender.takeAside(served.pool(to.user, to.shard)), to);
   }
 
   /**
@@ -56,10 +76,10 @@ export class Loan {
     if (server.schemaGeneration !== served.schemaGeneration) {
       if (server.preparedStatements.size > 0 && state.tie === null) {
         await server.query("DEALLOCATE ALL");
-        server.preparedStatements.clear();
       }
       server.schemaGeneration = served.schemaGeneration;
     }
+    await served.translateOids(this.#of.user, this.#of.shard, server);
     await served.hiddenChanges.learn(server, served.schemaGeneration);
     const refused = await applySettings(server, state.settings.wantedOn(server));
     if (refused) throw refusedByServer(refused);

@@ -11,6 +11,7 @@ import {
   encodeErrorFields,
 } from "../../wire/error-fields.js";
 import type { ClientConnection } from "../client/client-connection.js";
+import { withPlacementHint } from "./placement-hint.js";
 import { newsOf, type SessionState } from "./session-state.js";
 
 /** What the server will answer, in order, for messages of the extended protocol. */
@@ -29,6 +30,8 @@ export interface Expectation {
   readonly bytes?: Buffer;
   /** The message was ours, and so is its answer: the client does not see it. */
   readonly isOurs?: boolean;
+  /** Of a statement that the server had by all that it has said; it is made again if the server knows none. */
+  readonly isBelieved?: boolean;
   /** When an error before it made the server skip it. */
   readonly undo?: () => void;
 }
@@ -42,6 +45,8 @@ export type RelayOutcome =
   | { readonly kind: "refusedByGate" }
   /** As `holdFailure` asks: nothing was shown, the server is ready, and `deliver` or `drop` is to come. */
   | { readonly kind: "failureHeld" }
+  /** The server had lost a statement; nothing was shown to the client, it is ready for the same again. */
+  | { readonly kind: "forgotten" }
   | {
       readonly kind: "lost";
       readonly error: SluiceError;
@@ -66,7 +71,8 @@ export class Relay implements ServerReceiver {
   #at = 0;
   isExtended = false;
   #canRetry = false;
-  #isRefusedByGate = false;
+  /** Why the request is kept from the client and will be sent again; null: it is not. */
+  #takenBack: "refusedByGate" | "forgotten" | null = null;
   #onlySetupSeen = true;
   #holdsFailure: ((fields: ErrorResponseFields) => boolean) | null = null;
   #hasHeldFailure = false;
@@ -113,7 +119,7 @@ export class Relay implements ServerReceiver {
   begin(protocol: "simple" | "extended", canRetry: boolean): void {
     this.isExtended = protocol === "extended";
     this.#canRetry = canRetry;
-    this.#isRefusedByGate = false;
+    this.#takenBack = null;
     this.#onlySetupSeen = true;
     this.#holdsFailure = null;
     this.#hasHeldFailure = false;
@@ -208,7 +214,7 @@ export class Relay implements ServerReceiver {
   /** Shown at once, even where the answer is held back: seeing it twice after a retry does no harm. */
   #notice(buffer: Buffer, start: number, end: number): void {
     const isFirst = this.#out.length === 0 && this.#runBuffer === null;
-    if (isFirst && !this.#isRefusedByGate) this.#write(buffer.subarray(start, end));
+    if (isFirst && !this.#takenBack) this.#write(buffer.subarray(start, end));
     else this.#forward(buffer, start, end);
   }
 
@@ -259,7 +265,7 @@ export class Relay implements ServerReceiver {
   }
 
   #forward(buffer: Buffer, start: number, end: number): void {
-    if (this.#isRefusedByGate) return;
+    if (this.#takenBack) return;
     if (this.#runBuffer === buffer && this.#runEnd === start) {
       this.#runEnd = end;
       return;
@@ -294,8 +300,8 @@ export class Relay implements ServerReceiver {
     this.isCopyIn = false;
     this.#expected = [];
     this.#at = 0;
-    if (this.#isRefusedByGate) {
-      this.#settle({ kind: "refusedByGate" });
+    if (this.#takenBack) {
+      this.#settle({ kind: this.#takenBack });
       return;
     }
     this.#onlySetupSeen = false;
@@ -325,7 +331,7 @@ export class Relay implements ServerReceiver {
   }
 
   #error(frame: Buffer): void {
-    if (this.#isRefusedByGate) return;
+    if (this.#takenBack) return;
     const fields = decodeErrorFields(frame);
     const severity = fields.get("V") ?? fields.get("S");
     this.isCopyIn = false;
@@ -337,6 +343,7 @@ export class Relay implements ServerReceiver {
     this.hasSeenError = true;
     // A plan that a schema change broke: this session's statements are made anew at check-in.
     if (fields.get("R") === "RevalidateCachedQuery" && this.#server) this.#server.isSoiled = true;
+    if (fields.get("C") === SQLSTATE.invalidSqlStatementName && this.#takeForgotten()) return;
     if (fields.get("C") === SQLSTATE.gateClosed && this.#takeRefusal(fields)) return;
     else if (fields.get("C") !== SQLSTATE.gateClosed) this.#pushError(frame);
     this.hasSeenSuch = this.#holdsFailure?.(fields) === true;
@@ -352,16 +359,32 @@ export class Relay implements ServerReceiver {
       this.#pushError(movedError(fields));
       return false;
     }
-    this.#isRefusedByGate = true;
+    this.#takeBack("refusedByGate");
+    return true;
+  }
+
+  /** Outside of a transaction nothing is lost by doing it again. */
+  #takeForgotten(): boolean {
+    const isOurs = this.#expected[this.#at]?.isBelieved ?? false;
+    if (!isOurs || !this.#canRetry || !this.#onlySetupSeen) return false;
+    this.#takeBack("forgotten");
+    return true;
+  }
+
+  #takeBack(reason: "refusedByGate" | "forgotten"): void {
+    this.#takenBack = reason;
     this.#out = [];
     this.#runBuffer = null;
     for (; this.#at < this.#expected.length; this.#at++) this.#expected[this.#at]?.undo?.();
-    return true;
   }
 
   #pushError(frame: Buffer): void {
     const expectation = this.#expected[this.#at];
-    this.#push(expectation?.kind === "failing" && expectation.bytes ? expectation.bytes : frame);
+    this.#push(
+      expectation?.kind === "failing" && expectation.bytes
+        ? expectation.bytes
+        : withPlacementHint(frame),
+    );
   }
 
   #skipToSync(): void {

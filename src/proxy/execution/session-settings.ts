@@ -20,25 +20,6 @@ const TOLD: ReadonlyMap<string, string> = new Map(
   ].map((name) => [name.toLowerCase(), name]),
 );
 
-/** What a statement's text, or its constants, mean under other settings. */
-const PARSED_UNDER = [
-  "array_nulls",
-  "backslash_quote",
-  "client_encoding",
-  "datestyle",
-  "default_text_search_config",
-  "intervalstyle",
-  "lc_monetary",
-  "role",
-  "search_path",
-  "session_authorization",
-  "standard_conforming_strings",
-  "timezone",
-  "timezone_abbreviations",
-  "transform_null_equals",
-  "xmloption",
-];
-
 // Of a transaction, or without a value that could be read and given again.
 const NOT_KEPT = new Set([
   "seed",
@@ -52,6 +33,17 @@ const NONE: readonly (readonly [string, string])[] = [];
 // What is made without a schema is temporary.
 const TEMPORARY_FIRST = /^\s*(?:"?\$user"?\s*,\s*)?"?pg_temp/i;
 
+/** What is not folded into a statement when it is parsed or planned. */
+const NOT_PARSED_UNDER: ReadonlySet<string> = new Set([
+  "application_name",
+  "statement_timeout",
+  "lock_timeout",
+  "idle_in_transaction_session_timeout",
+]);
+
+// Of a text of several statements nobody knows here what it has set for its transaction.
+const LOCAL: ReadonlySet<StatementEffects["kind"]> = new Set(["setLocal", "several", "rollbackTo"]);
+
 /**
  * The settings that a client gave its session, and their way to whatever server connection it is given.
  * Values are read back from the server after a transaction that may have changed them, so rollback, SET
@@ -63,6 +55,8 @@ export class SessionSettings {
   /** What the client was told at its login of settings that it did not give: its statements run under these. */
   #told: Settings = new Map();
   #current: Settings;
+  /** SET LOCAL in the open transaction. */
+  #hasLocal = false;
   readonly #touched = new Map<string, "set" | "reset">();
   #isOpaque = false;
   #fingerprint: string | null = null;
@@ -82,17 +76,23 @@ export class SessionSettings {
   }
 
   /**
-   * The same text under the same of these is the same statement. Null: a setting may have changed in the open
-   * transaction, so that nobody can say what a statement would be parsed under.
+   * The same text under the same of these is the same statement: all that the session has set, or was told, but for its
+   * name and what only ends waits. No list of what PostgreSQL folds in could be sure to be whole. Null: a setting may have
+   * changed in the open transaction, so that nobody can say what a statement would be parsed under.
    */
   get fingerprint(): string | null {
-    if (this.hasTouched) return null;
-    this.#fingerprint ??= PARSED_UNDER.map(
-      (name) => this.#current.get(name) ?? this.#told.get(name) ?? null,
-    )
-      .map((value) => JSON.stringify(value))
-      .join();
+    if (this.hasTouched || this.#hasLocal) return null;
+    this.#fingerprint ??= JSON.stringify(
+      [...new Map([...this.#told, ...this.#current])]
+        .filter(([name]) => !NOT_PARSED_UNDER.has(name))
+        .sort(([one], [other]) => (one < other ? -1 : 1)),
+    );
     return this.#fingerprint;
+  }
+
+  /** The transaction is over, and with it what SET LOCAL has set. */
+  endTransaction(): void {
+    this.#hasLocal = false;
   }
 
   /** What the login told of the servers. */
@@ -110,6 +110,7 @@ export class SessionSettings {
   note(effects: StatementEffects, server?: ServerConnection): void {
     const how = effects.resets === "none" ? "set" : "reset";
     for (const name of effects.settings) if (!NOT_KEPT.has(name)) this.#touched.set(name, how);
+    if (LOCAL.has(effects.kind)) this.#hasLocal = true;
     if (effects.resets === "all" || effects.discards === "all")
       for (const name of this.#current.keys()) this.#touched.set(name, "reset");
     const makesTemporary = TEMPORARY_FIRST.test(this.#current.get("search_path") ?? "");

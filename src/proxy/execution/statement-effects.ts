@@ -1,3 +1,4 @@
+import { ByteCache } from "../../core/byte-cache.js";
 import { SQLSTATE, type SqlState } from "../../core/sqlstate.js";
 import { classify, type StatementKind, sessionTieOf, settingOf } from "../../sql/classify.js";
 
@@ -16,6 +17,8 @@ export interface StatementEffects {
   /** Prepared statements and, with "all", everything else is thrown away. */
   readonly discards: "none" | "statements" | "all";
   readonly changesSchema: boolean;
+  /** BEGIN is among its statements. */
+  readonly begins: boolean;
   /** May change settings or make temporary objects in ways that its text does not tell. */
   readonly isOpaque: boolean;
   /** LISTEN and the like, which mean nothing without a server of one's own. */
@@ -36,6 +39,7 @@ const PLAIN: StatementEffects = {
   resets: "none",
   discards: "none",
   changesSchema: false,
+  begins: false,
   isOpaque: false,
   needsSession: false,
 };
@@ -60,9 +64,11 @@ const CHARACTERISTICS = [
   "default_transaction_deferrable",
 ];
 
-const cache = new Map<string, StatementEffects>();
-const CACHED_TEXTS = 2_000;
+/** Of a process. */
+const CACHE_BYTES = 4 * 1024 * 1024;
+const BYTES_PER_ENTRY = 500;
 const LONGEST_CACHED_TEXT = 1_000;
+const cache = new ByteCache<string, StatementEffects>(CACHE_BYTES);
 
 /** Pure but for a cache of what is not ordinary. */
 export function effectsOf(sql: string): StatementEffects {
@@ -72,13 +78,12 @@ export function effectsOf(sql: string): StatementEffects {
     const makesTable = !isInsert && INTO.test(sql) && TEMPORARY.test(sql);
     if (!makesTable && !SUSPICIOUS.test(sql)) return PLAIN;
   }
-  const known = cache.get(sql);
+  // Put together anew: a part of a long text would keep all of it.
+  const key = ` ${sql}`;
+  const known = cache.get(key);
   if (known) return known;
   const effects = examine(sql);
-  if (sql.length <= LONGEST_CACHED_TEXT) {
-    if (cache.size >= CACHED_TEXTS) cache.clear();
-    cache.set(sql, effects);
-  }
+  if (sql.length <= LONGEST_CACHED_TEXT) cache.set(key, effects, BYTES_PER_ENTRY + 2 * sql.length);
   return effects;
 }
 
@@ -162,6 +167,7 @@ function examine(sql: string): StatementEffects {
     resets,
     discards,
     changesSchema,
+    begins: statements.some((each) => each.kind === "begin"),
     isOpaque,
     needsSession,
   };

@@ -41,7 +41,7 @@ async function ask(session: Session, served: ServedDatabase): Promise<ReadonlyMa
   const { userName } = session.state;
   const user = served.database.users.get(userName);
   if (!user) throw new SessionEnded(SQLSTATE.invalidAuthorizationSpecification, "user is gone");
-  const loan = await Loan.take(session.state, served, { user, shard: FIRST_SHARD });
+  const loan = await Loan.takeAside(session.state, served, { user, shard: FIRST_SHARD });
   const { server } = loan;
   const settings = session.state.settings.current;
   try {

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { Lender } from "../../backend/lender.js";
 import type { Config } from "../../config/model.js";
+import { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Log } from "../../observe/log.js";
 import { encodeError, encodeThrown } from "../../wire/error-fields.js";
@@ -22,11 +23,18 @@ import { SessionSettings, startupSettings } from "../execution/session-settings.
 import { newCounters } from "../execution/session-state.js";
 import { SessionEnded } from "../session-errors.js";
 import { greetingFor } from "./greeting.js";
+import { PendingLogins } from "./pending-logins.js";
 import { Session, type SessionHost } from "./session.js";
 import type { Sessions } from "./sessions.js";
 
-/** Connections that have not proved who they are; more are turned away. */
+/** Connections that have not proved who they are; with more, the oldest go. */
 const MOST_LOGINS = 1_000;
+
+const TOO_MANY_LOGINS = encodeError({
+  severity: "FATAL",
+  sqlState: SQLSTATE.tooManyConnections,
+  message: "too many connections are logging in",
+});
 
 type Startup = Extract<StartupResult, { kind: "startup" }>;
 
@@ -44,7 +52,7 @@ export class Logins {
   readonly #log: Log;
   readonly #registry = new PreparedStatements();
   #config: Config | null = null;
-  #count = 0;
+  readonly #pending = new PendingLogins(MOST_LOGINS);
   #isClosed = false;
 
   constructor(options: {
@@ -74,25 +82,22 @@ export class Logins {
   /** Takes over an accepted socket. */
   attach(socket: Socket): void {
     const client = new ClientConnection(socket);
-    if (this.#count >= MOST_LOGINS) {
-      const message = "too many connections are logging in";
-      client.end(
-        encodeError({ severity: "FATAL", sqlState: SQLSTATE.tooManyConnections, message }),
-      );
-      return;
-    }
-    this.#count++;
     const timeoutMs = this.#config?.general.clientLoginTimeoutMs ?? 60_000;
     const timer = setTimeout(() => socket.destroy(), timeoutMs);
-    this.#login(client, timer)
+    const leave = this.#pending.add({
+      address: client.address,
+      giveUp: () => client.end(TOO_MANY_LOGINS),
+    });
+    const proved = () => {
+      leave();
+      clearTimeout(timer);
+    };
+    this.#login(client, proved)
       .catch((error: unknown) => client.end(encodeThrown(error, "FATAL")))
-      .finally(() => {
-        this.#count--;
-        clearTimeout(timer);
-      });
+      .finally(proved);
   }
 
-  async #login(client: ClientConnection, timer: NodeJS.Timeout): Promise<void> {
+  async #login(client: ClientConnection, proved: () => void): Promise<void> {
     const startup = await readStartup(client);
     if (startup.kind === "gone") {
       client.end();
@@ -103,17 +108,36 @@ export class Logins {
       client.end();
       return;
     }
+    try {
+      await this.#admit(client, startup, proved);
+    } catch (error) {
+      this.#logRefusal(client, startup, error);
+      throw error;
+    }
+  }
+
+  async #admit(client: ClientConnection, startup: Startup, proved: () => void): Promise<void> {
     const config = this.#config;
     if (!config) throw new SessionEnded(SQLSTATE.cannotConnectNow, "the proxy is starting up");
     const isAdmin = startup.database === config.admin.name;
     if (this.#isClosed && !isAdmin) throw goingDown();
     const account = isAdmin ? adminAccount(config, startup.user) : this.#accountOf(config, startup);
     const claim = { ...account, user: startup.user };
-    if (!(await proveIdentity(client, config.general.authType, claim))) return;
+    // Trust is for the databases: who may stop the proxy has a password.
+    const { authType } = config.general;
+    const method = isAdmin && authType === "trust" ? "scram" : authType;
+    if (!(await proveIdentity(client, method, claim))) return;
     // Proved: what follows may wait for a server, or for a hold to end.
-    clearTimeout(timer);
+    proved();
     if (isAdmin) this.#startAdmin(client, startup);
     else await this.#startSession(client, startup);
+  }
+
+  /** Who tried, and from where; never what was shown as proof. */
+  #logRefusal(client: ClientConnection, startup: Startup, error: unknown): void {
+    const { user, database } = startup;
+    const cause = error instanceof SluiceError ? error.message : "unexpected error";
+    this.#log.warn("login refused", { address: client.address, user, database, error: cause });
   }
 
   async #startSession(client: ClientConnection, startup: Startup): Promise<void> {
@@ -150,6 +174,7 @@ export class Logins {
       const parameters = await greetingFor(session, this.#host);
       client.write(encodeWelcome(parameters, key));
     } catch (error) {
+      this.#logRefusal(client, startup, error);
       session.end(error);
       return;
     }

@@ -355,7 +355,7 @@ export class Session implements ClientReceiver {
     const refusal = user.poolerMode === "session" ? null : refusalOf(effects);
     if (refusal)
       throw new StatementRefused(refusal.sqlState, refusal.message, { hint: refusal.hint });
-    if (user.poolerMode === "statement" && effects.kind === "begin")
+    if (user.poolerMode === "statement" && effects.begins)
       throw new StatementRefused(
         SQLSTATE.featureNotSupported,
         "no transactions in statement mode",

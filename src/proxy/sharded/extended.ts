@@ -188,7 +188,7 @@ export class ExtendedProtocol {
     const translation = new ExtendedTranslation(state, relay, server);
     server.send(translation.translate(request.parts));
     const outcome = await relay.outcome();
-    if (outcome.kind === "refusedByGate") translation.rewind();
+    if (outcome.kind === "refusedByGate" || outcome.kind === "forgotten") translation.rewind();
     try {
       const handled = await this.#statements.settle(outcome, { context, wasBegun });
       if (handled === "open" && state.transaction === "open") this.#remember(request, server);

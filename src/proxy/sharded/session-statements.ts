@@ -1,7 +1,9 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
+import { namedStatements } from "../../sql/statement-names.js";
+import { FIRST_SHARD } from "../../topology/topology.js";
 import { encodeNotice } from "../../wire/error-fields.js";
 import type { ExecutionContext } from "../execution/executor.js";
-import { forgetStatements } from "../execution/session-state.js";
+import { forgetStatement, forgetStatements } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
 import type { ShardedStatements } from "./statements.js";
@@ -23,6 +25,8 @@ export async function runOfSession(
       if (state.transaction === "none") {
         state.transaction = "begun";
         state.beginSql = sql;
+        // Sent with the first statement, where no server could refuse it.
+        if (!effects.isPlainControl) await beginNow({ statements, context });
       } else warn(statements, IN_TRANSACTION);
       return /^\s*start/i.test(sql) ? "START TRANSACTION" : "BEGIN";
     case "commit":
@@ -52,6 +56,18 @@ export async function runOfSession(
       }
       return tag;
     }
+  }
+}
+
+async function beginNow({ statements, context }: SessionStatement): Promise<void> {
+  const { state, transaction } = statements;
+  try {
+    statements.begin(context, null);
+    await transaction.acquire(FIRST_SHARD);
+  } catch (error) {
+    transaction.release();
+    state.transaction = "none";
+    throw error;
   }
 }
 
@@ -124,6 +140,16 @@ function discard(
   effects: StatementEffects,
   { state, cursors }: ShardedStatements,
 ): string {
+  const [named] = effects.kind === "deallocate" ? namedStatements(sql) : [];
+  if (named) {
+    if (!state.statements.has(named.name))
+      throw new StatementRefused(
+        SQLSTATE.invalidSqlStatementName,
+        `prepared statement "${named.name}" does not exist`,
+      );
+    forgetStatement(state, named.name);
+    return "DEALLOCATE";
+  }
   if (effects.discards === "none")
     throw new StatementRefused(
       SQLSTATE.featureNotSupported,

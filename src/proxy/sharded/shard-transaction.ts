@@ -1,5 +1,6 @@
 import type { QueryOutcome, ServerConnection } from "../../backend/server-connection.js";
 import { PoolRetired } from "../../backend/server-errors.js";
+import type { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { SCHEMA_FACTS_SQL } from "../../router/schema-facts.js";
 import {
@@ -8,6 +9,7 @@ import {
   FIRST_SHARD,
   type ShardId,
 } from "../../topology/topology.js";
+import { encodeThrown } from "../../wire/error-fields.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import { Loan } from "../execution/loan.js";
 import type { SessionState } from "../execution/session-state.js";
@@ -43,6 +45,9 @@ export class ShardTransaction implements ShardServers {
   /** Raised when a transaction ends. */
   number = 0;
 
+  /** Raised when a commit begins: from then on nobody knows what was done. */
+  commits = 0;
+
   /** A shard could not be joined because the topology has moved on; kept until `release`. */
   metRetired: PoolRetired | null = null;
 
@@ -60,6 +65,10 @@ export class ShardTransaction implements ShardServers {
 
   get usedShards(): readonly ShardId[] {
     return [...this.#loans.keys()];
+  }
+
+  get sessions(): readonly { readonly shard: ShardId; readonly pid: number }[] {
+    return [...this.#loans].map(([shard, { server }]) => ({ shard, pid: server.processId }));
   }
 
   /** Which shard's a connection of the transaction is; null: none of its own. */
@@ -187,6 +196,7 @@ export class ShardTransaction implements ShardServers {
    * @throws StatementRefused 40003 when some had committed, or nobody knows
    */
   async commit(mode: Database["twoPhaseCommit"]): Promise<void> {
+    this.commits++;
     const committing = this.#commit(mode);
     this.#committing = committing.catch(() => {});
     try {
@@ -235,6 +245,13 @@ export class ShardTransaction implements ShardServers {
     await Promise.all(this.#lent.map((loan) => loan.cancel()));
   }
 
+  /** Cancels what runs, for a reason that the client hears in the place of the server's. */
+  async giveUp(reason: SluiceError): Promise<void> {
+    const frame = encodeThrown(reason);
+    for (const { server } of this.#loans.values()) server.cancelReason = frame;
+    await this.cancel();
+  }
+
   /** As `Loan.cancelling`, of all. */
   cancelling(): Promise<unknown> | null {
     const under = this.#lent.flatMap(({ cancelling }) => cancelling ?? []);
@@ -243,7 +260,10 @@ export class ShardTransaction implements ShardServers {
 
   /** Gives all servers back; what is open is rolled back there. */
   release(): void {
-    for (const loan of this.#loans.values()) loan.giveBack();
+    for (const loan of this.#loans.values()) {
+      loan.server.cancelReason = null;
+      loan.giveBack();
+    }
     this.#loans.clear();
     this.metRetired = null;
     this.number++;

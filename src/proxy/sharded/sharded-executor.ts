@@ -1,7 +1,9 @@
 import { SluiceError } from "../../core/errors.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { decodeErrorFields, encodeThrown } from "../../wire/error-fields.js";
+import type { Watched } from "../databases/deadlock-watch.js";
 import type { ServedDatabase } from "../databases/served-database.js";
+import type { Cycle } from "../databases/wait-graph.js";
 import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import type { SessionState } from "../execution/session-state.js";
@@ -29,6 +31,7 @@ export class ShardedExecutor implements Executor {
   readonly #statements: ShardedStatements;
   readonly #simple: SimpleProtocol;
   readonly #extended: ExtendedProtocol;
+  readonly #watched: Watched;
   #isRunning = false;
 
   /** @param onCopyIn called when `isCopyIn` has become true: some of the data may have come already */
@@ -37,6 +40,11 @@ export class ShardedExecutor implements Executor {
     this.#statements = new ShardedStatements(state, this.#copyInput, onCopyIn);
     this.#simple = new SimpleProtocol(this.#statements);
     this.#extended = new ExtendedProtocol(this.#statements);
+    const { transaction } = this.#statements;
+    this.#watched = {
+      sessions: () => transaction.sessions,
+      giveUp: (cycle) => void transaction.giveUp(deadlockOf(cycle)),
+    };
   }
 
   get isOpen(): boolean {
@@ -62,8 +70,8 @@ export class ShardedExecutor implements Executor {
       else if (effects.tie !== null && !isOfCursor(effects)) throw tied(effects.tie);
     this.#isRunning = true;
     const isFresh = !this.isOpen;
-    const { taken } = this.#copyInput;
-    const { bytesSent } = this.#state.client;
+    const before = this.#progress();
+    context.served.deadlocks.begin(this.#watched);
     try {
       if (request.kind === "extended") return await this.#extended.handle(request, context);
       this.#state.statements.delete("");
@@ -72,16 +80,22 @@ export class ShardedExecutor implements Executor {
       this.#extended.afterQuery();
       return handled;
     } catch (error) {
-      const isUntouched =
-        this.#state.client.bytesSent === bytesSent && this.#copyInput.taken === taken;
-      const isUnseen = isFresh && isUntouched;
+      const isUnseen = isFresh && this.#progress() === before;
       const failure = error instanceof FailedInCopy ? error.failure : error;
       throw (await this.#isOfOtherTables(failure, context, isUnseen)) ? new TablesChanged() : error;
     } finally {
       this.#isRunning = false;
+      context.served.deadlocks.end(this.#watched);
       const cancelling = this.#statements.transaction.cancelling();
       if (cancelling) await cancelling;
     }
+  }
+
+  /** Another one when the client was shown something, has sent what it cannot send again, or a commit was begun. */
+  #progress(): string {
+    const { client } = this.#state;
+    const { commits } = this.#statements.transaction;
+    return `${client.bytesSent} ${this.#copyInput.taken} ${commits}`;
   }
 
   /** @param isUnseen nothing of it, or of its transaction, was done or shown */
@@ -150,6 +164,17 @@ export class ShardedExecutor implements Executor {
 function tied(tie: string): StatementRefused {
   return new StatementRefused(SQLSTATE.featureNotSupported, `no ${tie} on a sharded database`, {
     hint: "It would belong to one shard's server. Connect to that server directly, or do without.",
+  });
+}
+
+function deadlockOf({ waits }: Cycle): StatementRefused {
+  const who = waits.map(
+    ({ shard, pid, blockedBy }) =>
+      `On shard ${shard}, process ${pid} is blocked by process ${blockedBy}.`,
+  );
+  return new StatementRefused(SQLSTATE.deadlockDetected, "deadlock detected", {
+    detail: who.join("\n"),
+    hint: "Transactions waited for each other on several shards. Roll back and repeat this one.",
   });
 }
 

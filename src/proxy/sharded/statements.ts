@@ -5,6 +5,7 @@ import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { mayBeOfOtherTables } from "../../core/sqlstate-tables.js";
 import type { Span } from "../../router/clauses.js";
+import { HINT_SETTINGS, type Hints, hintedRouter, hintsOfSettings } from "../../router/hints.js";
 import type { ParameterValues } from "../../router/key-value.js";
 import type { MergePlan, Route, RouteNotice, SettledRoute } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
@@ -83,6 +84,10 @@ export class ShardedStatements {
   readonly #onCopyIn: () => void;
   /** Where a statement ran that may have changed settings there alone. */
   #changedOn: ServerConnection | null = null;
+  /** The open transaction has named settings that are hints. */
+  #mayHint = false;
+  #lastHinted: { readonly plain: Router; readonly key: string; readonly router: Router } | null =
+    null;
   /** What the relay passes from. */
   #attached: ServerConnection | null = null;
   /** The text of such a statement, while it runs. */
@@ -118,7 +123,36 @@ export class ShardedStatements {
    * other would wait for the locks, and that is for ever.
    * @throws ServerUnreachable, StatementFailed
    */
-  async router({ served }: ExecutionContext): Promise<Router> {
+  async router(context: ExecutionContext): Promise<Router> {
+    return await this.#hinted(await this.#plainRouter(context), context);
+  }
+
+  async #hinted(router: Router, { served }: ExecutionContext): Promise<Router> {
+    const hints = await this.#settingsHints();
+    const key = JSON.stringify(hints);
+    // The same object as long as it routes the same: portals remember by it.
+    if (this.#lastHinted?.plain !== router || this.#lastHinted.key !== key)
+      this.#lastHinted = {
+        plain: router,
+        key,
+        router: hintedRouter(router, hints, served.database),
+      };
+    return this.#lastHinted.router;
+  }
+
+  /** In a transaction that may have set them its own server says which they are. */
+  async #settingsHints(): Promise<Hints> {
+    const { current } = this.state.settings;
+    const [server] = this.transaction.used;
+    if (!this.#mayHint || !server || server.transactionStatus !== "T")
+      return hintsOfSettings(current);
+    const columns = HINT_SETTINGS.map((name) => `pg_catalog.current_setting('${name}', true)`);
+    const { rows } = await server.query(`SELECT ${columns.join(", ")}`);
+    const values = HINT_SETTINGS.map((name, at) => [name, rows[0]?.[at] ?? ""] as const);
+    return hintsOfSettings(new Map([...current, ...values]));
+  }
+
+  async #plainRouter({ served }: ExecutionContext): Promise<Router> {
     this.#usedRouter = null;
     if (!this.transaction.changesSchema) {
       this.#usedRouter = await served.router();
@@ -149,11 +183,12 @@ export class ShardedStatements {
   }
 
   /** By the tables as they are now, where these are others than the statement at hand was routed by. */
-  async newerRouter({ served }: ExecutionContext): Promise<Router | null> {
+  async newerRouter(context: ExecutionContext): Promise<Router | null> {
     const used = this.#usedRouter;
-    const newer = used && (await served.tables.newerThan(used));
-    if (newer) this.#usedRouter = newer;
-    return newer;
+    const newer = used && (await context.served.tables.newerThan(used));
+    if (!newer) return null;
+    this.#usedRouter = newer;
+    return await this.#hinted(newer, context);
   }
 
   /** The open transaction has made or undone changes to tables. */
@@ -181,10 +216,13 @@ export class ShardedStatements {
 
   async settleSettings(): Promise<void> {
     const [server] = this.transaction.used;
+    this.#mayHint = false;
     if (!server) return;
     if (this.state.settings.hasTouched) {
       // The others have the same values, but nobody has said so: theirs stay unknown.
-      const { tie } = await this.state.settings.readBack(this.#changedOn ?? server);
+      // One of a transaction that was rolled back meanwhile is somebody else's.
+      const changedOn = this.transaction.used.find((used) => used === this.#changedOn);
+      const { tie } = await this.state.settings.readBack(changedOn ?? server);
       if (tie !== null) for (const used of this.transaction.used) used.isSoiled = true;
     }
     this.#changedOn = null;
@@ -205,6 +243,7 @@ export class ShardedStatements {
     const { settings } = this.state;
     const { sql, effects } = statement;
     settings.note(effects);
+    if (/\bpgdog\./i.test(sql)) this.#mayHint = true;
     const hidden = served.hiddenChanges.of([sql]);
     if (hidden) settings.noteHidden(hidden);
     const mayChange = hidden !== null || effects.isOpaque || effects.settings.length > 0;
@@ -254,7 +293,7 @@ export class ShardedStatements {
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
       await this.#spreadChanges(this.transaction.used[0]);
-      if (route.kind === "many" && route.notice) this.#tell(route.notice);
+      if ("notice" in route && route.notice) this.#tell(route.notice);
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
@@ -301,7 +340,8 @@ export class ShardedStatements {
   ): Promise<Handled> {
     this.relay.detach();
     if (outcome.kind === "lost") throw outcome.error;
-    if (outcome.kind === "refusedByGate") return this.backOff(wasBegun);
+    if (outcome.kind === "refusedByGate" || outcome.kind === "forgotten")
+      return this.backOff(wasBegun);
     if (outcome.kind === "failureHeld") {
       if ((await this.newerRouter(context)) !== null) {
         this.relay.drop();

@@ -1,30 +1,28 @@
 import { describeAddress } from "../../backend/address.js";
 import type { ServerConnection } from "../../backend/server-connection.js";
-import { ServerConnectionLost } from "../../backend/server-errors.js";
 import type { SluiceError } from "../../core/errors.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
+import { hintedShard, hintsOfSettings } from "../../router/hints.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
-import { FLUSH, FRONTEND } from "../../wire/frontend.js";
+import { encodeClose, encodeQuery, FLUSH, FRONTEND, SYNC } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
-import { type DecodedRequest, textsOf } from "../execution/decoded-request.js";
+import {
+  type DecodedPipeline,
+  type DecodedRequest,
+  textsOf,
+} from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import { ExtendedTranslation } from "../execution/extended-translation.js";
 import { Loan } from "../execution/loan.js";
 import { Relay, type RelayOutcome } from "../execution/relay.js";
 import { forgetStatements, type SessionState } from "../execution/session-state.js";
-import type { StatementEffects } from "../execution/statement-effects.js";
-import { SessionEnded } from "../session-errors.js";
+import { isOfSession, type StatementEffects } from "../execution/statement-effects.js";
+import { forgetNamed, namingText } from "../execution/statement-names.js";
+import { SessionEnded, StatementRefused } from "../session-errors.js";
+import { isTellable, TieWatch, unbuildableState } from "./session-tie.js";
 
 /** A request up to this size is kept, and sent again when the gate refused it. */
 const RETRIED_BYTES = 64 * 1024;
-
-// What a server's session holds that cannot be made again elsewhere.
-const UNBUILDABLE = `SELECT
-  EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()),
-  EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()),
-  EXISTS (SELECT FROM pg_catalog.pg_listening_channels()),
-  EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),
-  EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)`;
 
 /** Executes a session's requests on one server: its whole traffic where the database has one shard. */
 export class SingleExecutor implements Executor {
@@ -34,6 +32,7 @@ export class SingleExecutor implements Executor {
   /** Extended messages were sent and no Sync yet. */
   #isUnsynced = false;
   #isRunning = false;
+  readonly #tieWatch = new TieWatch();
 
   /** @param onCopyIn called when `isCopyIn` has become true: some of the data may have come already */
   constructor(state: SessionState, onCopyIn: () => void) {
@@ -63,6 +62,7 @@ export class SingleExecutor implements Executor {
   async #handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
     const isFresh = !this.isOpen;
     const { effects } = request;
+    this.#checkHints(request, context);
     const loan = await this.#attach(context.served, context.user);
     const { server } = loan;
     for (const each of effects) this.#noteBefore(each, server);
@@ -74,31 +74,76 @@ export class SingleExecutor implements Executor {
       request.bytes <= RETRIED_BYTES &&
       (request.kind !== "extended" || request.end === "sync");
     this.#isRunning = true;
-    let translation: ExtendedTranslation | null = null;
+    const { clears } = server.preparedStatements;
     let outcome: RelayOutcome;
     try {
       if (request.kind === "extended") {
-        this.#relay.begin("extended", canRetry);
-        translation = new ExtendedTranslation(this.#state, this.#relay, server);
-        this.#send(server, translation.translate(request.parts));
-        if (request.end === "part") {
-          this.#isUnsynced = true;
-          this.#relay.injectAnswered();
-          return "open";
-        }
-      } else {
-        this.#relay.begin("simple", canRetry);
-        server.unnamedStatement = null;
-        // As in PostgreSQL: a simple query destroys the unnamed statement.
-        this.#state.statements.delete("");
-        this.#send(server, request.frame);
-      }
-      outcome = await this.#relay.outcome();
+        const extended = await this.#extended(request, server, canRetry);
+        if (extended === "part") return "open";
+        outcome = extended;
+      } else outcome = await this.#simple(request, server, canRetry);
     } finally {
       this.#isRunning = false;
     }
-    if (outcome.kind === "refusedByGate") translation?.rewind();
-    return await this.#settle(outcome, loan, effects);
+    // By the server's word, whatever else failed.
+    if (server.preparedStatements.clears !== clears) forgetStatements(this.#state);
+    else if (!this.#relay.hasSeenError) forgetNamedBy(request, this.#state);
+    return await this.#settle(outcome, loan, request);
+  }
+
+  /** There is one shard, and whoever names another must hear of it. */
+  #checkHints(request: DecodedRequest, { served }: ExecutionContext): void {
+    if (request.kind === "function" || request.effects.some(isOfSession)) return;
+    const settings = hintsOfSettings(this.#state.settings.current);
+    for (const sql of textsOf(request)) {
+      const hinted = hintedShard(sql, settings, served.database);
+      if (hinted !== null && typeof hinted !== "number")
+        throw new StatementRefused(hinted.sqlState, hinted.reason, { hint: hinted.hint });
+    }
+  }
+
+  /** A second time where the server had lost a statement by dynamic SQL: by then it is made anew. */
+  async #extended(
+    request: DecodedPipeline,
+    server: ServerConnection,
+    canRetry: boolean,
+  ): Promise<RelayOutcome | "part"> {
+    for (let attempt = 0; ; attempt++) {
+      this.#relay.begin("extended", canRetry);
+      const translation = new ExtendedTranslation(this.#state, this.#relay, server);
+      this.#send(server, translation.translate(request.parts));
+      if (request.end === "part") {
+        this.#isUnsynced = true;
+        this.#relay.injectAnswered();
+        return "part";
+      }
+      const outcome = await this.#relay.outcome();
+      const isTakenBack = outcome.kind === "refusedByGate" || outcome.kind === "forgotten";
+      if (isTakenBack) translation.rewind();
+      if (outcome.kind !== "forgotten" || attempt > 0) return outcome;
+    }
+  }
+
+  async #simple(
+    request: Exclude<DecodedRequest, DecodedPipeline>,
+    server: ServerConnection,
+    canRetry: boolean,
+  ): Promise<RelayOutcome> {
+    this.#relay.begin("simple", canRetry);
+    server.unnamedStatement = null;
+    // As in PostgreSQL: a simple query destroys the unnamed statement.
+    this.#state.statements.delete("");
+    const [only] = request.effects;
+    const naming =
+      request.kind === "query" && only ? namingText(request.sql, only, this.#state) : null;
+    for (const { name, parse } of naming?.statements ?? [])
+      if (server.preparedStatements.presence(name) !== "there") {
+        const close = encodeClose({ target: "statement", name });
+        // A failure will be that of what follows, too.
+        await server.ask(Buffer.concat([close, parse, SYNC]));
+      }
+    this.#send(server, naming ? encodeQuery(naming.sql) : request.frame);
+    return await this.#relay.outcome();
   }
 
   copy(type: number, frame: Buffer): void {
@@ -173,20 +218,19 @@ export class SingleExecutor implements Executor {
   #noteBefore(effects: StatementEffects, server: ServerConnection): void {
     this.#state.settings.note(effects, server);
     if (effects.tie === null) return;
-    this.#state.tie ??= effects.tie;
+    // One that ends with DISCARD ALL only must not hide behind another.
+    if (this.#state.tie === null || !isTellable(effects.tie)) this.#state.tie = effects.tie;
+    this.#tieWatch.restart();
     server.isSoiled = true;
   }
 
-  async #settle(
-    outcome: RelayOutcome,
-    loan: Loan,
-    effects: readonly StatementEffects[],
-  ): Promise<Handled> {
+  async #settle(outcome: RelayOutcome, loan: Loan, request: DecodedRequest): Promise<Handled> {
     const { server } = loan;
     switch (outcome.kind) {
       case "lost":
         return this.#lost(outcome);
       case "refusedByGate":
+      case "forgotten":
         this.#backOff(server);
         return "refusedByGate";
       case "answered":
@@ -200,18 +244,28 @@ export class SingleExecutor implements Executor {
       case "ready":
         this.#isUnsynced = false;
     }
-    if (!this.#relay.hasSeenError) this.#noteAfter(effects, loan);
+    if (!this.#relay.hasSeenError) this.#noteAfter(request.effects, loan);
     // It could hit our own statements as well as the client's next.
     if (loan.cancelling) await loan.cancelling;
-    await loan.restore(this.#state, effects);
+    await loan.restore(this.#state, request.effects);
     if (server.transactionStatus !== "I") {
       this.#state.transaction = "open";
       return "open";
     }
     this.#state.transaction = "none";
     await this.#readBack(server);
+    await this.#untie(server, request);
     if (this.#state.mode !== "session" && this.#state.tie === null) this.#detach();
     return "idle";
+  }
+
+  /** A tie ends when its reason does: the connection, soiled as it is, is cleaned and anybody's again. */
+  async #untie(server: ServerConnection, request: DecodedRequest): Promise<void> {
+    const { tie, mode } = this.#state;
+    if (tie === null || mode === "session" || !this.#tieWatch.isDue(tie, request)) return;
+    const left = await unbuildableState(server);
+    // With its server the state is lost: the session ends with its next request, and is not silently another.
+    if (!server.isLost) this.#state.tie = left;
   }
 
   async #readBack(server: ServerConnection): Promise<void> {
@@ -225,10 +279,7 @@ export class SingleExecutor implements Executor {
   #noteAfter(effects: readonly StatementEffects[], { served, server }: Loan): void {
     for (const { discards, changesSchema } of effects) {
       if (changesSchema) void served.announceTables();
-      if (discards === "none") continue;
-      forgetStatements(this.#state);
-      server.preparedStatements.clear();
-      if (discards === "statements") continue;
+      if (discards !== "all") continue;
       server.forgetSession();
       this.#state.settings.restart();
       this.#state.tie = null;
@@ -269,21 +320,19 @@ export class SingleExecutor implements Executor {
   }
 }
 
+function forgetNamedBy(request: DecodedRequest, state: SessionState): void {
+  if (request.kind === "query") {
+    const [only] = request.effects;
+    if (only) forgetNamed(request.sql, only, state);
+  } else if (request.kind === "extended") {
+    for (const part of request.parts)
+      if (part.kind === "bind" && part.statement)
+        forgetNamed(part.statement.sql, part.statement.effects, state);
+  }
+}
+
 /** What a server that skips up to Sync takes notice of; null: nothing. */
 function onlySync(request: DecodedRequest): DecodedRequest | null {
   if (request.kind !== "extended" || request.end !== "sync") return null;
   return { ...request, parts: request.parts.filter(({ kind }) => kind === "sync"), effects: [] };
-}
-
-async function unbuildableState(server: ServerConnection): Promise<string | null> {
-  const names = ["advisory lock", "temporary table", "LISTEN", "cursor WITH HOLD", "PREPARE"];
-  try {
-    const { rows } = await server.query(UNBUILDABLE);
-    const found = rows[0]?.indexOf("t") ?? -1;
-    return found < 0 ? null : (names[found] ?? null);
-  } catch (error) {
-    // Gone with its server meanwhile: what statements told us (`tie`) must do.
-    if (error instanceof ServerConnectionLost) return null;
-    throw error;
-  }
 }

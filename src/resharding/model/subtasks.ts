@@ -21,6 +21,11 @@ export function withSubtask(
   return old === undefined ? [...rows, row] : rows.map((each) => (each === old ? row : each));
 }
 
+/** Without what was only noted: rows that are no work. */
+export function withoutNotes(rows: readonly Subtask[]): readonly Subtask[] {
+  return rows.filter(({ status }) => status !== "noted");
+}
+
 /**
  * Equal for two states between which nothing is worth history events: words count, figures that change with
  * every look do not.

@@ -1,5 +1,5 @@
 import type { ResolveResult, StepTimings, TableCopyPlan } from "./activities.js";
-import type { MigrationRef, StreamNumber } from "./migration.js";
+import { type MigrationRef, type StreamNumber, streamFrom } from "./migration.js";
 import type { TaskPolicy } from "./policy.js";
 
 /** Inputs, results and visible state of the workflows. Plain JSON with a version, held by a test on its shape. */
@@ -144,6 +144,8 @@ export interface TaskStatus extends TaskMemo {
   readonly predictedPauseMs: number | null;
   readonly parked: Parked | null;
   readonly lastSwitch: LastSwitch | null;
+  /** A switch has been asked for, and `waitingFor` is why it does not begin. */
+  readonly isSwitchWanted: boolean;
 }
 
 /** What a child tells its root, on changes only. */
@@ -175,11 +177,11 @@ export const taskWords = {
 
 const SHOWN_NAMES = 5;
 
-/** `type` of SHOW TASKS. Names never exchange in it, whichever side serves. */
+/** `type` of SHOW TASKS. Names never exchange in it, whichever side serves; what follows them says where it leads. */
 export const taskType = {
   reshard: (ref: MigrationRef) => `reshard ${ref.source} -> ${ref.destination}`,
   replication: (ref: MigrationRef, stream: StreamNumber) =>
-    `replication ${ref.source} -> ${ref.destination}${stream === 0 ? "" : " (reverse)"}`,
+    `replication ${ref.source} -> ${ref.destination}${stream === 0 ? "" : streamFrom(stream) === "source" ? " (forward)" : " (reverse)"}`,
   copyData: (ref: MigrationRef) => `copy_data ${ref.source} -> ${ref.destination}`,
   schemaSync: (ref: MigrationRef, phase: string) =>
     `schema_sync(${phase}) ${ref.source} -> ${ref.destination}`,

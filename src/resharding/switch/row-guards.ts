@@ -61,3 +61,31 @@ export async function guardRows(
   }
   return rows;
 }
+
+const GUARDED = `SELECT DISTINCT n.nspname AS schema, c.relname AS name
+  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE t.tgname = ANY ($1) AND t.tgparentid = 0 ORDER BY 1, 2`;
+
+/** Tables of one shard with any of `ROW_GUARDS`; partitions by their roots. */
+export async function listRowGuards(client: SqlClient): Promise<readonly TableName[]> {
+  const { rows } = await client.query<TableName>(GUARDED, [Object.values(ROW_GUARDS)]);
+  return rows;
+}
+
+/** Second run: finds what is left. @returns the tables that had them */
+export async function dropRowGuards(
+  client: SqlClient,
+  withLock: WithLock,
+): Promise<readonly TableName[]> {
+  const tables = await listRowGuards(client);
+  for (const { schema, name } of tables) {
+    const table = quoteQualified(schema, name);
+    await withLock(table, async () => {
+      const drops = Object.values(ROW_GUARDS).map(
+        (trigger) => `DROP TRIGGER IF EXISTS "${trigger}" ON ${table}`,
+      );
+      await client.query(drops.join("; "));
+    });
+  }
+  return tables;
+}

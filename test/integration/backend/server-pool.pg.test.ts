@@ -122,3 +122,22 @@ test("a retired pool turns its waiters away and closes what comes back", async (
   await expect(pool.acquire()).rejects.toThrow(PoolRetired);
   pool.destroy();
 });
+
+test("server_lifetime: a connection of that age is closed when it rests, not before", async () => {
+  const pool = new ServerPool({
+    ...poolOf().options,
+    minIdle: 1,
+    lifetime: { ms: 1_000, jitterMs: 0 },
+  });
+  const connection = await pool.acquire();
+  await connection.query("SELECT pg_sleep(1.2)");
+  expect(connection.isLost).toBe(false);
+  connection.giveBack();
+  expect(pool.idleCount).toBe(0);
+  const next = await pool.acquire();
+  expect(next.processId).not.toBe(connection.processId);
+  next.giveBack();
+  expect(pool.idleCount).toBe(1);
+  await until(() => pool.idleCount === 0, { timeoutMs: 5_000, what: "its end" });
+  pool.destroy();
+});

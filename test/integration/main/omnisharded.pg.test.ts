@@ -40,9 +40,10 @@ afterAll(async () => {
 });
 
 it("sluice guard puts guards on every shard, once", async () => {
-  const first = await runSluice(["guard", "app"], { cwd });
-  expect(first).toMatchObject({ code: 0, stdout: "shard 0: public.flag\nshard 1: public.flag\n" });
-  const second = await runSluice(["guard", "app"], { cwd });
+  const first = await runSluice(["guard", "add", "app"], { cwd });
+  const stdout = "shard 0: public.flag: row guards\nshard 1: public.flag: row guards\n";
+  expect(first).toMatchObject({ code: 0, stdout });
+  const second = await runSluice(["guard", "add", "app"], { cwd });
   expect(second.stdout).toBe("shard 0: nothing to guard\nshard 1: nothing to guard\n");
 });
 

@@ -477,7 +477,9 @@ describe("COPY_DATA and REPLICATE", () => {
     // Not `untilReverseTask`: the terminated task is shown as failed, and stays so.
     const reverse = await until(
       async () =>
-        (await rootTasks(admin)).find(({ id, type }) => id > task && type.endsWith("(reverse)")),
+        (await rootTasks(admin)).find(
+          ({ id, type }) => id > task && /\((reverse|forward)\)$/.test(type),
+        ),
       { timeoutMs: STEP_MS, intervalMs: 200, what: "the switch" },
     );
     const counts = await Promise.all(

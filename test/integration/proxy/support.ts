@@ -7,7 +7,7 @@ import type {
   GeneralConfig,
   UserConfig,
 } from "../../../src/config/model.js";
-import { createLog } from "../../../src/observe/log.js";
+import { createLog, type Log } from "../../../src/observe/log.js";
 import type {
   AdminValue,
   FromDataPlane,
@@ -28,6 +28,9 @@ const GENERAL: GeneralConfig = {
   checkoutTimeoutMs: 5_000,
   connectTimeoutMs: 5_000,
   idleTimeoutMs: 60_000,
+  serverLifetimeMs: 0,
+  serverLifetimeJitterMs: 0,
+  preparedStatementsLimit: 1_000,
   clientLoginTimeoutMs: 5_000,
   shutdownTimeoutMs: 1_000,
   cutoverTrafficStopThresholdBytes: 1_000_000,
@@ -131,7 +134,10 @@ export interface TestProxy extends AsyncDisposable {
 }
 
 /** A data plane in this process, listening on a free port. */
-export async function startProxy(config: Config): Promise<TestProxy> {
+export async function startProxy(
+  config: Config,
+  log: Log = createLog({}, process.env.SLUICE_TEST_LOG ?? "fatal"),
+): Promise<TestProxy> {
   const messages: FromDataPlane[] = [];
   const clients: pg.Client[] = [];
   let generation = 0;
@@ -142,7 +148,7 @@ export async function startProxy(config: Config): Promise<TestProxy> {
     },
     admin: async (user, sql) => await proxy.onAdmin(user, sql),
     tablesChanged: async (database) => await proxy.onTablesChanged(database),
-    log: createLog({}, process.env.SLUICE_TEST_LOG ?? "fatal"),
+    log,
   });
   const server = createServer((socket) => plane.attach(socket));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -116,6 +116,60 @@ describe("tables that change", () => {
       expect(await misplaced(table)).toEqual({ rows: 3, misplaced: [] });
   });
 
+  test("planes of one node know of DDL before it is answered, also of a column made anew", async () => {
+    one.onTablesChanged = async (database) => other.plane.tablesChanged(database);
+    const [ddl, client] = await learnt("INSERT INTO ev VALUES ('1', 1, 2)");
+    for (let key = 10; key < 20; key++) {
+      await ddl.query("ALTER TABLE ev DROP COLUMN a, ADD COLUMN a text");
+      // customer_id, b, a: by what was before it would be a, customer_id, b.
+      await client.query(`INSERT INTO ev VALUES (${key}, 1, 2)`);
+      await ddl.query("ALTER TABLE ev DROP COLUMN customer_id, ADD COLUMN customer_id bigint");
+      await client.query(`INSERT INTO ev VALUES (1, '2', ${key})`);
+      await ddl.query("TRUNCATE ev");
+      await ddl.query("DROP TABLE ev; CREATE TABLE ev (a text, customer_id bigint, b bigint)");
+      await client.query(`INSERT INTO ev VALUES ('1', ${key}, 2)`);
+      expect(await misplaced()).toEqual({ rows: 1, misplaced: [] });
+      const { rows } = await client.query("SELECT customer_id::int AS key FROM ev");
+      expect(rows).toEqual([{ key }]);
+    }
+  });
+
+  test("tables that are not the same on every shard: what all have is relied upon", async () => {
+    await server.sql(
+      "shard_1",
+      "DROP TABLE ev; CREATE TABLE ev (b bigint, a text, customer_id bigint)",
+    );
+    const client = await one.client("app");
+    await client.query("INSERT INTO ev VALUES ('a', 1, 10), ('b', 3, 20), ('c', 4, 30)");
+    expect(await misplaced()).toEqual({ rows: 3, misplaced: [] });
+    const { rows } = await client.query("SELECT a, b::int FROM ev ORDER BY b");
+    expect(rows).toEqual([
+      { a: "a", b: 10 },
+      { a: "b", b: 20 },
+      { a: "c", b: 30 },
+    ]);
+    expect((await failure(client.query("SELECT * FROM ev ORDER BY b"))).code).toBe("0A000");
+  });
+
+  test("definitions by other ways: several in a transaction, one that fails on a shard, an index beside", async () => {
+    const [ddl, client] = await learnt("INSERT INTO ev VALUES ('a', 1, 2)");
+    await server.sql("shard_1", "CREATE TABLE taken (id int)");
+    expect((await failure(ddl.query("CREATE TABLE taken (customer_id bigint)"))).code).toBe(
+      "42P07",
+    );
+    expect(await server.sql("shard_0", "SELECT to_regclass('taken') AS t")).toEqual([{ t: null }]);
+    await ddl.query("CREATE INDEX CONCURRENTLY ev_b ON ev (b)");
+    await ddl.query("BEGIN");
+    await ddl.query("ALTER TABLE ev RENAME TO old_ev");
+    await ddl.query("CREATE TABLE ev (customer_id bigint, b bigint, a text)");
+    await ddl.query("ROLLBACK");
+    await client.query("INSERT INTO ev VALUES ('a', 3, 2)");
+    expect((await failure(ddl.query("DO $$ BEGIN EXECUTE 'DROP TABLE ev'; END $$"))).code).toBe(
+      "0A000",
+    );
+    expect(await misplaced()).toEqual({ rows: 3, misplaced: [] });
+  });
+
   test("in a transaction the error stands, and what comes after it is right", async () => {
     const [, client] = await learnt("INSERT INTO ev VALUES ('a', 1, 2)");
     await client.query("BEGIN");

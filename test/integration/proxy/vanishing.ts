@@ -67,6 +67,7 @@ const COPY: Script = {
 /** Each makes the proxy send something by itself: BEGIN, SET, what reads settings back, COMMIT over shards, ... */
 const COMMON: readonly Script[] = [
   simple("SET work_mem = '5MB'"),
+  simple("SELECT set_config('work_mem', '6MB', false)"),
   simple("BEGIN", "INSERT INTO dropped VALUES (1, 1)", "COMMIT"),
   simple("BEGIN", "SET LOCAL work_mem = '7MB'", "SAVEPOINT a", "INSERT INTO dropped VALUES (3, 2)"),
   simple("BEGIN", "SELECT count(*) FROM dropped"),
@@ -81,7 +82,6 @@ const COMMON: readonly Script[] = [
 
 export const SINGLE: readonly Script[] = [
   ...COMMON,
-  simple("SELECT set_config('work_mem', '6MB', false)"),
   simple("CREATE TEMP TABLE IF NOT EXISTS mine (i int)", "SELECT count(*) FROM mine"),
   simple("SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1)"),
   simple("DISCARD ALL"),

@@ -6,6 +6,7 @@ import type { CutoverRow } from "../../../src/control/node/answers.js";
 import {
   type StartTask,
   type TaskClient,
+  type TaskDetails,
   TaskUnknown,
   TemporalUnreachable,
 } from "../../../src/control/task-api.js";
@@ -55,7 +56,7 @@ const CUTOVER: CutoverRow = {
   waiting: null,
 };
 
-function recorder(overrides: Partial<AdminHost> = {}) {
+function recorder(overrides: Partial<AdminHost>, waiting: Waiting | null) {
   const told: unknown[] = [];
   const tasks: TaskClient = {
     start: async (request: StartTask) => {
@@ -80,8 +81,12 @@ function recorder(overrides: Partial<AdminHost> = {}) {
       return { taskId, workflowId: "w4" };
     },
     stop: async (taskId) => (taskId === 4 ? "OK" : "task not found"),
-    status: async () => {
-      throw new TaskUnknown("not here");
+    status: async (taskId) => {
+      if (waiting === null) throw new TaskUnknown("not here");
+      return {
+        ...{ taskId, workflowId: "w4", phase: "replicating", lagBytes: null },
+        ...{ predictedPauseMs: null, parked: null, lastSwitch: null, ...waiting },
+      };
     },
     close: async () => {},
   };
@@ -111,8 +116,15 @@ function recorder(overrides: Partial<AdminHost> = {}) {
   return { told, executor: new AdminExecutor(host) };
 }
 
-async function run(sql: string, overrides: Partial<AdminHost> = {}) {
-  const { told, executor } = recorder(overrides);
+/** What `status` says of task 4. */
+type Waiting = Pick<TaskDetails, "isSwitchWanted" | "waitingFor">;
+
+async function run(
+  sql: string,
+  overrides: Partial<AdminHost> = {},
+  waiting: Waiting | null = null,
+) {
+  const { told, executor } = recorder(overrides, waiting);
   return { told, result: await executor.execute("admin", sql) };
 }
 
@@ -231,6 +243,19 @@ describe("answers of the admin database", () => {
     expect(await shown(1)).toBe(`replicating, waits: ${waiting}`);
     // The task is the reverse one: what the other direction waits for is not its concern.
     expect(await shown(0)).toBe("replicating");
+  });
+
+  it("SHOW TASKS says at a task whose switch was asked for why it does not begin", async () => {
+    const shown = async (isSwitchWanted: boolean, waitingFor: readonly string[]) => {
+      const { result } = await run("SHOW TASKS", {}, { isSwitchWanted, waitingFor });
+      return result.kind === "rows" ? result.rows[0]?.[4] : null;
+    };
+    expect(await shown(true, ["lag 7 MB"])).toBe("replicating, waits: lag 7 MB");
+    expect(await shown(true, ["no pass yet", "a", "b"])).toBe(
+      "replicating, waits: no pass yet, and 2 more",
+    );
+    expect(await shown(false, ["lag 7 MB"])).toBe("replicating");
+    expect(await shown(true, [])).toBe("replicating");
   });
 
   it("UNFENCE wants its confirmation", async () => {

@@ -12,7 +12,7 @@ beforeAll(async () => {
   await loadParser();
 });
 
-const router = createRouter(shop(), SHOP_FACTS, { cacheEntries: 64 });
+const router = createRouter(shop(), SHOP_FACTS, { cacheBytes: 64 * 1024 });
 
 const quote = (text: string) => `'${text.replaceAll("'", "''")}'`;
 const bound = (value: Buffer, format: 0 | 1): ParameterValues => ({
@@ -108,7 +108,7 @@ describe("the cache", () => {
         `/* ${a} */ INSERT INTO orders (id, tenant_id) VALUES (${a}, ${b}) -- é`,
     );
     const numbers = fc.integer({ min: 0, max: 3 }).map(String);
-    const shared = createRouter(shop(), SHOP_FACTS, { cacheEntries: 16 });
+    const shared = createRouter(shop(), SHOP_FACTS, { cacheBytes: 16 * 1024 });
     fc.assert(
       fc.property(statements, numbers, numbers, (make, one, other) => {
         const sql = make(one, other);

@@ -17,17 +17,24 @@ export async function replayDefined(
   const { request, sink, owner, replicas } = ends;
   const client = new ClientRows(sink);
   const messages = statementMessages(request, request.sql, null);
+  const before = plan.beforeSql ?? null;
+  const after = (shard: number) =>
+    typeof plan.afterSql === "string" ? plan.afterSql : (plan.afterSql?.[shard] ?? null);
+  const failedBefore = await ask(owner, before);
+  if (failedBefore !== null) return { kind: "failed", error: failedBefore };
   const own = new ShardStatement(owner, new HeldAnswer(request, client, owner));
   const end = await own.run(messages);
   if (end.kind === "failed") return end;
   const { rows } = plan;
-  const failedAfter = await ask(owner, plan.afterSql);
+  const failedAfter = await ask(owner, after(0));
   if (failedAfter !== null) return { kind: "failed", error: failedAfter };
-  for (const replica of await replicas()) {
+  for (const [index, replica] of (await replicas()).entries()) {
+    const refused = await ask(replica, before);
+    if (refused !== null) return { kind: "failed", error: refused };
     const other = await new ShardStatement(replica, new FirstColumns()).run(messages);
     if (other.kind === "failed") return other;
     const empties = rows !== null && hasMadeRows(other) ? rows.emptySql : null;
-    const failed = (await ask(replica, empties)) ?? (await ask(replica, plan.afterSql));
+    const failed = (await ask(replica, empties)) ?? (await ask(replica, after(index + 1)));
     if (failed !== null) return { kind: "failed", error: failed };
   }
   if (rows !== null && (rows.emptySql === null || hasMadeRows(end))) {

@@ -39,6 +39,8 @@ export interface ShardServers {
   readonly shards: readonly ShardId[];
   /** @throws SluiceError when no connection comes about: then nothing was sent there */
   acquire(shard: ShardId): Promise<ServerConnection>;
+  /** Whatever runs is cancelled. Never throws. */
+  cancel(): Promise<void>;
 }
 
 /** The client's messages during COPY FROM STDIN, in order. */

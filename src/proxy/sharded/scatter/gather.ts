@@ -272,7 +272,7 @@ export class Gather {
 
   #failOn({ error, phase }: Extract<ShardEnd, { kind: "failed" }>): void {
     if (this.#error !== null) return;
-    this.#error = error;
+    this.#fail(error);
     if (this.#input.request.protocol !== "extended") return;
     this.#phase = phase;
     const fields = decodeErrorFields(error);
@@ -281,8 +281,12 @@ export class Gather {
     this.#isShownToItsError = !mayBeRepeated;
   }
 
+  /** The others end at once: nobody waits for what nobody will see. */
   #fail(error: Buffer): void {
-    this.#error ??= error;
+    if (this.#error !== null) return;
+    this.#error = error;
+    const isRunning = this.#statements.some((statement) => statement?.isDone === false);
+    if (isRunning) void this.#input.servers.cancel();
   }
 }
 

@@ -3,6 +3,7 @@ import type { ServerReceiver } from "../../../backend/server-link.js";
 import type { SluiceError } from "../../../core/errors.js";
 import { BACKEND } from "../../../wire/backend.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
+import { withPlacementHint } from "../../execution/placement-hint.js";
 
 /** Who hears what one shard answers. Calls are synchronous and in order. */
 export interface AnswerHandler {
@@ -102,7 +103,7 @@ export class ShardStatement implements ServerReceiver {
         this.#tags.push(frame.toString("latin1", 5, frame.length - 1));
         break;
       case BACKEND.error:
-        this.#error ??= Buffer.from(frame);
+        this.#error ??= Buffer.from(withPlacementHint(frame));
         break;
       case BACKEND.readyForQuery:
         this.#end();

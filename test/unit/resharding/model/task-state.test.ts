@@ -31,6 +31,7 @@ const STATE: TaskStatus = {
   predictedPauseMs: null,
   parked: null,
   lastSwitch: null,
+  isSwitchWanted: false,
 };
 
 describe("rows below a task", () => {
