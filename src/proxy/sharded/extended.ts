@@ -7,21 +7,13 @@ import type { Router } from "../../router/router.js";
 import { parse } from "../../sql/parser.js";
 import type { ShardId } from "../../topology/topology.js";
 import {
-  BACKEND,
   BIND_COMPLETE,
   CLOSE_COMPLETE,
-  encodeCommandComplete,
   NO_DATA,
   PARSE_COMPLETE,
-  PORTAL_SUSPENDED,
   READY,
 } from "../../wire/backend.js";
-import {
-  encodeClose as encodeCloseTarget,
-  encodeDescribe,
-  encodeExecute,
-  SYNC,
-} from "../../wire/frontend.js";
+import { encodeDescribe } from "../../wire/frontend.js";
 import type {
   BindPart,
   DecodedPipeline,
@@ -32,26 +24,15 @@ import type {
 import type { ExecutionContext, Handled } from "../execution/executor.js";
 import { ExtendedTranslation } from "../execution/extended-translation.js";
 import type { PreparedStatement } from "../execution/prepared-statements.js";
-import type { Expectation } from "../execution/relay.js";
 import { forgetStatement } from "../execution/session-state.js";
 import { isOfSession } from "../execution/statement-effects.js";
-import {
-  AlreadyTold,
-  FailedInCopy,
-  StatementFailed,
-  StatementRefused,
-  TablesChanged,
-} from "../session-errors.js";
-import { fetchOf, isOfCursor, runOfCursor } from "./cursors.js";
-import { DescribedSink } from "./described-sink.js";
-import { withDrawnValues } from "./drawn-values.js";
-import { type HeldRows, LARGEST_HELD_BYTES, RowCollector } from "./held-rows.js";
-import type { Cursor } from "./open-cursors.js";
-import { Portal, tagOfPart } from "./portal.js";
-import { type Proposition, prove } from "./proof.js";
-import type { ClientSink, StatementRequest } from "./scatter/contract.js";
-import { runOfSession } from "./session-statements.js";
-import type { ShardedStatements, StatementOutcome } from "./statements.js";
+import { StatementFailed, StatementRefused, TablesChanged } from "../session-errors.js";
+import { fetchOf, isOfCursor } from "./cursors.js";
+import { noPortal, OpenPortals } from "./open-portals.js";
+import { PipelineAnswers } from "./pipeline-answers.js";
+import { Portal } from "./portal.js";
+import { isJudgedByItsRun, type PartOutcome, PortalRuns, type Step } from "./portal-runs.js";
+import type { ShardedStatements } from "./statements.js";
 
 /** Parse, Bind, Describe and Execute of one statement. */
 const LOOK_AHEAD = 4;
@@ -65,23 +46,23 @@ type TargetPart = Extract<PipelinePart, { kind: "describe" | "close" }>;
  */
 export class ExtendedProtocol {
   readonly #statements: ShardedStatements;
-  readonly #portals = new Map<string, Portal>();
+  readonly #answers: PipelineAnswers;
+  readonly #portals: OpenPortals;
+  readonly #runs: PortalRuns;
   /** Those of the pipeline at hand that were routed before it was taken apart. */
   readonly #routed = new Map<BindPart, Portal>();
-  /** The last command tag, kept until the commit that makes it true. */
-  #lastTag: Buffer | null = null;
   #isUnsynced = false;
   #hasExecuted = false;
   #made: string[] = [];
   #bound: string[] = [];
   /** What takes back what was said last of a Parse, and of a Bind. */
   readonly #undo = { parse: () => {}, bind: () => {} };
-  /** A COPY has read what followed it in its pipeline as a part of its data. */
-  #isRestTaken = false;
-  #lastPortal = 0;
 
   constructor(statements: ShardedStatements) {
     this.#statements = statements;
+    this.#answers = new PipelineAnswers(statements);
+    this.#portals = new OpenPortals(statements, this.#answers);
+    this.#runs = new PortalRuns(statements, this.#answers, this.#portals);
   }
 
   /** Messages were executed and no Sync has come yet. */
@@ -96,9 +77,8 @@ export class ExtendedProtocol {
 
   reset(): void {
     this.#portals.clear();
-    this.#sendTag();
+    this.#answers.flush();
     this.#clear();
-    this.#statements.sink.flush();
   }
 
   async handle(request: DecodedPipeline, context: ExecutionContext): Promise<Handled> {
@@ -115,11 +95,12 @@ export class ExtendedProtocol {
     const isOneTransaction = executes > 1 || request.end !== "sync" || this.#isUnsynced;
     this.#isUnsynced = true;
     for (const [at, part] of request.parts.entries()) {
-      if (this.#isRestTaken) continue;
       const rest = request.parts.slice(at, at + LOOK_AHEAD);
       const step = { context, rest, isOneTransaction, isFresh: isFresh && !this.#hasExecuted };
       try {
-        if ((await this.#part(part, step)) === "done") continue;
+        const outcome = await this.#part(part, step);
+        if (outcome === "tookRest") break;
+        if (outcome === "done") continue;
       } catch (error) {
         if (error instanceof PoolRetired && step.isFresh) this.#rewind();
         throw error;
@@ -128,9 +109,7 @@ export class ExtendedProtocol {
       state.transaction = wasBegun ? "begun" : "none";
       return "refusedByGate";
     }
-    this.#isRestTaken = false;
-    this.#sendTag();
-    this.#statements.sink.flush();
+    this.#answers.flush();
     return this.#handled();
   }
 
@@ -142,7 +121,7 @@ export class ExtendedProtocol {
   #rewind(): void {
     this.#statements.sink.dropHeldBack();
     for (const name of this.#made) forgetStatement(this.#statements.state, name);
-    for (const name of this.#bound) this.#portals.delete(name);
+    for (const name of this.#bound) this.#portals.forget(name);
     this.#clear();
   }
 
@@ -184,12 +163,12 @@ export class ExtendedProtocol {
       const place = this.#portals.get(part.portal)?.place;
       // A server's unnamed portal makes way by itself.
       if (part.portal === "") return place?.kind === "server" && place.name !== "";
-      return place !== undefined || this.#cursor(part.portal) !== null;
+      return place !== undefined || this.#portals.cursor(part.portal) !== null;
     }
     const isTarget =
       (part.kind === "describe" || part.kind === "close") && part.target === "portal";
     if (!isTarget || bound.has(part.name)) return false;
-    return this.#portals.has(part.name) || this.#cursor(part.name) !== null;
+    return this.#portals.get(part.name) !== null || this.#portals.cursor(part.name) !== null;
   }
 
   async #passThrough(
@@ -223,15 +202,19 @@ export class ExtendedProtocol {
   /** Portals that live on, where they are. */
   #remember({ parts }: DecodedPipeline, server: ServerConnection): void {
     for (const part of parts) {
-      if (part.kind === "close" && part.target === "portal") this.#portals.delete(part.name);
+      if (part.kind === "close" && part.target === "portal") {
+        this.#portals.forget(part.name);
+        this.#statements.cursors.delete(part.name);
+      }
       if (part.kind !== "bind" || !part.statement) continue;
       const portal = new Portal(part.statement, part, this.#statements.transaction.number);
       portal.place = { kind: "server", server, name: part.portal };
+      this.#portals.share(portal);
       this.#portals.set(part.portal, portal);
     }
   }
 
-  async #part(part: PipelinePart, step: Step): Promise<"done" | "refusedByGate"> {
+  async #part(part: PipelinePart, step: Step): Promise<PartOutcome> {
     switch (part.kind) {
       case "parse":
         await this.#parse(part, step);
@@ -251,8 +234,7 @@ export class ExtendedProtocol {
         await this.#sync(step);
         return "done";
       case "flush":
-        this.#sendTag();
-        this.#statements.sink.flush();
+        this.#answers.flush();
         return "done";
       default:
         return assertNever(part, "part of a pipeline");
@@ -268,7 +250,7 @@ export class ExtendedProtocol {
       );
     const from = sink.heldBack;
     if (!(await this.#isProvenLater(step, "parse")))
-      if (!isPlain(statement)) await this.#prove({ statement, bind: null, portal: "" }, step);
+      if (!isPlain(statement)) await this.#runs.prove({ statement, bind: null, portal: "" }, step);
     if (name !== "") state.registry.take(statement);
     state.statements.set(name, statement);
     this.#made.push(name);
@@ -276,40 +258,25 @@ export class ExtendedProtocol {
       sink.dropHeldBack(from);
       forgetStatement(state, name);
     };
-    this.#answer(PARSE_COMPLETE);
+    this.#answers.add(PARSE_COMPLETE);
   }
 
   async #bind(part: BindPart, step: Step): Promise<void> {
     const statement = this.#statement(part.statementName);
     const { sink, transaction } = this.#statements;
     const name = part.portal;
-    if (name === "") await this.#drop(name);
-    else if (this.#portals.has(name) || this.#cursor(name))
+    if (name === "") await this.#portals.close(name);
+    else if (this.#portals.get(name) || this.#portals.cursor(name))
       throw new StatementRefused(SQLSTATE.duplicateCursor, `cursor "${name}" already exists`);
     const routed = this.#routed.get(part);
     const portal = routed ?? new Portal(statement, part, transaction.number);
     const from = sink.heldBack;
     if (!(await this.#isProvenLater(step, "bind")) && !isPlain(statement))
-      await this.#open(portal, step);
+      await this.#runs.open(portal, step);
     this.#portals.set(name, portal);
     this.#bound.push(name);
     this.#undo.bind = () => sink.dropHeldBack(from);
-    this.#answer(BIND_COMPLETE);
-  }
-
-  /** A portal that does not run at once: where one server will do all of it, that is where it is from here on. */
-  async #open(portal: Portal, step: Step): Promise<void> {
-    const { statement, bind } = portal;
-    const route = portal.route(await this.#statements.router(step.context));
-    const name = bind.portal === "" ? `sluice_portal_${++this.#lastPortal}` : bind.portal;
-    if (route.kind === "one" || route.kind === "any") {
-      const shard = this.#statements.shardOf(route);
-      this.#statements.noteChanges({ sql: portal.sql, effects: statement.effects }, step.context);
-      const written = { ...statement, sql: portal.sql };
-      await this.#prove({ statement: written, bind, portal: name }, step, shard);
-      const server = await this.#statements.transaction.acquire(shard);
-      portal.place = { kind: "server", server, name };
-    } else await this.#prove({ statement, bind, portal: "" }, step);
+    this.#answers.add(BIND_COMPLETE);
   }
 
   /**
@@ -339,30 +306,16 @@ export class ExtendedProtocol {
     return isJudgedByItsRun(route) && !(isOfOne && execute.maxRows > 0);
   }
 
-  /** @throws StatementFailed with the server's error */
-  async #prove(
-    proposition: Proposition,
-    { context }: Step,
-    shard = this.#statements.shardOf({ kind: "any" }),
-  ): Promise<Buffer> {
-    const { transaction } = this.#statements;
-    // What comes behind it may need one, and this server is a part of it then.
-    this.#statements.begin(context, "BEGIN");
-    const { description, failure } = await prove(await transaction.acquire(shard), proposition);
-    if (failure === null) return description;
-    throw new StatementFailed(failure.error);
-  }
-
   async #describe(part: TargetPart, step: Step): Promise<void> {
     const { name } = part;
     if (part.target === "statement") {
       const statement = this.#statement(name);
-      this.#answer(await this.#prove({ statement, bind: null, portal: "" }, step));
+      this.#answers.add(await this.#runs.prove({ statement, bind: null, portal: "" }, step));
       return;
     }
-    const portal = this.#portal(name);
+    const portal = this.#portals.named(name);
     if (portal === null) {
-      this.#answer(await this.#describeCursor(name, step));
+      this.#answers.add(await this.#describeCursor(name));
       return;
     }
     const { place, statement, bind } = portal;
@@ -370,16 +323,16 @@ export class ExtendedProtocol {
     const runsNext = next?.kind === "execute" && next.portal === name;
     const { effects } = statement;
     if (isOfSession(effects) || effects.kind === "declare" || effects.kind === "closeCursor")
-      this.#answer(NO_DATA);
-    else if (place.kind === "held") this.#answer(place.rows.description);
+      this.#answers.add(NO_DATA);
+    else if (place.kind === "held") this.#answers.add(place.rows.description);
     else if (place.kind === "server") {
       const describe = encodeDescribe({ target: "portal", name: place.name });
-      await this.#relay(place.server, describe, { kind: "describe" });
-    } else if (effects.kind === "fetch") this.#answer(await this.#describeFetch(portal, step));
+      await this.#answers.relay(place.server, describe, { kind: "describe" });
+    } else if (effects.kind === "fetch") this.#answers.add(await this.#describeFetch(portal, step));
     // Told with the rows, where those come at once.
     else if (place.kind === "bound" && runsNext && (await this.#isJudged(portal, step)))
       portal.wantsDescription = true;
-    else this.#answer(await this.#prove({ statement, bind, portal: "" }, step));
+    else this.#answers.add(await this.#runs.prove({ statement, bind, portal: "" }, step));
   }
 
   async #isJudged(portal: Portal, { context }: Step): Promise<boolean> {
@@ -388,242 +341,46 @@ export class ExtendedProtocol {
 
   async #describeFetch({ statement, bind }: Portal, step: Step): Promise<Buffer> {
     const { name, isMove } = fetchOf(statement.sql);
-    const cursor = isMove ? null : this.#cursor(name);
+    const cursor = isMove ? null : this.#portals.cursor(name);
     if (cursor === null) return NO_DATA;
     if (cursor.kind === "rows") return cursor.rows.description;
-    return await this.#prove({ statement, bind, portal: "" }, step, cursor.shard);
+    return await this.#runs.prove({ statement, bind, portal: "" }, step, cursor.shard);
   }
 
   /** SQL's cursors are portals by their names, which libpq's users describe. */
-  async #describeCursor(name: string, step: Step): Promise<Buffer> {
-    const cursor = this.#cursor(name);
+  async #describeCursor(name: string): Promise<Buffer> {
+    const cursor = this.#portals.cursor(name);
     if (cursor?.kind === "rows") return cursor.rows.description;
     if (cursor === null) throw noPortal(name);
     const server = await this.#statements.transaction.acquire(cursor.shard);
-    this.#statements.begin(step.context, null);
     const describe = encodeDescribe({ target: "portal", name });
-    await this.#relay(server, describe, { kind: "describe" });
+    await this.#answers.relay(server, describe, { kind: "describe" });
     return Buffer.alloc(0);
-  }
-
-  #cursor(name: string): Cursor | null {
-    const { cursors, transaction } = this.#statements;
-    cursors.forgetOthersThan(transaction.number);
-    return cursors.get(name);
   }
 
   async #close({ target, name }: TargetPart): Promise<void> {
     if (target === "statement") forgetStatement(this.#statements.state, name);
-    else await this.#drop(name);
-    this.#answer(CLOSE_COMPLETE);
+    else await this.#portals.close(name);
+    this.#answers.add(CLOSE_COMPLETE);
   }
 
-  /** A portal, or the cursor that PostgreSQL would have as one. */
-  async #drop(name: string): Promise<void> {
-    const portal = this.#portals.get(name);
-    this.#portals.delete(name);
-    const cursor = portal === undefined && name !== "" ? this.#cursor(name) : null;
-    if (cursor !== null) this.#statements.cursors.delete(name);
-    const isOpen = this.#statements.transaction.usedShards.length > 0;
-    if (portal?.place.kind === "server" && isOpen)
-      await this.#relay(portal.place.server, encodeClose(portal.place.name), OUR_CLOSE);
-    if (cursor?.kind !== "server") return;
-    const server = await this.#statements.transaction.acquire(cursor.shard);
-    await this.#relay(server, encodeClose(name), OUR_CLOSE);
-  }
-
-  async #execute(part: ExecutePart, step: Step): Promise<"done" | "refusedByGate"> {
-    const portal = this.#portal(part.portal);
+  async #execute(part: ExecutePart, step: Step): Promise<PartOutcome> {
     this.#hasExecuted = true;
-    if (portal === null) {
-      await this.#executeCursor(part);
-      return "done";
-    }
-    const { place } = portal;
-    switch (place.kind) {
-      case "bound":
-        return await this.#run(portal, part, step);
-      case "held":
-        this.#give(place.rows, place.tag, part.maxRows);
-        return "done";
-      case "server":
-        await this.#executeOn(place, part.maxRows);
-        return "done";
-      case "ended":
-        if (!place.hasRows)
-          throw new StatementRefused(
-            SQLSTATE.objectNotInPrerequisiteState,
-            `portal "${part.portal}" cannot be run`,
-          );
-        this.#tag(tagOfPart(place.tag, 0));
-        return "done";
-      default:
-        return assertNever(place, "place of a portal");
-    }
-  }
-
-  /** For the first time, and the last: from here on it has a place. */
-  async #run(
-    portal: Portal,
-    { maxRows }: ExecutePart,
-    step: Step,
-  ): Promise<"done" | "refusedByGate"> {
-    const { statement } = portal;
-    const { effects } = statement;
-    const { context } = step;
-    if (isOfSession(effects)) {
-      const statements = this.#statements;
-      const tag = await runOfSession(statement.sql, effects, { statements, context });
-      portal.place = { kind: "ended", tag, hasRows: false };
-      this.#tag(tag);
-      return "done";
-    }
-    this.#sendTag();
-    // What was executed before it in the pipeline may have made the table.
-    const router = await this.#statements.router(context);
-    const route = await this.#route(portal, router, context);
-    const isServers = (route.kind === "one" || route.kind === "any") && !isOfCursor(effects);
-    if (isServers && maxRows > 0) {
-      await this.#openNow(portal, step);
-      if (portal.place.kind === "server") await this.#executeOn(portal.place, maxRows);
-      return "done";
-    }
-    this.#statements.begin(context, step.isOneTransaction || maxRows > 0 ? "BEGIN" : null);
-    const { cursors, sink } = this.#statements;
-    const room = LARGEST_HELD_BYTES - cursors.heldBytes - this.#heldBytes;
-    const collector = maxRows > 0 && effects.kind !== "copy" ? new RowCollector(room, sink) : null;
-    const shown = collector ?? new DescribedSink(sink, portal.wantsDescription);
-    const isCopy = isCopyIn(route);
-    let outcome: StatementOutcome;
     try {
-      outcome = await this.#runOn(portal, shown, { ...step, router, route });
+      return await this.#runs.execute(part, step);
     } catch (error) {
-      if (isCopy && this.#statements.hasAskedForData) throw new FailedInCopy(error);
-      if (isJudgedByItsRun(route)) this.#misplaced(error);
+      // It answers Parse or Bind: what was said of those is not true.
+      const isMisplaced = error instanceof StatementFailed && !this.#statements.sink.hasWritten;
+      if (isMisplaced && error.phase === "parse") this.#undo.parse();
+      else if (isMisplaced && error.phase === "bind") this.#undo.bind();
       throw error;
     }
-    if (outcome.kind === "refusedByGate") return "refusedByGate";
-    if (isCopy && this.#statements.hasAskedForData) this.#isRestTaken = true;
-    if (collector === null) this.#ended(portal, outcome.tag, shown);
-    else this.#hold(portal, outcome.tag, { rows: collector.take(), maxRows });
-    portal.wantsDescription = false;
-    return "done";
-  }
-
-  async #runOn(
-    portal: Portal,
-    sink: ClientSink,
-    at: Step & { readonly router: Router; readonly route: Route },
-  ): Promise<StatementOutcome> {
-    const { statement, parameters } = portal;
-    const { context, router, isFresh } = at;
-    const { effects } = statement;
-    if (isOfCursor(effects))
-      return await runOfCursor(this.#statements, requestOf(portal, statement.sql), {
-        ...{ context, router, parameters, effects, isFresh, sink },
-      });
-    const { sql, route } = await withDrawnValues(portal.sql, at.route, {
-      ...{ statements: this.#statements, context, router, parameters },
-    });
-    const request = requestOf(portal, sql);
-    return await this.#statements.run(request, { context, route, effects, isFresh, sink });
-  }
-
-  /** An error of the run that answers Parse or Bind: what was said of those is not true. */
-  #misplaced(error: unknown): void {
-    if (!(error instanceof StatementFailed) || this.#statements.sink.hasWritten) return;
-    if (error.phase === "parse") this.#undo.parse();
-    else if (error.phase === "bind") this.#undo.bind();
-  }
-
-  #ended(portal: Portal, tag: string, sink: ClientSink): void {
-    const hasRows = sink instanceof DescribedSink && sink.hasRows;
-    portal.place = { kind: "ended", tag, hasRows };
-    this.#tag(tag);
-  }
-
-  /** Refused only by the tables as they are now. */
-  async #route(portal: Portal, router: Router, context: ExecutionContext): Promise<Route> {
-    const route = portal.route(router);
-    if (route.kind !== "refused") return route;
-    const { statement, parameters } = portal;
-    return portal.use(await this.#statements.plan(statement.sql, parameters, context));
-  }
-
-  #hold(
-    portal: Portal,
-    tag: string,
-    { rows, maxRows }: { readonly rows: HeldRows; readonly maxRows: number },
-  ): void {
-    const hasRows = rows.description[0] === BACKEND.rowDescription;
-    if (portal.wantsDescription) this.#answer(hasRows ? rows.description : NO_DATA);
-    if (hasRows) {
-      portal.place = { kind: "held", rows, tag };
-      this.#give(rows, tag, maxRows);
-    } else {
-      portal.place = { kind: "ended", tag, hasRows };
-      this.#tag(tag);
-    }
-  }
-
-  /** As PostgreSQL: who gets as many as they asked for is not told whether there are more. */
-  #give(rows: HeldRows, tag: string, maxRows: number): void {
-    const given = rows.next(maxRows);
-    this.#answer(Buffer.concat(given));
-    if (maxRows > 0 && given.length === maxRows) this.#answer(PORTAL_SUSPENDED);
-    else this.#tag(tagOfPart(tag, given.length));
-  }
-
-  async #openNow(portal: Portal, step: Step): Promise<void> {
-    const { wantsDescription } = portal;
-    portal.wantsDescription = false;
-    await this.#open(portal, step);
-    const { place } = portal;
-    if (!wantsDescription || place.kind !== "server") return;
-    const describe = encodeDescribe({ target: "portal", name: place.name });
-    await this.#relay(place.server, describe, { kind: "describe" });
-  }
-
-  /** A cursor's own rows, by the name of its portal. */
-  async #executeCursor({ portal: name, maxRows }: ExecutePart): Promise<void> {
-    const cursor = this.#cursor(name);
-    if (cursor === null) throw noPortal(name);
-    if (cursor.kind === "rows") {
-      this.#give(cursor.rows, "SELECT 0", maxRows);
-      return;
-    }
-    const server = await this.#statements.transaction.acquire(cursor.shard);
-    await this.#executeOn({ server, name }, maxRows);
-  }
-
-  async #executeOn(
-    { server, name }: { readonly server: ServerConnection; readonly name: string },
-    maxRows: number,
-  ): Promise<void> {
-    await this.#relay(server, encodeExecute({ portal: name, maxRows }), { kind: "execute" });
-  }
-
-  /** One message of ours to one server, whose answer goes to the client. */
-  async #relay(server: ServerConnection, message: Buffer, expected: Expectation): Promise<void> {
-    const { relay, sink } = this.#statements;
-    this.#sendTag();
-    sink.flush();
-    relay.attach(server);
-    relay.begin("extended", false);
-    relay.expect(expected);
-    relay.expect(OUR_SYNC);
-    server.send(Buffer.concat([message, SYNC]));
-    const outcome = await relay.outcome();
-    relay.detach();
-    if (outcome.kind === "lost") throw outcome.error;
-    server.use(null);
-    if (relay.hasSeenError) throw new AlreadyTold();
   }
 
   async #sync({ context }: Step): Promise<void> {
     const { state, sink } = this.#statements;
     await this.#statements.commitImplicit(context);
-    this.#sendTag();
+    this.#answers.sendTag();
     sink.holdBack(READY[this.#statements.status]);
     sink.flush();
     if (state.transaction === "none") this.#portals.clear();
@@ -632,9 +389,8 @@ export class ExtendedProtocol {
 
   /** A Query comes: it ends what was not ended by a Sync, and PostgreSQL has its own use for the unnamed portal. */
   async beforeQuery(): Promise<void> {
-    this.#sendTag();
-    this.#statements.sink.flush();
-    await this.#drop("");
+    this.#answers.flush();
+    await this.#portals.close("");
   }
 
   afterQuery(): void {
@@ -645,24 +401,8 @@ export class ExtendedProtocol {
   #clear(): void {
     this.#isUnsynced = false;
     this.#hasExecuted = false;
-    this.#isRestTaken = false;
-    this.#lastTag = null;
+    this.#answers.clear();
     this.#routed.clear();
-  }
-
-  #answer(bytes: Buffer): void {
-    this.#sendTag();
-    this.#statements.sink.holdBack(bytes);
-  }
-
-  #tag(tag: string): void {
-    this.#sendTag();
-    this.#lastTag = encodeCommandComplete(tag);
-  }
-
-  #sendTag(): void {
-    if (this.#lastTag) this.#statements.sink.holdBack(this.#lastTag);
-    this.#lastTag = null;
   }
 
   #statement(name: string): PreparedStatement {
@@ -671,35 +411,6 @@ export class ExtendedProtocol {
     const shown = name === "" ? "unnamed prepared statement" : `prepared statement "${name}"`;
     throw new StatementRefused(SQLSTATE.invalidSqlStatementName, `${shown} does not exist`);
   }
-
-  /** null: it may be a cursor. @throws StatementRefused */
-  #portal(name: string): Portal | null {
-    const portal = this.#portals.get(name);
-    if (portal?.madeIn === this.#statements.transaction.number) return portal;
-    this.#portals.delete(name);
-    if (this.#cursor(name) !== null) return null;
-    throw noPortal(name);
-  }
-
-  get #heldBytes(): number {
-    let sum = 0;
-    for (const { place } of this.#portals.values())
-      if (place.kind === "held") sum += place.rows.bytes;
-    return sum;
-  }
-}
-
-function noPortal(name: string): StatementRefused {
-  return new StatementRefused(SQLSTATE.invalidCursorName, `portal "${name}" does not exist`);
-}
-
-/** What goes to the shards as it is, in the extended protocol: they say themselves which message they refuse. */
-function isJudgedByItsRun({ kind }: Route): boolean {
-  return kind === "one" || kind === "any" || kind === "many" || kind === "split" || kind === "draw";
-}
-
-function isCopyIn(route: Route): boolean {
-  return route.kind === "copyIn" || (route.kind === "replayed" && route.plan.kind === "copied");
 }
 
 /** Of the session, and nothing in it for a server to look up: once it is read it is right. */
@@ -707,29 +418,4 @@ function isPlain({ sql, effects }: PreparedStatement): boolean {
   const isKnown =
     isOfSession(effects) || effects.kind === "fetch" || effects.kind === "closeCursor";
   return effects.isPlainControl || (isKnown && parse(sql).kind === "parsed");
-}
-
-function encodeClose(name: string): Buffer {
-  return encodeCloseTarget({ target: "portal", name });
-}
-
-const OUR_SYNC: Expectation = { kind: "sync", isOurs: true };
-const OUR_CLOSE: Expectation = { kind: "close", isOurs: true };
-
-interface Step {
-  readonly context: ExecutionContext;
-  /** The message at hand, and what follows it. */
-  readonly rest: readonly PipelinePart[];
-  /** Its Executes commit together. */
-  readonly isOneTransaction: boolean;
-  /** Nothing has run before it in its transaction. */
-  readonly isFresh: boolean;
-}
-
-function requestOf({ statement, bind }: Portal, sql: string): StatementRequest {
-  const { parameterFormats, parameters, resultFormats } = bind.values;
-  return {
-    ...{ protocol: "extended", sql, parameterTypes: statement.parameterTypes },
-    ...{ parameterFormats, parameters, resultFormats, wantsDescription: true },
-  };
 }

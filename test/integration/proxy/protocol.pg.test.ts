@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type PostgresServer, startPostgres } from "../../support/postgres.js";
 import { ProtocolClient } from "./protocol-client.js";
-import { SCRIPTS, type Script } from "./protocol-corpus.js";
+import { SCRIPTS } from "./protocol-corpus.js";
+import type { Script } from "./protocol-script.js";
 import { startProxy, type TestProxy, testConfig } from "./support.js";
 
 /** Every message sequence is answered as PostgreSQL answers it, message by message. */
