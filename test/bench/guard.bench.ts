@@ -2,6 +2,7 @@
 // a time through Sluice, and many at once on one shard. One JSON line. `npm run bench -- guard [rows] [rounds]`. CPU is seconds of the server's processes plus those of this one, which is client and proxy.
 import pg from "pg";
 import { connectSql } from "../../src/backend/sql-client.js";
+import type { KeyType } from "../../src/topology/hash.js";
 import { placementSql } from "../../src/topology/placement-guard.js";
 import { startProxy, testConfig } from "../integration/proxy/support.js";
 import { startPostgres } from "../support/postgres.js";
@@ -10,14 +11,22 @@ import { serverCpuSeconds } from "../support/server-cpu.js";
 const [rows = 1_000, rounds = 60] = process.argv.slice(2).map(Number);
 const BULK = 50;
 
-const CASES = [
+interface GuardCase {
+  readonly name: string;
+  readonly dataType: KeyType;
+  readonly shardCount: number;
+  readonly keySql: string;
+  readonly keyOf: (i: number) => number | string;
+}
+
+const CASES: readonly GuardCase[] = [
   { name: "bigint", dataType: "bigint", shardCount: 2, keySql: "i", keyOf: (i: number) => i },
   { name: "bigint", dataType: "bigint", shardCount: 3, keySql: "i", keyOf: (i: number) => i },
   {
     ...{ name: "text", dataType: "varchar", shardCount: 3 },
     ...{ keySql: "'tenant ' || i", keyOf: (i: number) => `tenant ${i}` },
   },
-] as const;
+];
 const VARIANTS = ["bare", "guarded"] as const;
 type Pairs = Record<(typeof VARIANTS)[number], Spent[]>;
 
