@@ -14,8 +14,11 @@ const CASES = [
   { name: "bigint", dataType: "bigint", shardCount: 2, keySql: "i", keyOf: (i: number) => i },
   { name: "bigint", dataType: "bigint", shardCount: 3, keySql: "i", keyOf: (i: number) => i },
   {
-    ...{ name: "text", dataType: "varchar", shardCount: 3 },
-    ...{ keySql: "'tenant ' || i", keyOf: (i: number) => `tenant ${i}` },
+    name: "text",
+    dataType: "varchar",
+    shardCount: 3,
+    keySql: "'tenant ' || i",
+    keyOf: (i: number) => `tenant ${i}`,
   },
 ] as const;
 const VARIANTS = ["bare", "guarded"] as const;
