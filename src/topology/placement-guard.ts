@@ -2,9 +2,6 @@ import { assert } from "../core/assert.js";
 import { COMBINE, hashSql } from "./hash-sql.js";
 import type { ShardedTable } from "./topology.js";
 
-/** The name of the CHECK, one per table: what pg_dump and `\d` show. */
-export const PLACEMENT_GUARD = "sluice_placement";
-
 const MODULUS = 1n << 64n;
 
 /**

@@ -23,8 +23,11 @@ const CASES: readonly GuardCase[] = [
   { name: "bigint", dataType: "bigint", shardCount: 2, keySql: "i", keyOf: (i: number) => i },
   { name: "bigint", dataType: "bigint", shardCount: 3, keySql: "i", keyOf: (i: number) => i },
   {
-    ...{ name: "text", dataType: "varchar", shardCount: 3 },
-    ...{ keySql: "'tenant ' || i", keyOf: (i: number) => `tenant ${i}` },
+    name: "text",
+    dataType: "varchar",
+    shardCount: 3,
+    keySql: "'tenant ' || i",
+    keyOf: (i: number) => `tenant ${i}`,
   },
 ];
 const VARIANTS = ["bare", "guarded"] as const;

@@ -10,8 +10,8 @@ import {
   type ErrorResponseFields,
   encodeErrorFields,
 } from "../../wire/error-fields.js";
+import { withPlacementHint } from "../../wire/placement-hint.js";
 import type { ClientConnection } from "../client/client-connection.js";
-import { withPlacementHint } from "../placement-hint.js";
 import { newsOf, type SessionState } from "./session-state.js";
 
 /** What the server will answer, in order, for messages of the extended protocol. */

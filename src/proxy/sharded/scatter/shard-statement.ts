@@ -3,7 +3,7 @@ import type { ServerReceiver } from "../../../backend/server-link.js";
 import type { SluiceError } from "../../../core/errors.js";
 import { BACKEND } from "../../../wire/backend.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
-import { withPlacementHint } from "../../placement-hint.js";
+import { withPlacementHint } from "../../../wire/placement-hint.js";
 
 /** Who hears what one shard answers. Calls are synchronous and in order. */
 export interface AnswerHandler {
