@@ -8,9 +8,9 @@ import { keyDefault } from "./key-default.js";
 import { omnishardedCopy } from "./omnisharded-copy.js";
 import { Refusal, refused } from "./refusal.js";
 import type { CopyInPlan, Route } from "./route.js";
-import type { ColumnFacts } from "./schema-facts.js";
+import type { ColumnFacts, TableFacts } from "./schema-facts.js";
 import { selectPlan } from "./select.js";
-import { hasUnsteadyDefault } from "./steadiness.js";
+import { hasUnsteadyDefault, UNSTEADY_TYPE } from "./steadiness.js";
 
 interface CopyOptions {
   readonly format: CopyInPlan["format"];
@@ -39,13 +39,18 @@ function copyFrom(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Pla
     const isMore = copy.whereClause !== undefined || options.texts.has("default");
     const what = unsteadyPart(analysis.catalog, table, { listed, isMore });
     if (what !== null && facts?.isTable !== true) throw new Refusal("omnishardedCopy", what);
-    if (what !== null && facts !== null)
-      return omnishardedCopy(analysis.catalog, {
+    const route: Route = { kind: "copyIn", plan };
+    const everywhere: Plan = () => route;
+    if (facts?.isTable !== true) return everywhere;
+    const replayed = () =>
+      omnishardedCopy(analysis.catalog, {
         ...{ facts, data: plan, listed, where: copy.whereClause },
         ...{ alias: copy.relation?.relname ?? "", options: options.texts },
       });
-    const route: Route = { kind: "copyIn", plan };
-    return () => route;
+    if (what !== null) return replayed();
+    return plan.format !== "binary" && readsClock(facts, listed)
+      ? planOrElse(replayed, everywhere)
+      : everywhere;
   }
   // Without a list a copy has every column but the generated ones, in the order of the table.
   const columns =
@@ -103,6 +108,22 @@ function unsteadyPart(
   const [trigger] = facts.triggers;
   if (trigger !== undefined) return `trigger "${trigger.name}"`;
   return isMore ? `WHERE or DEFAULT of COPY into "${name}"` : null;
+}
+
+/** Text of a column's type may be `now`, which every shard would read for itself. */
+function readsClock({ columns }: TableFacts, listed: readonly string[]): boolean {
+  return columns.some(
+    ({ name, type }) => (listed.length === 0 || listed.includes(name)) && UNSTEADY_TYPE.test(type),
+  );
+}
+
+function planOrElse(work: () => Plan, otherwise: Plan): Plan {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof Refusal) return otherwise;
+    throw error;
+  }
 }
 
 function copyTo(analysis: Analysis, copy: CopyStmt, options: CopyOptions): Plan {

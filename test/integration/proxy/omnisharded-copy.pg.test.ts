@@ -170,6 +170,12 @@ test("many rows, in batches, all or nothing, within a transaction", async () => 
   expect(await expectSame()).toHaveLength(2);
 });
 
+test("text that means the moment is read once, though every column is given", async () => {
+  const client = await proxy.client("app", { user: "postgres" });
+  expect(await copy(client, "COPY session FROM STDIN", ["a\tx\tnow\nb\ty\t2026-01-01\n"])).toBe(2);
+  expect(await expectSame()).toHaveLength(2);
+});
+
 test("shards that prepare their transactions take it as well", async () => {
   await using prepared = await startProxy(config(true));
   const client = await prepared.client("app", { user: "postgres" });

@@ -380,7 +380,8 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     ["COPY plans FROM STDIN", () => "copyIn"],
     ["COPY settings (name) FROM STDIN", () => "replayed"],
     ["COPY touched FROM STDIN", () => "replayed"],
-    ["COPY journal FROM STDIN (FORMAT csv)", () => "copyIn"],
+    ["COPY journal FROM STDIN (FORMAT csv)", () => "replayed"],
+    ["COPY journal FROM STDIN (FORMAT binary)", () => "copyIn"],
     ["COPY plans FROM STDIN WHERE random() < 0.5", () => "replayed"],
   ],
   utility: [
