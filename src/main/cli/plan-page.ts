@@ -61,7 +61,9 @@ function pageOf(
       generosity,
     ),
     `${of("ok").length} checks are fine. --all: every finding, with remedies. --json: for programs.`,
-    ok ? "the migration can be started" : "the migration cannot be started",
+    ok
+      ? "the migration can be started; what shards refuse afterwards: docs/sql.md, docs/reads.md"
+      : "the migration cannot be started",
   ];
 }
 

@@ -29,6 +29,8 @@ function checkUnique(world: World): readonly Finding[] {
 const EACH_ITS_OWN =
   'each shard sees to its own, the proxy refuses nothing, and a value taken on two shards makes the way back "not ready", with both rows named by their keys';
 
+const GIVEN = "one that a client gives may stand on two";
+
 function judgeUnique(
   { policy }: World,
   found: LooseUnique & { readonly table: MovingTable; readonly scope: string },
@@ -40,9 +42,9 @@ function judgeUnique(
   const what = `unique index ${index.name} (${columns}) does not contain the sharding key ${column}`;
   if (apartBy !== null)
     return withGist(
-      note(scope, `${what}; its values are ${apartBy}, so no two shards take the same`),
+      note(scope, `${what}; its values are ${apartBy}, so no two shards take the same; ${GIVEN}`),
       {
-        text: "no sharding key, and kept apart all the same: from sequences, uuids, or of rows of one shard",
+        text: `no sharding key, and kept apart all the same: from sequences, uuids, or of rows of one shard; ${GIVEN}`,
         item: name,
       },
     );

@@ -56,10 +56,14 @@ test("the ordinary application", async () => {
         own shard only, so to those of the same sharding key; all rows do so now
           attachments.task_id, comments.author_id, comments.task_id, project_members.project_id,
           project_members.user_id, projects.owner_id, tasks.assignee_id, tasks.project_id
-    good to know: identity-has-sharding-key (7), placement-guard (8), unique-without-sharding-key (8),
-            types (2)
+    good to know:
+      identity-has-sharding-key, 7: no sharding key in the replica identity: a delete goes to every
+        shard, an update that moves a row is settled from the source
+      unique-without-sharding-key, 8: no sharding key, and kept apart all the same: from sequences,
+        uuids, or of rows of one shard; one that a client gives may stand on two
+      types, 2: types that schema sync brings
     n checks are fine. --all: every finding, with remedies. --json: for programs.
-    the migration can be started"
+    the migration can be started; what shards refuse afterwards: docs/sql.md, docs/reads.md"
   `);
 });
 
@@ -98,7 +102,7 @@ test("pgbench, as it comes", async () => {
         belongs to another
           pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers
     n checks are fine. --all: every finding, with remedies. --json: for programs.
-    the migration can be started"
+    the migration can be started; what shards refuse afterwards: docs/sql.md, docs/reads.md"
   `);
 });
 

@@ -43,7 +43,7 @@ After the switch each shard sees to its own rows: a value may be taken on two of
 back is "not ready" then, with both rows named by their keys. \`SHOW TASKS\` says which constraints it depends on. \`ON CONFLICT\`
 on such a column finds rows of the new row's own shard only.
 
-A note, since no two shards take the same value: columns that draw from a sequence (serial, identity, \`nextval\`), which we
+A note, since no two shards take the same value (one that a client gives may stand on two): columns that draw from a sequence (serial, identity, \`nextval\`), which we
 make disjoint between shards; uuids (\`gen_random_uuid()\`, \`uuidv4()\`, \`uuidv7()\`, \`uuid_generate_v4()\`, or drawn by clients);
 and columns that refer to a row which is on one shard only.
 
