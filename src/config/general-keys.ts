@@ -77,7 +77,10 @@ export const GENERAL_KEYS = {
   connection_recovery: string("recover"),
   client_connection_recovery: string("drop"),
 
-  auth_type: choice(AUTH_TYPES, "what clients prove themselves with"),
+  auth_type: choice(
+    AUTH_TYPES,
+    "what clients prove themselves with, to the admin database always a password",
+  ),
   passthrough_auth: string("disabled"),
   client_login_timeout: integer(60_000, { effect: "ms that a client has to authenticate" }),
 

@@ -130,7 +130,11 @@ export class Scope {
     const names = namesOf(call.funcname);
     const isQualified = names.length > 1 && names[0] !== "pg_catalog";
     const name = lastName(call.funcname);
-    if (isQualified || CATALOG_FUNCTION.test(name) || this.catalog.facts?.functions.has(name))
+    if (
+      isQualified ||
+      CATALOG_FUNCTION.test(name) ||
+      this.catalog.facts?.functions.get(name)?.isBuiltIn === false
+    )
       this.asksCatalog = true;
     const nature = natureOf(name, isQualified, this.catalog.facts);
     this.calls.push({ call, nature });

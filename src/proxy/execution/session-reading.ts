@@ -11,9 +11,10 @@ export interface SessionFound {
 export const FOUND_SQL: readonly string[] = [
   `(SELECT pg_catalog.json_object_agg(pg_catalog.lower(name), pg_catalog.current_setting(name))
       FROM pg_catalog.pg_settings WHERE source = 'session')`,
-  `EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())
+  `CASE WHEN pg_catalog.pg_my_temp_schema() = 0 THEN false ELSE
+   EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())
    OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace = pg_catalog.pg_my_temp_schema())
-   OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = pg_catalog.pg_my_temp_schema())`,
+   OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = pg_catalog.pg_my_temp_schema()) END`,
   `EXISTS (SELECT FROM pg_catalog.pg_locks
             WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())`,
   "EXISTS (SELECT FROM pg_catalog.pg_listening_channels())",
