@@ -83,7 +83,8 @@ function files(names: { prod: readonly string[]; sharded: readonly string[] }): 
   const pgdog = [
     ...names.prod.map((database, shard) => entry("prod", database, shard)),
     ...names.sharded.map((database, shard) => entry("prod_sharded", database, shard)),
-    '[[sharded_tables]]\ndatabase = "prod_sharded"\ncolumn = "id"\n',
+    // As a saved file names them: by which of the two has the shards.
+    `[[sharded_tables]]\ndatabase = "${names.prod.length > 1 ? "prod" : "prod_sharded"}"\ncolumn = "id"\n`,
   ].join("\n");
   const users = ["prod", "prod_sharded"]
     .map(

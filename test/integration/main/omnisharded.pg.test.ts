@@ -17,7 +17,8 @@ beforeAll(async () => {
     (name, shard) =>
       `[[databases]]\nname = "app"\nhost = "127.0.0.1"\nport = ${server.port}\ndatabase_name = "${name}"\nshard = ${shard}\n`,
   );
-  writeFileSync(join(cwd, "pgdog.toml"), databases.join("\n"));
+  const rule = '[[sharded_tables]]\ndatabase = "app"\ncolumn = "tenant_id"\n';
+  writeFileSync(join(cwd, "pgdog.toml"), [...databases, rule].join("\n"));
   writeFileSync(
     join(cwd, "users.toml"),
     '[[users]]\nname = "postgres"\ndatabase = "app"\nschema_admin = true\n',

@@ -87,7 +87,7 @@ async function definitions(database: string): Promise<unknown[]> {
        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
       WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
      UNION ALL SELECT conrelid::regclass::text, 'constraint', concat_ws(' ', conname, pg_get_constraintdef(oid), convalidated)
-       FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+       FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conname <> 'sluice_placement'
      UNION ALL SELECT tablename, 'index', indexdef FROM pg_indexes WHERE schemaname = 'public'
      UNION ALL SELECT tgrelid::regclass::text, 'trigger', pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger
       WHERE NOT tgisinternal AND tgname NOT LIKE '%sluice%'
