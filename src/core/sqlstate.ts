@@ -35,6 +35,7 @@ export const SQLSTATE = {
   checkViolation: state("23514"),
   exclusionViolation: state("23P01"),
   triggeredDataChangeViolation: state("27000"),
+  activeSqlTransaction: state("25001"),
   noActiveSqlTransaction: state("25P01"),
   inFailedSqlTransaction: state("25P02"),
   invalidSqlStatementName: state("26000"),

@@ -43,11 +43,14 @@ export class StatementFailed extends SluiceError {
   readonly recovery = "never";
   /** ErrorResponse */
   readonly frame: Buffer;
-  constructor(frame: Buffer) {
+  /** The message of the extended protocol that it answers. */
+  readonly phase: "parse" | "bind" | "execute";
+  constructor(frame: Buffer, phase: StatementFailed["phase"] = "execute") {
     const fields = decodeErrorFields(frame);
     super(fields.get("M") ?? "failed");
     this.sqlState = parseSqlState(fields.get("C")) ?? SQLSTATE.internalError;
     this.frame = frame;
+    this.phase = phase;
   }
 }
 
@@ -55,6 +58,15 @@ export class StatementFailed extends SluiceError {
 export class AlreadyTold extends StatementRefused {
   constructor() {
     super(SQLSTATE.internalError, "already told");
+  }
+}
+
+/** The Sync that was sent with a COPY came while it waited for data, which takes no notice of it: another will end it. */
+export class FailedInCopy extends Signal {
+  readonly failure: unknown;
+  constructor(failure: unknown) {
+    super("failed in COPY");
+    this.failure = failure;
   }
 }
 

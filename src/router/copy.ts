@@ -136,8 +136,7 @@ function copyQuery(analysis: Analysis, query: Node, options: CopyOptions): Plan 
 }
 
 /** Each shard would send its own header. */
-function refuseFrames({ format, texts }: CopyOptions): void {
-  if (format === "binary") throw new Refusal("copyFormat", "in binary format");
+function refuseFrames({ texts }: CopyOptions): void {
   if (isOn(texts.get("header"))) throw new Refusal("copyFormat", "with HEADER");
 }
 

@@ -1,8 +1,9 @@
 import type { AlterTableStmt, CreateStmt, RangeVar } from "libpg-query";
 import { quoteIdentifier, quoteLiteral, quoteQualified } from "../core/identifier.js";
+import { PLACEMENT_GUARD } from "../core/placement-guard.js";
 import { KEY_TYPES_OF } from "../topology/key-column.js";
 import { matchShardedTable } from "../topology/match.js";
-import { PLACEMENT_GUARD, placementSql } from "../topology/placement-guard.js";
+import { placementSql } from "../topology/placement-guard.js";
 import type { ShardedTable } from "../topology/topology.js";
 import type { Analysis, Plan } from "./analysis.js";
 import type { Route, RouteNotice } from "./route.js";

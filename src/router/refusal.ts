@@ -239,7 +239,7 @@ export const REFUSALS = {
   ),
   copyFormat: unsupported(
     (what) => `COPY ${what} over several shards is not supported`,
-    "Use FORMAT text, or csv without HEADER, or copy from each shard.",
+    "Use a format without HEADER, or copy from each shard.",
   ),
   copyKey: unsupported(
     (key) => `COPY does not name the sharding key ${key} among its columns, and it has no default`,

@@ -2,9 +2,6 @@ import { assert } from "../core/assert.js";
 import { COMBINE, hashSql } from "./hash-sql.js";
 import type { ShardedTable } from "./topology.js";
 
-/** The name of the CHECK, one per table: what pg_dump and `\d` show. */
-export const PLACEMENT_GUARD = "sluice_placement";
-
 const MODULUS = 1n << 64n;
 
 /**
@@ -39,10 +36,15 @@ export function remainderSql(hash: string, { shard, shardCount }: Place): string
   const count = BigInt(shardCount);
   if ((count & (count - 1n)) === 0n) {
     const low = (BigInt(shard) + MODULUS - COMBINE) & (count - 1n);
-    return `(${hash} & ${count - 1n}) = ${low}`;
+    return `(${hash} & ${int8(count - 1n)}) = ${int8(low)}`;
   }
   const added = (COMBINE % count) + count;
   const addedBelow = ((COMBINE + MODULUS) % count) + count;
-  const addend = `CASE WHEN ${hash} < ${-COMBINE} THEN ${addedBelow} ELSE ${added} END`;
-  return `(${hash} % ${count} + ${addend}) % ${count} = ${shard}`;
+  const addend = `CASE WHEN ${hash} < ${int8(-COMBINE)} THEN ${int8(addedBelow)} ELSE ${int8(added)} END`;
+  return `(${hash} % ${int8(count)} + ${addend}) % ${int8(count)} = ${int8(BigInt(shard))}`;
+}
+
+/** As one constant: a number without quotes is an int4 and a cast, which every statement that writes would compute anew. */
+function int8(value: bigint): string {
+  return `'${value}'::pg_catalog.int8`;
 }

@@ -61,6 +61,9 @@ export const PARSE_COMPLETE = bare("1");
 export const BIND_COMPLETE = bare("2");
 export const CLOSE_COMPLETE = bare("3");
 export const NO_DATA = bare("n");
+/** ParameterDescription of a statement without any. */
+export const NO_PARAMETERS = Buffer.from([BACKEND.parameterDescription, 0, 0, 0, 6, 0, 0]);
+export const PORTAL_SUSPENDED = bare("s");
 export const EMPTY_QUERY = bare("I");
 export const READY: Readonly<Record<TransactionStatus, Buffer>> = {
   I: ready("I"),
@@ -98,11 +101,12 @@ export function encodeBackendKeyData(processId: number, secret: Buffer): Buffer 
   return new MessageWriter(16).begin("K").int32(processId).bytes(secret).end().finish();
 }
 
+/** @param newest the whole version, as PostgreSQL sends it (its page says the minor one only) */
 export function encodeNegotiateProtocolVersion(
-  newestMinor: number,
+  newest: number,
   unknownOptions: readonly string[],
 ): Buffer {
-  const writer = new MessageWriter().begin("v").int32(newestMinor).int32(unknownOptions.length);
+  const writer = new MessageWriter().begin("v").int32(newest).int32(unknownOptions.length);
   for (const option of unknownOptions) writer.cstring(option);
   return writer.end().finish();
 }

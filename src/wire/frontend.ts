@@ -144,6 +144,7 @@ function counted<T>(reader: MessageReader, read: () => T): T[] {
 }
 
 export const SYNC = new MessageWriter(5).begin("S").end().finish();
+export const FLUSH = new MessageWriter(5).begin("H").end().finish();
 export const TERMINATE = new MessageWriter(5).begin("X").end().finish();
 export const COPY_DONE = new MessageWriter(5).begin("c").end().finish();
 

@@ -1,116 +1,121 @@
-// What the placement guard costs INSERT: the same rows into a table with it and one without, on one server, in turns. One
-// JSON line. `npm run bench -- guard [rows] [rounds]`. CPU is the figure to trust: seconds of the server's processes.
+// What the placement guard costs INSERT: the same rows into a table with it and one without, in turns, on one server: one row at
+// a time through Sluice, and many at once on one shard. One JSON line. `npm run bench -- guard [rows] [rounds]`. CPU is seconds of the server's processes plus those of this one, which is client and proxy.
+import pg from "pg";
 import { connectSql } from "../../src/backend/sql-client.js";
+import type { KeyType } from "../../src/topology/hash.js";
 import { placementSql } from "../../src/topology/placement-guard.js";
+import { startProxy, testConfig } from "../integration/proxy/support.js";
 import { startPostgres } from "../support/postgres.js";
 import { serverCpuSeconds } from "../support/server-cpu.js";
 
-const [rows = 20_000, rounds = 7] = process.argv.slice(2).map(Number);
-const BULK = 10;
+const [rows = 1_000, rounds = 60] = process.argv.slice(2).map(Number);
+const BULK = 50;
 
-const KEYS = [
-  { name: "bigint", type: "bigint", dataType: "bigint", value: "$1::bigint", shardCount: 2 },
-  {
-    name: "bigint, 3 shards",
-    type: "bigint",
-    dataType: "bigint",
-    value: "$1::bigint",
-    shardCount: 3,
-  },
-  { name: "uuid", type: "uuid", dataType: "uuid", value: "md5($1::text)::uuid", shardCount: 2 },
+interface GuardCase {
+  readonly name: string;
+  readonly dataType: KeyType;
+  readonly shardCount: number;
+  readonly keySql: string;
+  readonly keyOf: (i: number) => number | string;
+}
+
+const CASES: readonly GuardCase[] = [
+  { name: "bigint", dataType: "bigint", shardCount: 2, keySql: "i", keyOf: (i: number) => i },
+  { name: "bigint", dataType: "bigint", shardCount: 3, keySql: "i", keyOf: (i: number) => i },
   {
     name: "text",
-    type: "text",
     dataType: "varchar",
-    value: "'tenant ' || $1::text",
     shardCount: 3,
+    keySql: "'tenant ' || i",
+    keyOf: (i: number) => `tenant ${i}`,
   },
-] as const;
+];
 const VARIANTS = ["bare", "guarded"] as const;
-
-await using server = await startPostgres({ settings: { fsync: "off", autovacuum: "off" } });
-await server.createDatabase("bench");
-await using client = await connectSql(server.address("bench"), { applicationName: "bench" });
-await client.query("SET search_path = public");
+type Pairs = Record<(typeof VARIANTS)[number], Spent[]>;
 
 interface Spent {
   readonly wall: number;
   readonly cpu: number;
 }
 
-async function measure(act: () => Promise<void>): Promise<Spent> {
-  const before = serverCpuSeconds(server);
+await using server = await startPostgres();
+
+async function measure(act: () => Promise<unknown>): Promise<Spent> {
+  const cpu = () =>
+    serverCpuSeconds(server) * 1_000_000 + process.cpuUsage().user + process.cpuUsage().system;
+  const before = cpu();
   const startedAtMs = performance.now();
   await act();
-  return {
-    wall: performance.now() - startedAtMs,
-    cpu: (serverCpuSeconds(server) - before) * 1_000,
-  };
+  return { wall: performance.now() - startedAtMs, cpu: (cpu() - before) / 1_000 };
 }
 
-function median(values: readonly number[]): number {
-  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? 0;
-}
-
-/** A key that belongs to shard 0, so that the guard holds. */
-async function ownKeys(key: (typeof KEYS)[number]): Promise<readonly number[]> {
-  const holds = placementSql("k", key, { shard: 0, shardCount: key.shardCount });
-  const { rows: found } = await client.query<{ i: number }>(
-    `SELECT i FROM generate_series(1, ${rows * 4}) i, LATERAL (SELECT ${key.value.replace("$1", "i")} AS k) v
-      WHERE ${holds} LIMIT ${rows}`,
+/** Of the pairs whose ratio is in the middle half, sums: one that another process disturbed says nothing. */
+function costOf(pairs: Pairs, each: number) {
+  return Object.fromEntries(
+    (["wall", "cpu"] as const).map((what) => {
+      const both = pairs.bare.map(
+        (bare, at) => [bare[what], pairs.guarded[at]?.[what] ?? 0] as const,
+      );
+      const sorted = both.toSorted(([a, b], [c, d]) => b / a - d / c);
+      const middle = sorted.slice(Math.floor(both.length / 4), Math.ceil((both.length * 3) / 4));
+      const bare = middle.reduce((sum, [one]) => sum + one, 0);
+      const guarded = middle.reduce((sum, [, other]) => sum + other, 0);
+      const microseconds = (sum: number) =>
+        Number(((sum / middle.length / each) * 1_000).toFixed(1));
+      const more = `${((guarded / bare - 1) * 100).toFixed(1)} %`;
+      return [what, { more, bareUs: microseconds(bare), guardedUs: microseconds(guarded) }];
+    }),
   );
-  return found.map(({ i }) => i);
 }
 
-const report = [];
-for (const key of KEYS) {
-  const keys = await ownKeys(key);
-  for (const variant of VARIANTS)
-    await client.query(
-      `DROP TABLE IF EXISTS ${variant};
-       CREATE TABLE ${variant} (id bigserial PRIMARY KEY, k ${key.type} NOT NULL, body text, at timestamptz DEFAULT now())`,
-    );
-  const holds = placementSql("k", key, { shard: 0, shardCount: key.shardCount });
-  await client.query(`ALTER TABLE guarded ADD CONSTRAINT sluice_placement CHECK (${holds})`);
-  const single = { bare: [] as Spent[], guarded: [] as Spent[] };
-  const bulk = { bare: [] as Spent[], guarded: [] as Spent[] };
+async function run(one: (typeof CASES)[number], index: number) {
+  const { dataType, shardCount, keySql, keyOf, name } = one;
+  const shards = Array.from({ length: shardCount }, (_, shard) => `s${index}_${shard}`);
+  const type = dataType === "varchar" ? "text" : dataType;
+  for (const [shard, database] of shards.entries()) {
+    await server.createDatabase(database);
+    const guard = placementSql("k", { dataType }, { shard, shardCount });
+    for (const variant of VARIANTS)
+      await server.sql(
+        database,
+        `CREATE TABLE ${variant} (id bigserial PRIMARY KEY, k ${type} NOT NULL, body text, at timestamptz DEFAULT now()
+          ${variant === "guarded" ? `, CONSTRAINT sluice_placement CHECK (${guard})` : ""})`,
+      );
+  }
+  const rule = { database: "app", name: null, schema: null, column: "k", dataType } as const;
+  await using proxy = await startProxy(
+    testConfig({
+      databases: [{ name: "app", shards: shards.map((database) => ({ server, database })) }],
+      shardedTables: [rule],
+    }),
+  );
+  const client = new pg.Client({ connectionString: proxy.url("app") });
+  await client.connect();
+  await using shard = await connectSql(server.address(`s${index}_0`), { applicationName: "bench" });
+  const single: Pairs = { bare: [], guarded: [] };
+  const bulk: Pairs = { bare: [], guarded: [] };
+  const own = placementSql("k", { dataType }, { shard: 0, shardCount });
+  const insertOne = async (variant: string) => {
+    const text = `INSERT INTO ${variant} (k, body) VALUES ($1, 'some text of a row')`;
+    for (let i = 0; i < rows; i++)
+      await client.query({ name: `insert ${variant}`, text, values: [keyOf(i)] });
+  };
+  const insertMany = async (variant: string) =>
+    await shard.query(`INSERT INTO public.${variant} (k, body) SELECT k, 'some text of a row'
+      FROM generate_series(1, ${rows}) i, LATERAL (SELECT ${keySql} AS k OFFSET 0) v, generate_series(1, ${BULK}) WHERE ${own}`);
   for (let round = 0; round < rounds; round++) {
     // The one that goes first takes turns.
     for (const variant of round % 2 === 0 ? VARIANTS : VARIANTS.toReversed()) {
-      const text = `INSERT INTO ${variant} (k, body) VALUES (${key.value}, 'some text of a row')`;
-      await client.query(`TRUNCATE ${variant}`);
-      await client.query("CHECKPOINT");
-      const one = { name: `${key.name} ${variant}`, text };
-      single[variant].push(
-        await measure(async () => {
-          for (const value of keys) await client.query({ ...one, values: [value] });
-        }),
-      );
-      const many = `INSERT INTO ${variant} (k, body) SELECT ${key.value.replace("$1", "i")}, 'some text of a row'
-        FROM unnest($1::int[]) i, generate_series(1, ${BULK})`;
-      bulk[variant].push(
-        await measure(async () => {
-          await client.query(many, [keys]);
-        }),
-      );
+      await shard.query(`TRUNCATE public.${variant}`);
+      single[variant].push(await measure(async () => await insertOne(variant)));
+      bulk[variant].push(await measure(async () => await insertMany(variant)));
     }
   }
-  const costs = (spent: typeof single) =>
-    Object.fromEntries(
-      (["wall", "cpu"] as const).map((what) => {
-        const pairs = spent.bare.map((bare, at) => (spent.guarded[at]?.[what] ?? 0) / bare[what]);
-        return [what, `${((median(pairs) - 1) * 100).toFixed(1)} %`];
-      }),
-    );
-  const milliseconds = {
-    bare: median(single.bare.map(({ cpu }) => cpu)),
-    guarded: median(single.guarded.map(({ cpu }) => cpu)),
-  };
-  report.push({
-    key: key.name,
-    single: costs(single),
-    bulk: costs(bulk),
-    singleCpuMs: milliseconds,
-  });
+  await client.end();
+  const each = (rows * BULK) / shardCount;
+  return { key: name, shardCount, throughSluice: costOf(single, rows), bulk: costOf(bulk, each) };
 }
+
+const report = [];
+for (const [index, one] of CASES.entries()) report.push(await run(one, index));
 process.stdout.write(`${JSON.stringify({ rows, rounds, report })}\n`);

@@ -181,6 +181,7 @@ class RecordingSink implements ClientSink {
 function copySource({ copyData = [] }: RunOptions): CopySource {
   const pieces = [...copyData];
   return {
+    hasMore: true,
     next: async () => {
       const piece = pieces.shift();
       if (piece === undefined) return { kind: "done" };

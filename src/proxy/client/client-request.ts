@@ -1,5 +1,5 @@
 import type { Framer } from "../../wire/framer.js";
-import { FRONTEND } from "../../wire/frontend.js";
+import { FLUSH, FRONTEND } from "../../wire/frontend.js";
 
 export interface Message {
   readonly type: number;
@@ -33,15 +33,24 @@ export type ClientRequest =
 /** A pipeline is sent on in parts of this size. */
 const COLLECTED_BYTES = 1_000_000;
 
-/** Makes requests of messages. */
+/** Makes requests of messages, in the order of the messages. */
 export class RequestCollector {
   #messages: Message[] = [];
   #bytes = 0;
 
-  /** Of the framer's current message. @returns a request when that completes one */
-  add(framer: Framer): ClientRequest | null {
+  /** Of the framer's current message. @returns those that it completes */
+  add(framer: Framer): readonly ClientRequest[] {
     const { type, buffer, start, end } = framer;
-    const frame = buffer.subarray(start, end);
+    const next = this.#next(type, buffer.subarray(start, end));
+    if (next === null) return [];
+    if (next.kind === "extended" || next.kind === "terminate" || this.#messages.length === 0)
+      return [next];
+    // What was collected without a Sync comes first, and its answer, or its error, before the next message's.
+    this.#messages.push({ type: FRONTEND.flush, frame: FLUSH });
+    return [this.#finish("flush"), next];
+  }
+
+  #next(type: number, frame: Buffer): ClientRequest | null {
     const bytes = frame.length;
     switch (type) {
       case FRONTEND.query:

@@ -74,7 +74,9 @@ function begin(
     );
   const unknown = [...parameters.keys()].filter((name) => name.startsWith("_pq_."));
   if (minor > NEWEST_MINOR || unknown.length > 0)
-    client.write(encodeNegotiateProtocolVersion(Math.min(minor, NEWEST_MINOR), unknown));
+    client.write(
+      encodeNegotiateProtocolVersion(PROTOCOL_3_0 + Math.min(minor, NEWEST_MINOR), unknown),
+    );
   const database = parameters.get("database") || user;
   return { kind: "startup", user, database, parameters, minor: Math.min(minor, NEWEST_MINOR) };
 }

@@ -10,8 +10,8 @@ import {
   type ErrorResponseFields,
   encodeErrorFields,
 } from "../../wire/error-fields.js";
+import { withPlacementHint } from "../../wire/placement-hint.js";
 import type { ClientConnection } from "../client/client-connection.js";
-import { withPlacementHint } from "./placement-hint.js";
 import { newsOf, type SessionState } from "./session-state.js";
 
 /** What the server will answer, in order, for messages of the extended protocol. */
@@ -69,7 +69,7 @@ export class Relay implements ServerReceiver {
   #server: ServerConnection | null = null;
   #expected: Expectation[] = [];
   #at = 0;
-  #isExtended = false;
+  isExtended = false;
   #canRetry = false;
   /** Why the request is kept from the client and will be sent again; null: it is not. */
   #takenBack: "refusedByGate" | "forgotten" | null = null;
@@ -117,7 +117,7 @@ export class Relay implements ServerReceiver {
 
   /** Before the messages are sent. @param canRetry nothing of the transaction has run before */
   begin(protocol: "simple" | "extended", canRetry: boolean): void {
-    this.#isExtended = protocol === "extended";
+    this.isExtended = protocol === "extended";
     this.#canRetry = canRetry;
     this.#takenBack = null;
     this.#onlySetupSeen = true;
@@ -291,7 +291,7 @@ export class Relay implements ServerReceiver {
     this.#onlySetupSeen = false;
     this.#forward(buffer, start, end);
     this.isCopyIn = false;
-    if (this.#isExtended) this.#advance();
+    if (this.isExtended) this.#advance();
   }
 
   #ready(buffer: Buffer, start: number, end: number): void {
@@ -325,7 +325,7 @@ export class Relay implements ServerReceiver {
     this.#canRetry = false;
     this.flush();
     // The server ignores the Sync that it was sent already; another comes after CopyDone.
-    if (this.#isExtended && this.#expected.at(-1)?.kind === "sync") this.#expected.pop();
+    if (this.isExtended && this.#expected.at(-1)?.kind === "sync") this.#expected.pop();
     this.isCopyIn = true;
     this.#onCopyIn();
   }
@@ -350,7 +350,7 @@ export class Relay implements ServerReceiver {
     this.#hasHeldFailure = this.hasSeenSuch && this.#canRetry && this.#onlySetupSeen;
     // Held back with what came before it, as far as ReadyForQuery.
     if (!this.#hasHeldFailure) this.#onlySetupSeen = false;
-    if (this.#isExtended) this.#skipToSync();
+    if (this.isExtended) this.#skipToSync();
   }
 
   /** @returns whether the refusal stays between us and the server, for the statement will be tried again */
@@ -418,7 +418,7 @@ export class Relay implements ServerReceiver {
 
   #known(): RelayOutcome | null {
     if (this.#lost) return this.#lost;
-    if (!this.#isExtended || this.#at < this.#expected.length) return null;
+    if (!this.isExtended || this.#at < this.#expected.length) return null;
     this.#expected = [];
     this.#at = 0;
     return { kind: "answered" };

@@ -320,7 +320,9 @@ export function startupSettings(parameters: ReadonlyMap<string, string>): Settin
     settings.set(name.toLowerCase(), value);
   for (const [name, value] of parameters) {
     if (NOT_SETTINGS.has(name) || name.startsWith("_pq_.")) continue;
-    const isDefault = name === "client_encoding" && /^(utf-?8|unicode)$/i.test(value);
+    // By its letters and digits, as PostgreSQL reads it: asyncpg sends it in quotes.
+    const letters = value.replaceAll(/[^a-z0-9]/gi, "");
+    const isDefault = name === "client_encoding" && /^(utf8|unicode)$/i.test(letters);
     if (!isDefault) settings.set(name.toLowerCase(), value);
   }
   if (!settings.has("application_name")) settings.set("application_name", "");

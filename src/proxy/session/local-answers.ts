@@ -1,28 +1,15 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
-import {
-  BIND_COMPLETE,
-  CLOSE_COMPLETE,
-  encodeCommandComplete,
-  NO_DATA,
-  PARSE_COMPLETE,
-  READY,
-} from "../../wire/backend.js";
-import { encodeError, encodeNotice } from "../../wire/error-fields.js";
+import { CLOSE_COMPLETE, encodeCommandComplete, READY } from "../../wire/backend.js";
+import { encodeNotice } from "../../wire/error-fields.js";
 import {
   type DecodedPipeline,
   type DecodedRequest,
-  type ParsePart,
-  type PipelinePart,
   textsOf,
 } from "../execution/decoded-request.js";
 import { forgetStatement, type SessionState } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
+import { answerFailedPipeline, FAILED, ROLLED_BACK } from "./failed-answers.js";
 
-const FAILED = encodeError({
-  sqlState: SQLSTATE.inFailedSqlTransaction,
-  message: "current transaction is aborted, commands ignored until end of transaction block",
-});
-const ROLLED_BACK = encodeCommandComplete("ROLLBACK");
 const AND_CHAIN = /\band\s+chain\b/i;
 const NO_TRANSACTION = encodeNotice({
   severity: "WARNING",
@@ -59,8 +46,8 @@ export function isRefusedAsFailed(request: DecodedRequest, state: SessionState):
   const isWayOut = ({ kind }: StatementEffects) => WAYS_OUT.has(kind);
   const [first] = request.effects;
   if (first !== undefined) return !isWayOut(first);
-  const parsed = request.kind === "extended" ? request.parts.filter(isParse) : [];
-  return parsed.length === 0 || !parsed.every(({ statement }) => isWayOut(statement.effects));
+  // Nothing that a server must do. Its own status is not that of the transaction: another shard has failed.
+  return true;
 }
 
 const WAYS_OUT: ReadonlySet<StatementEffects["kind"]> = new Set([
@@ -68,10 +55,6 @@ const WAYS_OUT: ReadonlySet<StatementEffects["kind"]> = new Set([
   "rollbackTo",
   "commit",
 ]);
-
-function isParse(part: PipelinePart): part is ParsePart {
-  return part.kind === "parse";
-}
 
 function answerControl(
   { sql, effects }: Extract<DecodedRequest, { kind: "query" }>,
@@ -96,53 +79,16 @@ function answerControl(
 
 /** A transaction that failed without a server (lost, refused): as PostgreSQL, all but its end is refused. */
 function answerFailed(request: DecodedRequest, state: SessionState): LocalAnswer {
+  if (request.kind === "extended") return answerFailedPipeline(request, state);
   const { effects } = request;
   const endsIt =
     effects.length > 0 && effects.every(({ kind }) => kind === "rollback" || kind === "commit");
   const isChained =
     endsIt && request.kind !== "function" && textsOf(request).some((sql) => AND_CHAIN.test(sql));
   const end = isChained ? READY.T : READY.I;
-  if (request.kind !== "extended") {
-    if (endsIt) state.transaction = isChained ? "begun" : "none";
-    state.client.write(
-      endsIt ? Buffer.concat([ROLLED_BACK, end]) : Buffer.concat([FAILED, READY.E]),
-    );
-    return "answered";
-  }
-  const out: Buffer[] = [];
-  let hasFailed = false;
-  for (const { kind } of request.parts) {
-    if (kind === "sync") {
-      if (endsIt && !hasFailed) state.transaction = isChained ? "begun" : "none";
-      out.push(endsIt && !hasFailed ? end : READY.E);
-      hasFailed = false;
-    } else if (hasFailed) continue;
-    else if (endsIt || kind === "close") out.push(answerOf(kind));
-    else if (kind !== "flush") {
-      out.push(FAILED);
-      hasFailed = true;
-    }
-  }
-  state.client.write(Buffer.concat(out));
-  return hasFailed ? "failed" : "answered";
-}
-
-function answerOf(kind: PipelinePart["kind"]): Buffer {
-  switch (kind) {
-    case "parse":
-      return PARSE_COMPLETE;
-    case "bind":
-      return BIND_COMPLETE;
-    case "describe":
-      return NO_DATA;
-    case "close":
-      return CLOSE_COMPLETE;
-    case "execute":
-      return ROLLED_BACK;
-    case "sync":
-    case "flush":
-      return Buffer.alloc(0);
-  }
+  if (endsIt) state.transaction = isChained ? "begun" : "none";
+  state.client.write(endsIt ? Buffer.concat([ROLLED_BACK, end]) : Buffer.concat([FAILED, READY.E]));
+  return "answered";
 }
 
 /** @returns whether closing statements, and a bare Sync, was all; then it is answered */

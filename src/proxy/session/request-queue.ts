@@ -36,14 +36,6 @@ export class RequestQueue {
     return request;
   }
 
-  /** The next request if it is a message of a COPY. */
-  takeCopy(): Extract<ClientRequest, { kind: "copy" }> | null {
-    const [next] = this.#requests;
-    if (next?.kind !== "copy") return null;
-    this.take();
-    return next;
-  }
-
   clear(): void {
     this.#requests = [];
     this.#bytes = 0;

@@ -4,13 +4,13 @@ import { tell } from "../../core/tell.js";
 import type { Log } from "../../observe/log.js";
 import type { DatabaseUser } from "../../topology/topology.js";
 import { READY } from "../../wire/backend.js";
-import { encodeThrown } from "../../wire/error-fields.js";
+import { encodeError, encodeThrown } from "../../wire/error-fields.js";
 import type { Framer } from "../../wire/framer.js";
 import { FRONTEND } from "../../wire/frontend.js";
 import { ProtocolViolation } from "../../wire/protocol-violation.js";
 import type { OpenTransaction } from "../channel.js";
 import type { ClientConnection, ClientReceiver } from "../client/client-connection.js";
-import { type ClientRequest, RequestCollector } from "../client/client-request.js";
+import { type ClientRequest, type Message, RequestCollector } from "../client/client-request.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import {
   type DecodedRequest,
@@ -22,6 +22,7 @@ import { forgetStatements, type SessionState } from "../execution/session-state.
 import { refusalOf, type StatementEffects } from "../execution/statement-effects.js";
 import {
   AlreadyTold,
+  FailedInCopy,
   HoldGivenUp,
   SessionEnded,
   StatementFailed,
@@ -179,26 +180,41 @@ export class Session implements ClientReceiver {
   #take(framer: Framer): void {
     const { type } = framer;
     const { current } = this.#executors;
-    if (current.isCopyIn && this.#queue.isEmpty) {
-      // PostgreSQL ignores these two while it waits for CopyData.
-      if (type === FRONTEND.sync || type === FRONTEND.flush) return;
-      if (isOfCopy(type)) {
-        current.copy(type, framer.buffer.subarray(framer.start, framer.end));
-        return;
-      }
+    if (current.isCopyIn && this.#queue.isEmpty && type !== FRONTEND.terminate) {
+      this.#takeInCopy(type, framer.buffer.subarray(framer.start, framer.end));
+      return;
     }
-    const request = this.#collector.add(framer);
-    if (request) this.#queue.add(request);
+    for (const request of this.#collector.add(framer)) this.#queue.add(request);
+  }
+
+  #takeInCopy(type: number, frame: Buffer): void {
+    // PostgreSQL ignores these two while it waits for CopyData.
+    if (type === FRONTEND.sync || type === FRONTEND.flush) return;
+    if (isOfCopy(type)) this.#executors.current.copy(type, frame);
+    else this.#loseSynchronization(type);
   }
 
   /** The servers ask for CopyData, some of which may have come already. */
   #feedCopy(): void {
-    const { current } = this.#executors;
-    while (current.isCopyIn) {
-      const next = this.#queue.takeCopy();
+    while (this.#executors.current.isCopyIn && !this.#isClosed) {
+      const next = this.#queue.take();
       if (!next) return;
-      current.copy(next.type, next.frame);
+      for (const { type, frame } of messagesOf(next)) this.#takeInCopy(type, frame);
     }
+  }
+
+  /** As PostgreSQL: what a COPY does not expect ends the session. */
+  #loseSynchronization(type: number): void {
+    if (this.#isClosed) return;
+    const shown = type.toString(16).toUpperCase().padStart(2, "0");
+    const message = `unexpected message type 0x${shown} during COPY from stdin`;
+    this.client.write(encodeError({ sqlState: SQLSTATE.protocolViolation, message }));
+    this.end(
+      new SessionEnded(
+        SQLSTATE.protocolViolation,
+        "terminating connection because protocol synchronization was lost",
+      ),
+    );
   }
 
   async #pump(): Promise<void> {
@@ -361,14 +377,15 @@ export class Session implements ClientReceiver {
     const { current } = this.#executors;
     current.fail();
     if (!current.isOpen) this.#finish();
-    const frame = errorFrameOf(error);
-    const hasEnd = request.kind !== "extended" || request.end === "sync";
+    const isInCopy = error instanceof FailedInCopy;
+    const frame = errorFrameOf(isInCopy ? error.failure : error);
+    const hasEnd = request.kind !== "extended" || (request.end === "sync" && !isInCopy);
     this.#isSkipping = !hasEnd;
     this.client.write(hasEnd ? Buffer.concat([frame, this.#ready()]) : frame);
   }
 
   #skip(request: ServerRequest): void {
-    if (request.kind === "extended" && request.end !== "sync") return;
+    if (request.kind !== "extended" || request.end !== "sync") return;
     this.#isSkipping = false;
     this.client.write(this.#ready());
   }
@@ -385,6 +402,24 @@ function goneError(): SessionEnded {
 /** PostgreSQL's own rule: printable ASCII, at most 63 bytes. */
 function shownApplication(name: string): string {
   return name.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 63);
+}
+
+/** Of a request that came before the COPY did ask for data; none for the end of the connection. */
+function messagesOf(request: ClientRequest): readonly Message[] {
+  switch (request.kind) {
+    case "query":
+      return [{ type: FRONTEND.query, frame: request.frame }];
+    case "function":
+      return [{ type: FRONTEND.functionCall, frame: request.frame }];
+    case "extended":
+      return request.messages;
+    case "copy":
+      return [request];
+    case "terminate":
+      return [];
+    case "unknown":
+      return [{ type: request.type, frame: Buffer.alloc(0) }];
+  }
 }
 
 function isOfCopy(type: number): boolean {

@@ -14,8 +14,11 @@ export class CopyInput implements CopySource {
   #end: CopyPart | null = null;
   #wake: (() => void) | null = null;
   #onRoom: (() => void) | null = null;
-  /** A COPY over several shards takes what comes. */
+  #onAsked: (() => void) | null = null;
+  /** A COPY over several shards has asked for data, and takes what comes. */
   isOpen = false;
+  /** It has asked: what the client sent with it after Execute was read as a part of the data. */
+  wasAsked = false;
   /** Messages of clients' data so far: what has come nobody can send again. */
   taken = 0;
 
@@ -23,9 +26,14 @@ export class CopyInput implements CopySource {
     return this.#bytes > READ_AHEAD_BYTES;
   }
 
-  /** @param onRoom called when the client may be read again */
-  open(onRoom: () => void): void {
-    this.isOpen = true;
+  /**
+   * A COPY is about to begin.
+   * @param onRoom called when the client may be read again
+   * @param onAsked called when `isOpen` has become true
+   */
+  open(onRoom: () => void, onAsked: () => void): void {
+    this.wasAsked = false;
+    this.#onAsked = onAsked;
     this.#data = [];
     this.#bytes = 0;
     this.#end = null;
@@ -34,11 +42,14 @@ export class CopyInput implements CopySource {
 
   /** The statement is over, or the client is gone: whoever waits gets an end. */
   close(): void {
-    if (!this.isOpen) return;
+    const onRoom = this.#onRoom;
+    if (onRoom === null) return;
+    this.#onRoom = null;
+    this.#onAsked = null;
     this.isOpen = false;
     this.#end ??= { kind: "failed", reason: "the client is gone" };
     this.#wake?.();
-    this.#onRoom?.();
+    onRoom();
   }
 
   add(type: number, frame: Buffer): void {
@@ -51,7 +62,12 @@ export class CopyInput implements CopySource {
     this.#wake?.();
   }
 
+  get hasMore(): boolean {
+    return this.#data.length > 0 || this.#end !== null;
+  }
+
   async next(): Promise<CopyPart> {
+    this.#ask();
     for (;;) {
       if (this.#data.length > 0) {
         const frames = Buffer.concat(this.#data);
@@ -66,6 +82,15 @@ export class CopyInput implements CopySource {
       });
       this.#wake = null;
     }
+  }
+
+  #ask(): void {
+    const onAsked = this.#onAsked;
+    if (onAsked === null) return;
+    this.#onAsked = null;
+    this.isOpen = true;
+    this.wasAsked = true;
+    onAsked();
   }
 
   #finish(end: CopyPart): void {

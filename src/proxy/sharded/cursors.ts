@@ -3,15 +3,13 @@ import type { ParameterValues } from "../../router/key-value.js";
 import type { Router } from "../../router/router.js";
 import { parse } from "../../sql/parser.js";
 import type { ShardId } from "../../topology/topology.js";
-import { BACKEND } from "../../wire/backend.js";
-import { Framer } from "../../wire/framer.js";
 import type { ExecutionContext } from "../execution/executor.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
 import { StatementRefused } from "../session-errors.js";
 import { withDrawnValues } from "./drawn-values.js";
-import { type Cursor, LARGEST_CURSORS_BYTES, type OpenCursors } from "./open-cursors.js";
+import { LARGEST_HELD_BYTES, type Movement, RowCollector } from "./held-rows.js";
+import type { Cursor, OpenCursors } from "./open-cursors.js";
 import type { ClientSink, StatementRequest } from "./scatter/contract.js";
-import { ScatterLimitExceeded } from "./scatter/scatter-errors.js";
 import type { ShardedStatements, StatementOutcome } from "./statements.js";
 
 export interface CursorStatement {
@@ -20,6 +18,8 @@ export interface CursorStatement {
   readonly parameters: ParameterValues;
   readonly effects: StatementEffects;
   readonly isFresh: boolean;
+  /** Who takes description and rows; absent: the client. */
+  readonly sink?: ClientSink;
 }
 
 /** DECLARE, FETCH, MOVE and CLOSE. */
@@ -87,18 +87,18 @@ class CursorRun {
       }
       return outcome;
     }
-    if (/\bbinary\b/i.test(options)) throw refused("a BINARY cursor over several shards");
-    if (/(?<!no\s+)\bscroll\b/i.test(options)) throw refused("a SCROLL cursor over several shards");
     const statements = this.#statements;
     const settled = await withDrawnValues(query, planned, { ...at, statements });
-    const sink = new CursorRows(LARGEST_CURSORS_BYTES - this.#open.heldBytes);
+    const sink = new RowCollector(LARGEST_HELD_BYTES - this.#open.heldBytes, statements.sink);
+    const resultFormats = /\bbinary\b/i.test(options) ? [1] : [];
     const outcome = await statements.run(
-      { ...request, sql: settled.sql, resultFormats: [], wantsDescription: true },
+      { ...request, protocol: "extended", sql: settled.sql, resultFormats, wantsDescription: true },
       { ...at, route: settled.route, sink },
     );
     if (outcome.kind !== "complete") return outcome;
     const madeIn = isOpen ? statements.transaction.number : null;
-    this.#open.set(name, { kind: "rows", ...sink.take(), isHeld, next: 0, madeIn });
+    const isForward = /\bno\s+scroll\b/i.test(options);
+    this.#open.set(name, { kind: "rows", rows: sink.take(), isHeld, isForward, madeIn });
     return { kind: "complete", tag: "DECLARE CURSOR" };
   }
 
@@ -106,17 +106,19 @@ class CursorRun {
     const fetch = fetchOf(request.sql);
     const cursor = this.#named(fetch.name);
     if (cursor.kind === "server") return await this.#onShard(request, at, cursor.shard);
-    if (fetch.isBackward || fetch.count === 0)
-      throw refused("FETCH in another direction than forward from a cursor over several shards");
     if (request.resultFormats.includes(1))
       throw refused("values in binary from a cursor over several shards");
-    const end = Math.min(cursor.rows.length, cursor.next + fetch.count);
-    const rows = cursor.rows.slice(cursor.next, end);
-    cursor.next = end;
+    if (cursor.isForward && cursor.rows.goesBack(fetch))
+      throw new StatementRefused(
+        SQLSTATE.objectNotInPrerequisiteState,
+        "cursor can only scan forward",
+        { hint: "Declare it with SCROLL option to enable backward scan." },
+      );
+    const rows = cursor.rows.move(fetch);
     const tag = `${fetch.isMove ? "MOVE" : "FETCH"} ${rows.length}`;
     if (fetch.isMove) return { kind: "complete", tag };
-    const { sink } = this.#statements;
-    if (request.wantsDescription) sink.write(cursor.description);
+    const { sink = this.#statements.sink } = at;
+    if (request.wantsDescription) sink.write(cursor.rows.description);
     if (rows.length > 0 && !sink.write(Buffer.concat(rows))) await sink.drained();
     return { kind: "complete", tag };
   }
@@ -152,63 +154,33 @@ class CursorRun {
   }
 }
 
-/** Takes the answer of the cursor's query in the client's place. */
-class CursorRows implements ClientSink {
-  readonly #framer = new Framer();
-  readonly #limit: number;
-  readonly #rows: Buffer[] = [];
-  #description: Buffer = Buffer.alloc(0);
-  #bytes = 0;
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  /** Past the limit rows are dropped: `take` says so. */
-  write(frames: Buffer): boolean {
-    this.#framer.push(frames);
-    while (this.#framer.next()) {
-      const { type, buffer, start, end } = this.#framer;
-      if (type === BACKEND.rowDescription)
-        this.#description = Buffer.from(buffer.subarray(start, end));
-      if (type !== BACKEND.dataRow) continue;
-      this.#bytes += end - start;
-      if (this.#bytes <= this.#limit) this.#rows.push(Buffer.from(buffer.subarray(start, end)));
-    }
-    return true;
-  }
-
-  async drained(): Promise<void> {}
-
-  /** @throws ScatterLimitExceeded when there were more than could be held */
-  take(): {
-    readonly description: Buffer;
-    readonly rows: readonly Buffer[];
-    readonly bytes: number;
-  } {
-    if (this.#bytes > this.#limit)
-      throw new ScatterLimitExceeded("rows of cursors over several shards", LARGEST_CURSORS_BYTES);
-    return { description: this.#description, rows: this.#rows, bytes: this.#bytes };
-  }
-}
-
-interface Fetch {
+interface Fetch extends Movement {
   readonly name: string;
-  readonly count: number;
-  readonly isBackward: boolean;
   readonly isMove: boolean;
 }
 
-function fetchOf(sql: string): Fetch {
+const DIRECTIONS: Readonly<Record<string, Movement["direction"]>> = {
+  FETCH_FORWARD: "forward",
+  FETCH_BACKWARD: "backward",
+  FETCH_ABSOLUTE: "absolute",
+  FETCH_RELATIVE: "relative",
+};
+
+/** ALL is the largest number there, and the smallest the other way round. */
+const ALL_ROWS = 2 ** 62;
+
+/** Of FETCH or MOVE. @throws StatementRefused */
+export function fetchOf(sql: string): Fetch {
   const parsed = parse(sql);
   const [statement] = parsed.kind !== "parsed" ? [] : parsed.statements;
   if (statement === undefined || !("FetchStmt" in statement))
     throw refused("this form of FETCH on a sharded database");
   const { direction, howMany, portalname, ismove } = statement.FetchStmt;
+  const count = Number(howMany ?? 0);
   return {
     name: portalname ?? "",
-    count: Number(howMany ?? 0),
-    isBackward: (direction ?? "FETCH_FORWARD") !== "FETCH_FORWARD" || Number(howMany ?? 0) < 0,
+    direction: DIRECTIONS[direction ?? "FETCH_FORWARD"] ?? "forward",
+    count: Math.abs(count) >= ALL_ROWS ? Math.sign(count) * Number.POSITIVE_INFINITY : count,
     isMove: ismove === true,
   };
 }
@@ -230,6 +202,6 @@ function nameOf(written: string): string {
 
 function refused(what: string): StatementRefused {
   return new StatementRefused(SQLSTATE.featureNotSupported, what, {
-    hint: "Fetch forward, in text; or name the sharding key, so that one shard has all the rows.",
+    hint: "Fetch in text; or name the sharding key, so that one shard has all the rows.",
   });
 }

@@ -4,11 +4,11 @@ import { assertNever } from "../../core/assert.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import type { Route } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
+import { parse } from "../../sql/parser.js";
 import type { ShardId } from "../../topology/topology.js";
 import {
   BIND_COMPLETE,
   CLOSE_COMPLETE,
-  encodeCommandComplete,
   NO_DATA,
   PARSE_COMPLETE,
   READY,
@@ -26,13 +26,16 @@ import { ExtendedTranslation } from "../execution/extended-translation.js";
 import type { PreparedStatement } from "../execution/prepared-statements.js";
 import { forgetStatement } from "../execution/session-state.js";
 import { isOfSession } from "../execution/statement-effects.js";
-import { AlreadyTold, StatementRefused, TablesChanged } from "../session-errors.js";
-import { isOfCursor, runOfCursor } from "./cursors.js";
-import { withDrawnValues } from "./drawn-values.js";
+import { StatementFailed, StatementRefused, TablesChanged } from "../session-errors.js";
+import { fetchOf, isOfCursor } from "./cursors.js";
+import { noPortal, OpenPortals } from "./open-portals.js";
+import { PipelineAnswers } from "./pipeline-answers.js";
 import { Portal } from "./portal.js";
-import type { StatementRequest } from "./scatter/contract.js";
-import { runOfSession } from "./session-statements.js";
+import { isJudgedByItsRun, type PartOutcome, PortalRuns, type Step } from "./portal-runs.js";
 import type { ShardedStatements } from "./statements.js";
+
+/** Parse, Bind, Describe and Execute of one statement. */
+const LOOK_AHEAD = 4;
 
 type TargetPart = Extract<PipelinePart, { kind: "describe" | "close" }>;
 
@@ -43,17 +46,23 @@ type TargetPart = Extract<PipelinePart, { kind: "describe" | "close" }>;
  */
 export class ExtendedProtocol {
   readonly #statements: ShardedStatements;
-  readonly #portals = new Map<string, Portal>();
+  readonly #answers: PipelineAnswers;
+  readonly #portals: OpenPortals;
+  readonly #runs: PortalRuns;
   /** Those of the pipeline at hand that were routed before it was taken apart. */
   readonly #routed = new Map<BindPart, Portal>();
-  /** The last command tag, kept until the commit that makes it true. */
-  #lastTag: Buffer | null = null;
   #isUnsynced = false;
   #hasExecuted = false;
   #made: string[] = [];
+  #bound: string[] = [];
+  /** What takes back what was said last of a Parse, and of a Bind. */
+  readonly #undo = { parse: () => {}, bind: () => {} };
 
   constructor(statements: ShardedStatements) {
     this.#statements = statements;
+    this.#answers = new PipelineAnswers(statements);
+    this.#portals = new OpenPortals(statements, this.#answers);
+    this.#runs = new PortalRuns(statements, this.#answers, this.#portals);
   }
 
   /** Messages were executed and no Sync has come yet. */
@@ -68,8 +77,8 @@ export class ExtendedProtocol {
 
   reset(): void {
     this.#portals.clear();
+    this.#answers.flush();
     this.#clear();
-    this.#statements.sink.flush();
   }
 
   async handle(request: DecodedPipeline, context: ExecutionContext): Promise<Handled> {
@@ -81,13 +90,17 @@ export class ExtendedProtocol {
       request.end === "sync" && !this.#isUnsynced ? this.#onlyShard(request, router) : null;
     if (shard !== null) return await this.#passThrough(request, { context, shard, isFresh });
     this.#made = [];
+    this.#bound = [];
     const executes = request.parts.filter(({ kind }) => kind === "execute").length;
     const isOneTransaction = executes > 1 || request.end !== "sync" || this.#isUnsynced;
     this.#isUnsynced = true;
-    for (const part of request.parts) {
-      const step = { context, isOneTransaction, isFresh: isFresh && !this.#hasExecuted };
+    for (const [at, part] of request.parts.entries()) {
+      const rest = request.parts.slice(at, at + LOOK_AHEAD);
+      const step = { context, rest, isOneTransaction, isFresh: isFresh && !this.#hasExecuted };
       try {
-        if ((await this.#part(part, step)) === "done") continue;
+        const outcome = await this.#part(part, step);
+        if (outcome === "tookRest") break;
+        if (outcome === "done") continue;
       } catch (error) {
         if (error instanceof PoolRetired && step.isFresh) this.#rewind();
         throw error;
@@ -96,8 +109,7 @@ export class ExtendedProtocol {
       state.transaction = wasBegun ? "begun" : "none";
       return "refusedByGate";
     }
-    this.#sendTag();
-    this.#statements.sink.flush();
+    this.#answers.flush();
     return this.#handled();
   }
 
@@ -109,14 +121,16 @@ export class ExtendedProtocol {
   #rewind(): void {
     this.#statements.sink.dropHeldBack();
     for (const name of this.#made) forgetStatement(this.#statements.state, name);
+    for (const name of this.#bound) this.#portals.forget(name);
     this.#clear();
   }
 
   /** The shard that all of a pipeline goes to; null: there is none, it is to be taken apart. */
   #onlyShard({ parts }: DecodedPipeline, router: Router): ShardId | null {
     let route: Extract<Route, { kind: "one" | "any" }> | null = null;
+    const bound = new Set<string>();
     for (const part of parts) {
-      if (part.kind === "describe" && this.#cursorOf(part)) return null;
+      if (this.#isOfPortal(part, bound)) return null;
       if (part.kind === "execute") {
         // A portal of an earlier pipeline is known to the other way only.
         if (!route || part.maxRows > 0) return null;
@@ -124,7 +138,7 @@ export class ExtendedProtocol {
         const { statement } = part;
         if (!statement || isOfSession(statement.effects)) return null;
         if (isOfCursor(statement.effects)) return null;
-        const portal = new Portal(statement, part);
+        const portal = new Portal(statement, part, this.#statements.transaction.number);
         this.#routed.set(part, portal);
         const next = portal.route(router);
         if ((next.kind !== "one" && next.kind !== "any") || !portal.isAsWritten) return null;
@@ -137,6 +151,24 @@ export class ExtendedProtocol {
     if (isOnlyOurs && this.#statements.transaction.used.length > 0) return null;
     const hasServerWork = parts.some(({ kind }) => kind === "parse" || kind === "describe");
     return hasServerWork ? this.#statements.shardOf({ kind: "any" }) : null;
+  }
+
+  /**
+   * It has to do with a portal or cursor that is known here from before.
+   * @param bound names that the pipeline has bound; completed by this part
+   */
+  #isOfPortal(part: PipelinePart, bound: Set<string>): boolean {
+    if (part.kind === "bind") {
+      bound.add(part.portal);
+      const place = this.#portals.get(part.portal)?.place;
+      // A server's unnamed portal makes way by itself.
+      if (part.portal === "") return place?.kind === "server" && place.name !== "";
+      return place !== undefined || this.#portals.cursor(part.portal) !== null;
+    }
+    const isTarget =
+      (part.kind === "describe" || part.kind === "close") && part.target === "portal";
+    if (!isTarget || bound.has(part.name)) return false;
+    return this.#portals.get(part.name) !== null || this.#portals.cursor(part.name) !== null;
   }
 
   async #passThrough(
@@ -158,26 +190,43 @@ export class ExtendedProtocol {
     const outcome = await relay.outcome();
     if (outcome.kind === "refusedByGate" || outcome.kind === "forgotten") translation.rewind();
     try {
-      return await this.#statements.settle(outcome, { context, wasBegun });
+      const handled = await this.#statements.settle(outcome, { context, wasBegun });
+      if (handled === "open" && state.transaction === "open") this.#remember(request, server);
+      return handled;
     } catch (error) {
       if (error instanceof TablesChanged) translation.rewind();
       throw error;
     }
   }
 
-  async #part(part: PipelinePart, step: Step): Promise<"done" | "refusedByGate"> {
+  /** Portals that live on, where they are. */
+  #remember({ parts }: DecodedPipeline, server: ServerConnection): void {
+    for (const part of parts) {
+      if (part.kind === "close" && part.target === "portal") {
+        this.#portals.forget(part.name);
+        this.#statements.cursors.delete(part.name);
+      }
+      if (part.kind !== "bind" || !part.statement) continue;
+      const portal = new Portal(part.statement, part, this.#statements.transaction.number);
+      portal.place = { kind: "server", server, name: part.portal };
+      this.#portals.share(portal);
+      this.#portals.set(part.portal, portal);
+    }
+  }
+
+  async #part(part: PipelinePart, step: Step): Promise<PartOutcome> {
     switch (part.kind) {
       case "parse":
-        this.#parse(part);
+        await this.#parse(part, step);
         return "done";
       case "bind":
-        this.#bind(part);
+        await this.#bind(part, step);
         return "done";
       case "describe":
         await this.#describe(part, step);
         return "done";
       case "close":
-        this.#close(part);
+        await this.#close(part);
         return "done";
       case "execute":
         return await this.#execute(part, step);
@@ -185,202 +234,175 @@ export class ExtendedProtocol {
         await this.#sync(step);
         return "done";
       case "flush":
-        this.#sendTag();
-        this.#statements.sink.flush();
+        this.#answers.flush();
         return "done";
       default:
         return assertNever(part, "part of a pipeline");
     }
   }
 
-  #parse({ name, statement }: ParsePart): void {
-    const { state } = this.#statements;
-    if (name !== "") {
-      if (state.statements.has(name))
-        throw new StatementRefused(
-          SQLSTATE.duplicatePreparedStatement,
-          `prepared statement "${name}" already exists`,
-        );
-      state.registry.take(statement);
-    }
+  async #parse({ name, statement }: ParsePart, step: Step): Promise<void> {
+    const { state, sink } = this.#statements;
+    if (name !== "" && state.statements.has(name))
+      throw new StatementRefused(
+        SQLSTATE.duplicatePreparedStatement,
+        `prepared statement "${name}" already exists`,
+      );
+    const from = sink.heldBack;
+    if (!(await this.#isProvenLater(step, "parse")))
+      if (!isPlain(statement)) await this.#runs.prove({ statement, bind: null, portal: "" }, step);
+    if (name !== "") state.registry.take(statement);
     state.statements.set(name, statement);
     this.#made.push(name);
-    this.#answer(PARSE_COMPLETE);
+    this.#undo.parse = () => {
+      sink.dropHeldBack(from);
+      forgetStatement(state, name);
+    };
+    this.#answers.add(PARSE_COMPLETE);
   }
 
-  #bind(part: BindPart): void {
+  async #bind(part: BindPart, step: Step): Promise<void> {
     const statement = this.#statement(part.statementName);
+    const { sink, transaction } = this.#statements;
+    const name = part.portal;
+    if (name === "") await this.#portals.close(name);
+    else if (this.#portals.get(name) || this.#portals.cursor(name))
+      throw new StatementRefused(SQLSTATE.duplicateCursor, `cursor "${name}" already exists`);
     const routed = this.#routed.get(part);
-    this.#portals.set(part.portal, routed ?? new Portal(statement, part));
-    this.#answer(BIND_COMPLETE);
+    const portal = routed ?? new Portal(statement, part, transaction.number);
+    const from = sink.heldBack;
+    if (!(await this.#isProvenLater(step, "bind")) && !isPlain(statement))
+      await this.#runs.open(portal, step);
+    this.#portals.set(name, portal);
+    this.#bound.push(name);
+    this.#undo.bind = () => sink.dropHeldBack(from);
+    this.#answers.add(BIND_COMPLETE);
+  }
+
+  /**
+   * A statement that is bound and run right behind is judged by what it runs on; else a server is asked. What is
+   * refused here only, PostgreSQL's judgement comes first.
+   */
+  async #isProvenLater({ rest, context }: Step, from: "parse" | "bind"): Promise<boolean> {
+    const at = from === "parse" ? 1 : 0;
+    const bind = rest[at];
+    if (bind?.kind !== "bind" || !bind.statement) return false;
+    if (from === "parse" && rest[0]?.kind === "parse" && rest[0].name !== bind.statementName)
+      return false;
+    const behind = rest[at + 1];
+    const execute = behind?.kind === "describe" ? rest[at + 2] : behind;
+    const isOf = (name: string) => name === bind.portal;
+    if (behind?.kind === "describe" && (behind.target !== "portal" || !isOf(behind.name)))
+      return false;
+    if (execute?.kind !== "execute" || !isOf(execute.portal)) return false;
+    if (bind.statement.effects.kind === "several") return false;
+    const portal =
+      this.#routed.get(bind) ??
+      new Portal(bind.statement, bind, this.#statements.transaction.number);
+    this.#routed.set(bind, portal);
+    if (isOfCursor(bind.statement.effects) || isOfSession(bind.statement.effects)) return false;
+    const route = portal.route(await this.#statements.router(context));
+    const isOfOne = route.kind === "one" || route.kind === "any";
+    return isJudgedByItsRun(route) && !(isOfOne && execute.maxRows > 0);
   }
 
   async #describe(part: TargetPart, step: Step): Promise<void> {
-    const cursor = this.#cursorOf(part);
-    if (cursor && "description" in cursor) {
-      this.#answer(cursor.description);
+    const { name } = part;
+    if (part.target === "statement") {
+      const statement = this.#statement(name);
+      this.#answers.add(await this.#runs.prove({ statement, bind: null, portal: "" }, step));
       return;
     }
-    if (part.target === "portal" && cursor === null) {
-      const portal = this.#portal(part.name);
-      if (isOfSession(portal.statement.effects)) this.#answer(NO_DATA);
-      // Told with the rows: which columns there are may depend on the shards' answers being merged.
-      else portal.wantsDescription = true;
+    const portal = this.#portals.named(name);
+    if (portal === null) {
+      this.#answers.add(await this.#describeCursor(name));
       return;
     }
-    if (cursor === null) this.#statement(part.name);
-    this.#statements.begin(step.context, step.isOneTransaction ? "BEGIN" : null);
-    const shard = cursor?.shard ?? this.#statements.shardOf({ kind: "any" });
-    const server = await this.#statements.transaction.acquire(shard);
-    await this.#relay(server, (translation) => translation.description(part));
+    const { place, statement, bind } = portal;
+    const next = step.rest[1];
+    const runsNext = next?.kind === "execute" && next.portal === name;
+    const { effects } = statement;
+    if (isOfSession(effects) || effects.kind === "declare" || effects.kind === "closeCursor")
+      this.#answers.add(NO_DATA);
+    else if (place.kind === "held") this.#answers.add(place.rows.description);
+    else if (place.kind === "server") {
+      const describe = encodeDescribe({ target: "portal", name: place.name });
+      await this.#answers.relay(place.server, describe, { kind: "describe" });
+    } else if (effects.kind === "fetch") this.#answers.add(await this.#describeFetch(portal, step));
+    // Told with the rows, where those come at once.
+    else if (place.kind === "bound" && runsNext && (await this.#isJudged(portal, step)))
+      portal.wantsDescription = true;
+    else this.#answers.add(await this.#runs.prove({ statement, bind, portal: "" }, step));
+  }
+
+  async #isJudged(portal: Portal, { context }: Step): Promise<boolean> {
+    return isJudgedByItsRun(portal.route(await this.#statements.router(context)));
+  }
+
+  async #describeFetch({ statement, bind }: Portal, step: Step): Promise<Buffer> {
+    const { name, isMove } = fetchOf(statement.sql);
+    const cursor = isMove ? null : this.#portals.cursor(name);
+    if (cursor === null) return NO_DATA;
+    if (cursor.kind === "rows") return cursor.rows.description;
+    return await this.#runs.prove({ statement, bind, portal: "" }, step, cursor.shard);
   }
 
   /** SQL's cursors are portals by their names, which libpq's users describe. */
-  #cursorOf({ target, name }: { readonly target: string; readonly name: string }) {
-    if (target !== "portal" || this.#portals.has(name)) return null;
-    return this.#statements.cursors.describe(name);
+  async #describeCursor(name: string): Promise<Buffer> {
+    const cursor = this.#portals.cursor(name);
+    if (cursor?.kind === "rows") return cursor.rows.description;
+    if (cursor === null) throw noPortal(name);
+    const server = await this.#statements.transaction.acquire(cursor.shard);
+    const describe = encodeDescribe({ target: "portal", name });
+    await this.#answers.relay(server, describe, { kind: "describe" });
+    return Buffer.alloc(0);
   }
 
-  #close({ target, name }: TargetPart): void {
+  async #close({ target, name }: TargetPart): Promise<void> {
     if (target === "statement") forgetStatement(this.#statements.state, name);
-    else this.#portals.delete(name);
-    this.#answer(CLOSE_COMPLETE);
+    else await this.#portals.close(name);
+    this.#answers.add(CLOSE_COMPLETE);
   }
 
-  async #execute(part: ExecutePart, step: Step): Promise<"done" | "refusedByGate"> {
-    const portal = this.#portal(part.portal);
-    const { statement } = portal;
-    const { effects } = statement;
-    const { context, isFresh } = step;
+  async #execute(part: ExecutePart, step: Step): Promise<PartOutcome> {
     this.#hasExecuted = true;
-    if (isOfSession(effects)) {
-      const statements = this.#statements;
-      this.#tag(await runOfSession(statement.sql, effects, { statements, context }));
-      return "done";
+    try {
+      return await this.#runs.execute(part, step);
+    } catch (error) {
+      // It answers Parse or Bind: what was said of those is not true.
+      const isMisplaced = error instanceof StatementFailed && !this.#statements.sink.hasWritten;
+      if (isMisplaced && error.phase === "parse") this.#undo.parse();
+      else if (isMisplaced && error.phase === "bind") this.#undo.bind();
+      throw error;
     }
-    this.#sendTag();
-    // What was executed before it in the pipeline may have made the table.
-    const router = await this.#statements.router(context);
-    if (isOfCursor(effects)) return await this.#executeOfCursor(portal, { ...step, router });
-    const planned = await this.#route(portal, router, context);
-    const needsTransaction = step.isOneTransaction || part.maxRows > 0;
-    this.#statements.begin(context, needsTransaction ? "BEGIN" : null);
-    const mostRows = mostRowsOf(planned);
-    if (part.maxRows > 0 && mostRows > part.maxRows) {
-      await this.#executeSome(portal, part.frame, planned);
-      return "done";
-    }
-    const { sql, route } = await withDrawnValues(portal.sql, planned, {
-      statements: this.#statements,
-      context,
-      router,
-      parameters: portal.parameters,
-    });
-    const outcome = await this.#statements.run(requestOf(portal, sql), {
-      context,
-      route,
-      effects,
-      isFresh,
-    });
-    if (outcome.kind === "refusedByGate") return "refusedByGate";
-    portal.wantsDescription = false;
-    this.#tag(outcome.tag);
-    return "done";
-  }
-
-  /** Refused only by the tables as they are now. */
-  async #route(portal: Portal, router: Router, context: ExecutionContext): Promise<Route> {
-    const route = portal.route(router);
-    if (route.kind !== "refused") return route;
-    const { statement, parameters } = portal;
-    return portal.use(await this.#statements.plan(statement.sql, parameters, context));
-  }
-
-  async #executeOfCursor(
-    portal: Portal,
-    { context, router, isOneTransaction, isFresh }: Step & { readonly router: Router },
-  ): Promise<"done" | "refusedByGate"> {
-    this.#statements.begin(context, isOneTransaction ? "BEGIN" : null);
-    const { statement, parameters, wantsDescription } = portal;
-    const outcome = await runOfCursor(this.#statements, requestOf(portal, statement.sql), {
-      ...{ context, router, parameters, effects: statement.effects, isFresh },
-    });
-    if (outcome.kind === "refusedByGate") return "refusedByGate";
-    if (wantsDescription && !outcome.tag.startsWith("FETCH")) this.#answer(NO_DATA);
-    portal.wantsDescription = false;
-    this.#tag(outcome.tag);
-    return "done";
-  }
-
-  /** A cursor of the protocol: rows of one shard's portal, some at a time. */
-  async #executeSome(portal: Portal, execute: Buffer, route: Route): Promise<void> {
-    if (route.kind !== "one" && route.kind !== "any")
-      throw new StatementRefused(
-        SQLSTATE.featureNotSupported,
-        "a limited number of rows from several shards",
-        { hint: "Fetch all rows at once (fetch size 0), or name the sharding key." },
-      );
-    const { wantsDescription, bind, openOn } = portal;
-    const { transaction } = this.#statements;
-    const server = openOn ?? (await transaction.acquire(this.#statements.shardOf(route)));
-    portal.openOn = server;
-    portal.wantsDescription = false;
-    await this.#relay(server, (translation) =>
-      translation.portal({
-        bind: openOn ? null : bind,
-        describe: wantsDescription ? encodeDescribe({ target: "portal", name: bind.portal }) : null,
-        execute,
-      }),
-    );
-  }
-
-  /** Our own request to one server, whose answer goes to the client. */
-  async #relay(
-    server: ServerConnection,
-    encode: (translation: ExtendedTranslation) => Buffer,
-  ): Promise<void> {
-    const { relay, sink, state } = this.#statements;
-    sink.flush();
-    relay.attach(server);
-    relay.begin("extended", false);
-    server.send(encode(new ExtendedTranslation(state, relay, server)));
-    const outcome = await relay.outcome();
-    relay.detach();
-    if (outcome.kind === "lost") throw outcome.error;
-    server.use(null);
-    if (relay.hasSeenError) throw new AlreadyTold();
   }
 
   async #sync({ context }: Step): Promise<void> {
     const { state, sink } = this.#statements;
     await this.#statements.commitImplicit(context);
-    this.#sendTag();
+    this.#answers.sendTag();
     sink.holdBack(READY[this.#statements.status]);
     sink.flush();
     if (state.transaction === "none") this.#portals.clear();
     this.#clear();
   }
 
+  /** A Query comes: it ends what was not ended by a Sync, and PostgreSQL has its own use for the unnamed portal. */
+  async beforeQuery(): Promise<void> {
+    this.#answers.flush();
+    await this.#portals.close("");
+  }
+
+  afterQuery(): void {
+    if (this.#statements.state.transaction === "none") this.#portals.clear();
+    this.#clear();
+  }
+
   #clear(): void {
     this.#isUnsynced = false;
     this.#hasExecuted = false;
-    this.#lastTag = null;
+    this.#answers.clear();
     this.#routed.clear();
-  }
-
-  #answer(bytes: Buffer): void {
-    this.#sendTag();
-    this.#statements.sink.holdBack(bytes);
-  }
-
-  #tag(tag: string): void {
-    this.#sendTag();
-    this.#lastTag = encodeCommandComplete(tag);
-  }
-
-  #sendTag(): void {
-    if (this.#lastTag) this.#statements.sink.holdBack(this.#lastTag);
-    this.#lastTag = null;
   }
 
   #statement(name: string): PreparedStatement {
@@ -389,34 +411,11 @@ export class ExtendedProtocol {
     const shown = name === "" ? "unnamed prepared statement" : `prepared statement "${name}"`;
     throw new StatementRefused(SQLSTATE.invalidSqlStatementName, `${shown} does not exist`);
   }
-
-  #portal(name: string): Portal {
-    const portal = this.#portals.get(name);
-    if (portal) return portal;
-    throw new StatementRefused(SQLSTATE.invalidCursorName, `portal "${name}" does not exist`);
-  }
 }
 
-/** Rows that a statement may give, which a limit need not cut then (JDBC limits those without rows, too). */
-function mostRowsOf(route: Route): number {
-  if (route.kind === "draw") return route.plan.mostRows;
-  const isRowless =
-    route.kind === "replayed" && (route.plan.kind === "defined" || !route.plan.hasReturning);
-  return isRowless ? 0 : Number.POSITIVE_INFINITY;
-}
-
-interface Step {
-  readonly context: ExecutionContext;
-  /** Its Executes commit together. */
-  readonly isOneTransaction: boolean;
-  /** Nothing has run before it in its transaction. */
-  readonly isFresh: boolean;
-}
-
-function requestOf({ statement, bind, wantsDescription }: Portal, sql: string): StatementRequest {
-  const { parameterFormats, parameters, resultFormats } = bind.values;
-  return {
-    ...{ protocol: "extended", sql, parameterTypes: statement.parameterTypes },
-    ...{ parameterFormats, parameters, resultFormats, wantsDescription },
-  };
+/** Of the session, and nothing in it for a server to look up: once it is read it is right. */
+function isPlain({ sql, effects }: PreparedStatement): boolean {
+  const isKnown =
+    isOfSession(effects) || effects.kind === "fetch" || effects.kind === "closeCursor";
+  return effects.isPlainControl || (isKnown && parse(sql).kind === "parsed");
 }

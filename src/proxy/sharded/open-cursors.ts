@@ -1,7 +1,5 @@
 import type { ShardId } from "../../topology/topology.js";
-
-/** Rows that all cursors of one session may hold here. */
-export const LARGEST_CURSORS_BYTES = 64 * 1024 * 1024;
+import type { HeldRows } from "./held-rows.js";
 
 export type Cursor =
   /** Of the one shard that has all rows: its own. */
@@ -9,11 +7,10 @@ export type Cursor =
   /** Rows of several shards, or that outlive the transaction: as they were when it was declared. */
   | {
       readonly kind: "rows";
-      readonly description: Buffer;
-      readonly rows: readonly Buffer[];
-      readonly bytes: number;
+      readonly rows: HeldRows;
       readonly isHeld: boolean;
-      next: number;
+      /** Declared NO SCROLL. */
+      readonly isForward: boolean;
       /** The transaction that it ends with; null: with the session. */
       madeIn: number | null;
     };
@@ -49,7 +46,8 @@ export class OpenCursors {
 
   get heldBytes(): number {
     let sum = 0;
-    for (const cursor of this.#cursors.values()) if (cursor.kind === "rows") sum += cursor.bytes;
+    for (const cursor of this.#cursors.values())
+      if (cursor.kind === "rows") sum += cursor.rows.bytes;
     return sum;
   }
 
@@ -57,11 +55,6 @@ export class OpenCursors {
   get shards(): ReadonlySet<ShardId> {
     const cursors = [...this.#cursors.values()];
     return new Set(cursors.flatMap((one) => (one.kind === "server" ? [one.shard] : [])));
-  }
-
-  /** What Describe of a portal by this name tells, which in PostgreSQL a cursor is; null: there is none. */
-  describe(name: string): { readonly shard: ShardId } | { readonly description: Buffer } | null {
-    return this.get(name);
   }
 
   /** The transaction of that number has committed: what was declared WITH HOLD stays. */

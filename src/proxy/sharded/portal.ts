@@ -4,24 +4,38 @@ import type { Route } from "../../router/route.js";
 import type { Router } from "../../router/router.js";
 import type { BindPart } from "../execution/decoded-request.js";
 import type { PreparedStatement } from "../execution/prepared-statements.js";
+import type { HeldRows } from "./held-rows.js";
+
+/** How far a portal has come. There is no way back: what has run never runs again. */
+export type PortalPlace =
+  | { readonly kind: "bound" }
+  /** One server has it open, under a name of its own, and knows the place. */
+  | { readonly kind: "server"; readonly server: ServerConnection; readonly name: string }
+  /** It has run to its end; what is left of its answer is here. */
+  | { readonly kind: "held"; readonly rows: HeldRows; readonly tag: string }
+  /** All was given. */
+  | { readonly kind: "ended"; readonly tag: string; readonly hasRows: boolean };
+
 import type { PlannedStatement } from "./statements.js";
 
 /** A statement with its values, as Bind made it; routed when somebody first asks, and once. */
 export class Portal {
   readonly statement: PreparedStatement;
   readonly bind: BindPart;
+  /** The transaction that it lives in. */
+  readonly madeIn: number;
   wantsDescription = false;
-  /** Suspended there, with rows left. */
-  openOn: ServerConnection | null = null;
+  place: PortalPlace = { kind: "bound" };
   /** As it is sent, by the router that was last asked. */
   sql: string;
   #route: Route | null = null;
   #router: Router | null = null;
 
-  constructor(statement: PreparedStatement, bind: BindPart) {
+  constructor(statement: PreparedStatement, bind: BindPart, madeIn: number) {
     this.statement = statement;
     this.sql = statement.sql;
     this.bind = bind;
+    this.madeIn = madeIn;
   }
 
   /** Another router than before has another topology or other tables: then it is asked anew. */
@@ -52,4 +66,9 @@ export class Portal {
     const { parameterTypes } = this.statement;
     return { values: parameters, formats: parameterFormats, typeOids: parameterTypes };
   }
+}
+
+/** The tag of a part of an answer, which counts the rows of the part. */
+export function tagOfPart(tag: string, rowCount: number): string {
+  return tag.replace(/ \d+$/, ` ${rowCount}`);
 }

@@ -1,6 +1,7 @@
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { namedStatements } from "../../sql/statement-names.js";
 import { FIRST_SHARD } from "../../topology/topology.js";
+import { encodeNotice } from "../../wire/error-fields.js";
 import type { ExecutionContext } from "../execution/executor.js";
 import { forgetStatement, forgetStatements } from "../execution/session-state.js";
 import type { StatementEffects } from "../execution/statement-effects.js";
@@ -26,11 +27,12 @@ export async function runOfSession(
         state.beginSql = sql;
         // Sent with the first statement, where no server could refuse it.
         if (!effects.isPlainControl) await beginNow({ statements, context });
-      }
-      return "BEGIN";
+      } else warn(statements, IN_TRANSACTION);
+      return /^\s*start/i.test(sql) ? "START TRANSACTION" : "BEGIN";
     case "commit":
     case "rollback":
       if (isChained(sql)) return await chain(sql, effects.kind, { statements, context });
+      if (state.transaction === "none") warn(statements, NOT_IN_TRANSACTION);
       return await endTransaction(state.transaction === "failed" ? "rollback" : effects.kind, {
         statements,
         context,
@@ -67,6 +69,23 @@ async function beginNow({ statements, context }: SessionStatement): Promise<void
     state.transaction = "none";
     throw error;
   }
+}
+
+const IN_TRANSACTION = encodeNotice({
+  severity: "WARNING",
+  sqlState: SQLSTATE.activeSqlTransaction,
+  message: "there is already a transaction in progress",
+});
+const NOT_IN_TRANSACTION = encodeNotice({
+  severity: "WARNING",
+  sqlState: SQLSTATE.noActiveSqlTransaction,
+  message: "there is no transaction in progress",
+});
+
+/** To who wants to hear warnings. */
+function warn({ state, sink }: ShardedStatements, warning: Buffer): void {
+  const least = state.settings.current.get("client_min_messages") ?? "notice";
+  if (!/^(error|fatal|panic)$/i.test(least)) sink.write(warning);
 }
 
 function isChained(sql: string): boolean {

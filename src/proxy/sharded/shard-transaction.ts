@@ -71,6 +71,12 @@ export class ShardTransaction implements ShardServers {
     return [...this.#loans].map(([shard, { server }]) => ({ shard, pid: server.processId }));
   }
 
+  /** Which shard's a connection of the transaction is; null: none of its own. */
+  shardOf(server: ServerConnection): ShardId | null {
+    for (const [shard, loan] of this.#loans) if (loan.server === server) return shard;
+    return null;
+  }
+
   get isUsed(): boolean {
     return this.#loans.size > 0;
   }

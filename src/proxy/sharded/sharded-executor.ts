@@ -8,6 +8,7 @@ import type { DecodedRequest } from "../execution/decoded-request.js";
 import type { ExecutionContext, Executor, Handled } from "../execution/executor.js";
 import type { SessionState } from "../execution/session-state.js";
 import {
+  FailedInCopy,
   SessionEnded,
   StatementFailed,
   StatementRefused,
@@ -74,10 +75,14 @@ export class ShardedExecutor implements Executor {
     try {
       if (request.kind === "extended") return await this.#extended.handle(request, context);
       this.#state.statements.delete("");
-      return await this.#simple.handle(request, context, isFresh);
+      await this.#extended.beforeQuery();
+      const handled = await this.#simple.handle(request, context, isFresh);
+      this.#extended.afterQuery();
+      return handled;
     } catch (error) {
       const isUnseen = isFresh && this.#progress() === before;
-      throw (await this.#isOfOtherTables(error, context, isUnseen)) ? new TablesChanged() : error;
+      const failure = error instanceof FailedInCopy ? error.failure : error;
+      throw (await this.#isOfOtherTables(failure, context, isUnseen)) ? new TablesChanged() : error;
     } finally {
       this.#isRunning = false;
       context.served.deadlocks.end(this.#watched);
@@ -187,7 +192,8 @@ function halfCommit(): StatementRefused {
 /** Keys are read from statements as UTF-8 and with standard strings. */
 function refuseEncodings({ settings }: SessionState): void {
   const encoding = settings.current.get("client_encoding");
-  if (encoding !== undefined && !/^(utf-?8|unicode)$/i.test(encoding))
+  // Read as PostgreSQL reads it: by its letters and digits (asyncpg sends it in quotes).
+  if (encoding !== undefined && !/^(utf8|unicode)$/i.test(encoding.replaceAll(/[^a-z0-9]/gi, "")))
     throw new StatementRefused(
       SQLSTATE.featureNotSupported,
       `client_encoding ${encoding} on a sharded database`,

@@ -22,8 +22,14 @@ export class ShardedSink implements ClientSink {
     this.#heldBack.push(bytes);
   }
 
-  dropHeldBack(): void {
-    this.#heldBack = [];
+  /** How much is held back; with `dropHeldBack` what comes from here on is taken back alone. */
+  get heldBack(): number {
+    return this.#heldBack.length;
+  }
+
+  /** @param from what was held back first stays */
+  dropHeldBack(from = 0): void {
+    this.#heldBack.splice(from);
   }
 
   flush(): void {

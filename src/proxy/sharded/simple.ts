@@ -46,7 +46,9 @@ export class SimpleProtocol {
     }
     const planned = await this.#statements.plan(sql, NO_PARAMETERS, context);
     const { route: first, router } = planned;
-    if (first.kind === "one" || first.kind === "any") {
+    // What came without a Sync before it is in a transaction that is not the client's, and ends with this.
+    const isOfOurs = !wasBegun && this.#statements.transaction.isBegun;
+    if ((first.kind === "one" || first.kind === "any") && !isOfOurs) {
       this.#statements.begin(context, null);
       const passed = {
         protocol: "simple",

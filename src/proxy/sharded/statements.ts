@@ -107,6 +107,11 @@ export class ShardedStatements {
     this.#onCopyIn = onCopyIn;
   }
 
+  /** The last statement was a COPY that has asked for data. */
+  get hasAskedForData(): boolean {
+    return this.#copyInput.wasAsked;
+  }
+
   /** What ReadyForQuery says. */
   get status(): TransactionStatus {
     if (this.state.transaction === "failed") return "E";
@@ -288,7 +293,7 @@ export class ShardedStatements {
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
       await this.#spreadChanges(this.transaction.used[0]);
-      if ("notice" in route && route.notice) this.#tell(route.notice);
+      if ("notice" in route) this.#tell(route.notice);
       if (before) await spreadNewSequences(this.transaction, before);
       if (keys) await refuseOtherKind(this.transaction, database, keys);
       if (effects.changesSchema) {
@@ -300,7 +305,8 @@ export class ShardedStatements {
     const retired = this.#retiredUnder(isFresh);
     if (retired) throw retired;
     const fields = decodeErrorFields(outcome.error);
-    if (fields.get("C") !== SQLSTATE.gateClosed) throw new StatementFailed(outcome.error);
+    if (fields.get("C") !== SQLSTATE.gateClosed)
+      throw new StatementFailed(outcome.error, outcome.phase);
     if (!isFresh || this.sink.hasWritten) throw new StatementFailed(movedError(fields));
     this.backOff(wasBegun);
     return { kind: "refusedByGate" };
@@ -382,8 +388,7 @@ export class ShardedStatements {
     const isCopyIn =
       route.kind === "copyIn" || (route.kind === "replayed" && route.plan.kind === "copied");
     if (isCopyIn) {
-      this.#copyInput.open(() => this.state.client.socket.resume());
-      this.#onCopyIn();
+      this.#copyInput.open(() => this.state.client.socket.resume(), this.#onCopyIn);
     }
     const ends = { request, sink, servers: this.transaction, copySource: this.#copyInput };
     try {

@@ -4,7 +4,7 @@ import type { SluiceError } from "../../core/errors.js";
 import { parseSqlState, SQLSTATE } from "../../core/sqlstate.js";
 import { hintedShard, hintsOfSettings } from "../../router/hints.js";
 import { type DatabaseUser, FIRST_SHARD } from "../../topology/topology.js";
-import { encodeClose, encodeQuery, FRONTEND, SYNC } from "../../wire/frontend.js";
+import { encodeClose, encodeQuery, FLUSH, FRONTEND, SYNC } from "../../wire/frontend.js";
 import type { ServedDatabase } from "../databases/served-database.js";
 import {
   type DecodedPipeline,
@@ -54,6 +54,12 @@ export class SingleExecutor implements Executor {
   }
 
   async handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
+    const asked = this.#relay.isSkipping ? onlySync(request) : request;
+    if (asked === null) return "open";
+    return await this.#handle(asked, context);
+  }
+
+  async #handle(request: DecodedRequest, context: ExecutionContext): Promise<Handled> {
     const isFresh = !this.isOpen;
     const { effects } = request;
     this.#checkHints(request, context);
@@ -141,9 +147,12 @@ export class SingleExecutor implements Executor {
   }
 
   copy(type: number, frame: Buffer): void {
-    const isWritable = this.#loan?.server.send(frame) ?? true;
+    const isEnd = type !== FRONTEND.copyData;
+    // In the extended protocol its answer would wait for the client's next Sync, and that for its answer.
+    const bytes = isEnd && this.#relay.isExtended ? Buffer.concat([frame, FLUSH]) : frame;
+    const isWritable = this.#loan?.server.send(bytes) ?? true;
     if (!isWritable) this.#state.client.socket.pause();
-    if (type !== FRONTEND.copyData) this.#relay.isCopyIn = false;
+    if (isEnd) this.#relay.isCopyIn = false;
   }
 
   clientDrained(): void {
@@ -320,4 +329,10 @@ function forgetNamedBy(request: DecodedRequest, state: SessionState): void {
       if (part.kind === "bind" && part.statement)
         forgetNamed(part.statement.sql, part.statement.effects, state);
   }
+}
+
+/** What a server that skips up to Sync takes notice of; null: nothing. */
+function onlySync(request: DecodedRequest): DecodedRequest | null {
+  if (request.kind !== "extended" || request.end !== "sync") return null;
+  return { ...request, parts: request.parts.filter(({ kind }) => kind === "sync"), effects: [] };
 }

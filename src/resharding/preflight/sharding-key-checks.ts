@@ -1,8 +1,8 @@
 import { sqlStateOf } from "../../backend/sql-client.js";
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
+import { PLACEMENT_GUARD } from "../../core/placement-guard.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
 import { KEY_COLUMNS_SQL, keyTrouble, type TableColumn } from "../../topology/key-column.js";
-import { PLACEMENT_GUARD } from "../../topology/placement-guard.js";
 import type { TableFacts } from "./catalog-facts.js";
 import { eachSourceTable } from "./source-tables.js";
 import {

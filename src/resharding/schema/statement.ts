@@ -1,5 +1,5 @@
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
-import { PLACEMENT_GUARD } from "../../topology/placement-guard.js";
+import { PLACEMENT_GUARD } from "../../core/placement-guard.js";
 import { type DumpStatement, parseDump } from "./dump-text.js";
 
 /**

@@ -1,7 +1,7 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { type ErrorFields, SluiceError } from "../../core/errors.js";
+import { PLACEMENT_GUARD } from "../../core/placement-guard.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
-import { PLACEMENT_GUARD } from "../../topology/placement-guard.js";
 import type { MigrationRef, StreamNumber } from "../model/migration.js";
 
 /** What is moved is the schema as it was: a default, a constraint or an index made since is not on the other side. */

@@ -1,7 +1,8 @@
 import { type SqlClient, sqlStateOf } from "../../backend/sql-client.js";
 import { quoteIdentifier, quoteQualified } from "../../core/identifier.js";
+import { PLACEMENT_GUARD } from "../../core/placement-guard.js";
 import { SQLSTATE } from "../../core/sqlstate.js";
-import { PLACEMENT_GUARD, placementSql } from "../../topology/placement-guard.js";
+import { placementSql } from "../../topology/placement-guard.js";
 import type { Cluster } from "../context.js";
 import { classify } from "../preflight/table-class.js";
 

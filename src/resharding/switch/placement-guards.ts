@@ -1,6 +1,7 @@
 import type { SqlClient } from "../../backend/sql-client.js";
 import { quoteIdentifier, quoteLiteral, quoteQualified } from "../../core/identifier.js";
-import { PLACEMENT_GUARD, placementSql } from "../../topology/placement-guard.js";
+import { PLACEMENT_GUARD } from "../../core/placement-guard.js";
+import { placementSql } from "../../topology/placement-guard.js";
 import { isMissingControlSchema, upgradeControlSchema } from "../control/control-schema.js";
 import type { MigrationRef, TablePlan } from "../model/migration.js";
 

@@ -157,12 +157,13 @@ describe("an INSERT that leaves the sharding key to a default", () => {
     const plain = await raw.exchange(insert("INSERT INTO tenants (slug) VALUES ('a')", 1));
     expect(plain.map(({ type }) => type).join("")).toBe("12CZ");
     const returning = "INSERT INTO tenants (slug) VALUES ('b'), ('c') RETURNING id";
+    // As PostgreSQL: who gets as many rows as they asked for is not told that there are no more.
     expect((await raw.exchange(insert(returning, 2))).map(({ type }) => type).join("")).toBe(
-      "12DDCZ",
+      "12DDsZ",
     );
-    const tooFew = "INSERT INTO tenants (slug) VALUES ('d'), ('e') RETURNING id";
-    expect((await raw.exchange(insert(tooFew, 1))).map(({ type }) => type).join("")).toBe("12EZ");
-    expect(await shop.rowsOf(SHARDS)).toHaveLength(3);
+    const fewer = "INSERT INTO tenants (slug) VALUES ('d'), ('e') RETURNING id";
+    expect((await raw.exchange(insert(fewer, 1))).map(({ type }) => type).join("")).toBe("12DsZ");
+    expect(await shop.rowsOf(SHARDS)).toHaveLength(5);
   });
 
   const REFUSED: readonly (readonly [string, string])[] = [

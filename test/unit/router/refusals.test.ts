@@ -251,7 +251,6 @@ const CASES: readonly (readonly [RefusalKind, string, Partial<Database>?])[] = [
     "EXPLAIN INSERT INTO orders (tenant_id) VALUES (1), (2), (3)",
     { splitInserts: "rewrite" },
   ],
-  ["copyFormat", "COPY orders TO STDOUT (FORMAT binary)"],
   ["copyFormat", "COPY orders TO STDOUT (FORMAT csv, HEADER)"],
   ["copyFormat", "COPY (SELECT id FROM orders ORDER BY id) TO STDOUT"],
   ["copyKey", "COPY orders (id, total) FROM STDIN"],

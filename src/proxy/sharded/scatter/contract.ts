@@ -1,6 +1,7 @@
 import type { ServerConnection } from "../../../backend/server-connection.js";
 import type { Route } from "../../../router/route.js";
 import type { ShardId } from "../../../topology/topology.js";
+import type { Phase } from "./shard-statement.js";
 
 /**
  * Contract between a session's sharded executor and the execution of one statement over several servers
@@ -44,6 +45,8 @@ export interface ShardServers {
 
 /** The client's messages during COPY FROM STDIN, in order. */
 export interface CopySource {
+  /** `next` need not wait for the client. */
+  readonly hasMore: boolean;
   /**
    * `data` may hold several CopyData messages one behind the other, headers included. It waits for the
    * client. The session sends CopyInResponse's answer to nobody: the scatter writes it to the sink.
@@ -71,8 +74,11 @@ export interface ScatterInput {
  */
 export type ScatterOutcome =
   | { readonly kind: "complete"; readonly tag: string }
-  /** An ErrorResponse frame, a server's own where there is one. */
-  | { readonly kind: "failed"; readonly error: Buffer };
+  /**
+   * An ErrorResponse frame, a server's own where there is one, and which message of the client's it answers; absent:
+   * Execute, or a Query.
+   */
+  | { readonly kind: "failed"; readonly error: Buffer; readonly phase?: Phase };
 
 /** Signature of `executeScatter`. Never throws for what a server or client does. */
 export type ExecuteScatter = (input: ScatterInput) => Promise<ScatterOutcome>;

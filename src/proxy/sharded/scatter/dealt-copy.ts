@@ -147,6 +147,8 @@ export class CopyIn {
           this.#rows.finish();
           return null;
         }
+        // What is wrong with a row is told before the client has sent the rest.
+        if (!copySource.hasMore) for (const target of this.#targets) target.flush();
       } catch (error) {
         return { reason: "the proxy could not deal out the rows", error: encodeThrown(error) };
       }

@@ -1,14 +1,22 @@
 import type { ServerConnection } from "../../../backend/server-connection.js";
+import { SQLSTATE } from "../../../core/sqlstate.js";
+import { mayBeOfOtherTables } from "../../../core/sqlstate-tables.js";
 import type { MergePlan, Route } from "../../../router/route.js";
 import type { ShardId } from "../../../topology/topology.js";
 import { BACKEND, type ColumnDescription, decodeRowDescription } from "../../../wire/backend.js";
-import { encodeThrown } from "../../../wire/error-fields.js";
+import { decodeErrorFields, encodeThrown } from "../../../wire/error-fields.js";
 import type { ScatterInput, ScatterOutcome } from "./contract.js";
+import { BinaryCopyOut } from "./copy-out.js";
 import { descriptionWithout } from "./hidden-columns.js";
 import { AggregateMerge, type Merger, OrderedMerge, PassThrough } from "./mergers.js";
 import { Outlet } from "./outlet.js";
 import { RowsElsewhere, ScatterLimitExceeded, UnmergeableResult } from "./scatter-errors.js";
-import { type AnswerHandler, type ShardEnd, ShardStatement } from "./shard-statement.js";
+import {
+  type AnswerHandler,
+  type Phase,
+  type ShardEnd,
+  ShardStatement,
+} from "./shard-statement.js";
 import { addTags, countOf } from "./tags.js";
 import { WrittenOrder } from "./written-order.js";
 
@@ -49,8 +57,14 @@ export class Gather {
   #columns: readonly ColumnDescription[] | null = null;
   #isDescribed = false;
   #copiesOut = false;
+  /** In the binary format. */
+  #copyOut: BinaryCopyOut | null = null;
   /** Ours or a server's, the first; then rows are dropped. */
   #error: Buffer | null = null;
+  /** Of a server's error. */
+  #phase: Phase = "execute";
+  /** What came before the error is the client's; not where the statement may be done again elsewhere. */
+  #isShownToItsError = false;
 
   constructor(input: ScatterInput, plan: GatherPlan, inlets: number) {
     this.#input = input;
@@ -68,7 +82,11 @@ export class Gather {
       ? await this.#oneByOne(works)
       : await this.#together(works);
     if (this.#error === null) await this.#finish();
-    if (this.#error !== null) return { kind: "failed", error: this.#error };
+    if (this.#error !== null) {
+      if (this.#isShownToItsError) this.#outlet.flush();
+      return { kind: "failed", error: this.#error, phase: this.#phase };
+    }
+    if (this.#copyOut !== null) this.#outlet.write(this.#copyOut.end());
     if (this.#copiesOut) this.#outlet.write(COPY_DONE);
     this.#outlet.flush();
     const tags = ends.map((end) => (end.kind === "complete" ? (end.tags.at(-1) ?? "") : ""));
@@ -117,7 +135,7 @@ export class Gather {
     const statement = new ShardStatement(connection, this.#handlerFor(inlet));
     this.#statements[inlet] = statement;
     const end = await statement.run(work.messages);
-    if (end.kind === "failed") this.#fail(end.error);
+    if (end.kind === "failed") this.#failOn(end);
     else if (!this.#isElsewhere(work, end)) this.#guard(() => this.#merger.ended(inlet));
     this.#regulate();
     return end;
@@ -139,7 +157,7 @@ export class Gather {
       },
       rows: (buffer, start, end) => {
         if (isSilent || this.#error !== null) return;
-        this.#guard(() => this.#merger.rows(inlet, buffer, start, end));
+        this.#guard(() => this.#take(inlet, buffer, start, end));
         this.#regulate();
       },
       notice: (frame) => {
@@ -152,14 +170,25 @@ export class Gather {
     };
   }
 
+  #take(inlet: number, buffer: Buffer, start: number, end: number): void {
+    if (this.#copyOut === null) {
+      this.#merger.rows(inlet, buffer, start, end);
+      return;
+    }
+    const frames = this.#copyOut.take(inlet, buffer.subarray(start, end));
+    if (frames.length > 0) this.#merger.rows(inlet, frames, 0, frames.length);
+  }
+
   #describe(frame: Buffer): void {
     const { request } = this.#input;
     const type = frame[0];
     if (type === BACKEND.rowDescription) this.#compare(decodeRowDescription(frame));
     if (this.#isDescribed && !(type === BACKEND.copyOutResponse && !this.#copiesOut)) return;
     this.#isDescribed = true;
-    if (type === BACKEND.copyOutResponse) this.#copiesOut = true;
-    else if (!request.wantsDescription) return;
+    if (type === BACKEND.copyOutResponse) {
+      this.#copiesOut = true;
+      if (frame[FORMAT_AT] === 1) this.#copyOut = new BinaryCopyOut();
+    } else if (!request.wantsDescription) return;
     const { hidden = 0 } = this.#plan.merge;
     const isCut = hidden > 0 && type === BACKEND.rowDescription;
     this.#outlet.write(isCut ? descriptionWithout(frame, hidden) : frame);
@@ -241,6 +270,17 @@ export class Gather {
     }
   }
 
+  #failOn({ error, phase }: Extract<ShardEnd, { kind: "failed" }>): void {
+    if (this.#error !== null) return;
+    this.#fail(error);
+    if (this.#input.request.protocol !== "extended") return;
+    this.#phase = phase;
+    const fields = decodeErrorFields(error);
+    const code = fields.get("C") ?? "";
+    const mayBeRepeated = code === SQLSTATE.gateClosed || mayBeOfOtherTables(code, fields.get("n"));
+    this.#isShownToItsError = !mayBeRepeated;
+  }
+
   /** The others end at once: nobody waits for what nobody will see. */
   #fail(error: Buffer): void {
     if (this.#error !== null) return;
@@ -253,6 +293,8 @@ export class Gather {
 const NOTHING: ShardEnd = { kind: "complete", tags: [] };
 /** FirstNormalObjectId. */
 const FIRST_OWN_TYPE = 16_384;
+/** Of CopyOutResponse. */
+const FORMAT_AT = 5;
 const COPY_DONE = Buffer.from([BACKEND.copyDone, 0, 0, 0, 4]);
 
 function mergerFor(merge: MergePlan, outlet: Outlet, inlets: number): Merger {

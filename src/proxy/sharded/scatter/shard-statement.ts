@@ -3,11 +3,11 @@ import type { ServerReceiver } from "../../../backend/server-link.js";
 import type { SluiceError } from "../../../core/errors.js";
 import { BACKEND } from "../../../wire/backend.js";
 import { encodeThrown } from "../../../wire/error-fields.js";
-import { withPlacementHint } from "../../execution/placement-hint.js";
+import { withPlacementHint } from "../../../wire/placement-hint.js";
 
 /** Who hears what one shard answers. Calls are synchronous and in order. */
 export interface AnswerHandler {
-  /** RowDescription, NoData or CopyOutResponse. */
+  /** RowDescription, NoData, CopyOutResponse or ParameterDescription. */
   description(frame: Buffer): void;
   /** Whole DataRow or CopyData messages, one behind the other: `buffer[start..end)`. */
   rows(buffer: Buffer, start: number, end: number): void;
@@ -19,12 +19,15 @@ export interface AnswerHandler {
   drained(): void;
 }
 
+/** The message of the extended protocol that an error answers. */
+export type Phase = "parse" | "bind" | "execute";
+
 /** How a statement ended on one shard; nothing is in flight there any more. */
 export type ShardEnd =
   /** One tag per statement that was executed. */
   | { readonly kind: "complete"; readonly tags: readonly string[] }
   /** An ErrorResponse frame; our own where the connection was lost. */
-  | { readonly kind: "failed"; readonly error: Buffer };
+  | { readonly kind: "failed"; readonly error: Buffer; readonly phase: Phase };
 
 /** One exchange with one shard, from the first message sent to ReadyForQuery. */
 export class ShardStatement implements ServerReceiver {
@@ -32,6 +35,7 @@ export class ShardStatement implements ServerReceiver {
   readonly #handler: AnswerHandler;
   readonly #tags: string[] = [];
   #error: Buffer | null = null;
+  #phase: Phase = "parse";
   #runBuffer: Buffer | null = null;
   #runStart = 0;
   #runEnd = 0;
@@ -76,9 +80,16 @@ export class ShardStatement implements ServerReceiver {
 
   #take(type: number, frame: Buffer): void {
     switch (type) {
+      case BACKEND.parseComplete:
+        this.#phase = "bind";
+        break;
+      case BACKEND.bindComplete:
+        this.#phase = "execute";
+        break;
       case BACKEND.rowDescription:
       case BACKEND.noData:
       case BACKEND.copyOutResponse:
+      case BACKEND.parameterDescription:
         this.#handler.description(frame);
         break;
       case BACKEND.copyInResponse:
@@ -98,7 +109,7 @@ export class ShardStatement implements ServerReceiver {
         this.#end();
         break;
       default:
-        // ParseComplete and its like, ParameterStatus, CopyDone: nobody's business here.
+        // ParameterStatus, CopyDone: nobody's business here.
         break;
     }
   }
@@ -129,7 +140,9 @@ export class ShardStatement implements ServerReceiver {
     this.connection.use(null);
     const error = this.#error;
     this.#finish(
-      error === null ? { kind: "complete", tags: this.#tags } : { kind: "failed", error },
+      error === null
+        ? { kind: "complete", tags: this.#tags }
+        : { kind: "failed", error, phase: this.#phase },
     );
     // Rows that were held back have been taken; a paused connection would stay so for its next owner.
     this.connection.resume();

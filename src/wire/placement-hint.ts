@@ -1,6 +1,6 @@
-import { SQLSTATE } from "../../core/sqlstate.js";
-import { PLACEMENT_GUARD } from "../../topology/placement-guard.js";
-import { decodeErrorFields, encodeErrorFields } from "../../wire/error-fields.js";
+import { PLACEMENT_GUARD } from "../core/placement-guard.js";
+import { SQLSTATE } from "../core/sqlstate.js";
+import { decodeErrorFields, encodeErrorFields } from "./error-fields.js";
 
 const HINT =
   "The row belongs to another shard than the one that it was written on, or has no sharding key: a trigger, or the key's own type, makes another value of what the statement says. Give the key as it is stored.";
