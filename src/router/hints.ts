@@ -16,7 +16,7 @@ export interface Hints {
 
 type Refused = Extract<Route, { kind: "refused" }>;
 
-export const NO_HINTS: Hints = { shard: null, key: null, role: null, unknown: null };
+const NO_HINTS: Hints = { shard: null, key: null, role: null, unknown: null };
 
 const SETTINGS: Readonly<Record<string, "shard" | "key" | "role">> = {
   "pgdog.shard": "shard",

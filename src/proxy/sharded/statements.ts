@@ -65,7 +65,7 @@ export interface PassedRequest {
   readonly isFresh: boolean;
 }
 
-export interface NotedStatement {
+interface NotedStatement {
   readonly sql: string;
   readonly effects: StatementEffects;
 }

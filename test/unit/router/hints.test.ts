@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { hintedRouter, hintedShard, hintsOfSettings, NO_HINTS } from "../../../src/router/hints.js";
+import { hintedRouter, hintedShard, hintsOfSettings } from "../../../src/router/hints.js";
 import type { Route } from "../../../src/router/route.js";
 import { createRouter, type Router } from "../../../src/router/router.js";
 import { loadParser } from "../../../src/sql/parser.js";
@@ -46,13 +46,13 @@ describe("which shard hints name", () => {
   test("a key by the one function of the database, before a number", () => {
     const rules = two.shardedTables.filter(({ dataType }) => dataType === "bigint");
     const one = { shardCount: 2, shardedTables: rules };
-    const of = (sql: string) => shown(hintedShard(sql, NO_HINTS, one));
+    const of = (sql: string) => shown(hintedShard(sql, hintsOfSettings(new Map()), one));
     expect(of("/* pgdog_sharding_key: 1 */ SELECT 1")).toBe(0);
     expect(of("/* pgdog_shard: 0 pgdog_sharding_key: '3' */ SELECT 1")).toBe(1);
     expect(of("/* pgdog_sharding_key: x */ SELECT 1")).toBe("58000");
     const [rule] = rules;
     const mixed = [...rules, ...(rule ? [{ ...rule, dataType: "uuid" as const }] : [])];
-    const found = hintedShard("/* pgdog_sharding_key: 1 */ SELECT 1", NO_HINTS, {
+    const found = hintedShard("/* pgdog_sharding_key: 1 */ SELECT 1", hintsOfSettings(new Map()), {
       ...{ shardCount: 2, shardedTables: mixed },
     });
     expect(shown(found)).toBe("58000");
