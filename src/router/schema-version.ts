@@ -6,7 +6,7 @@ const of = (kind: number, catalog: string, relation: string) =>
 
 /**
  * One row, one column `version`: text that is another one after any change of what SCHEMA_FACTS_SQL reads, by whomever
- * it was made. Takes 2 ms with 20 tables, 7 ms with 400, and no lock but those of reading the catalogs.
+ * it was made. Takes 4 ms with 20 tables, 9 ms with 400, in a new session of psql, and no lock but those of reading the catalogs.
  */
 export const SCHEMA_VERSION_SQL = `
 WITH own AS (
