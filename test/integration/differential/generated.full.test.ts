@@ -2,12 +2,12 @@ import { expect, test } from "vitest";
 import { Both } from "./both.js";
 import { generatedStories } from "./generate.js";
 
-/** As `differential.pg.test.ts`, longer, and from another seed. */
-const STATEMENTS = 5_000;
-const SEED = 11_282_026;
+/** As `differential.pg.test.ts`, longer. */
+const STATEMENTS = 1_000;
+const SEED = 20_261_128;
 const STORIES_BETWEEN_RESTARTS = 30;
 
-test("five thousand generated statements: the same, or refused", async () => {
+test("a thousand generated statements: the same, or refused", async () => {
   await using both = await Both.start();
   for (const [index, story] of generatedStories(SEED, STATEMENTS).entries()) {
     if (index > 0 && index % STORIES_BETWEEN_RESTARTS === 0) await both.restart();
