@@ -149,9 +149,22 @@ function rowMove(
               : renumberParameters(referringSql(referring, from, named)),
           touch: facts.hasUpdateTriggers ? renumberParameters(touched) : null,
         },
-    take: renumberParameters(`DELETE FROM ${from}${held}\nRETURNING ${outputs}`),
+    columns: columns
+      .map(({ name }) => Buffer.from(name))
+      .sort((one, other) => one.compare(other))
+      .join(","),
+    take: renumberParameters(
+      `DELETE FROM ${from}${held}\nRETURNING ${outputs}, ${columnsOf(named)}`,
+    ),
     insertSql: `INSERT INTO ${table}${alias === null ? "" : ` AS ${named}`} (${names}) OVERRIDING SYSTEM VALUE VALUES (${places}) ${returning}`,
   };
+}
+
+/** As `RowMove.columns`. */
+function columnsOf(named: string): string {
+  return `(SELECT pg_catalog.string_agg(a.attname, ',' ORDER BY a.attname COLLATE "C")
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid = ${named}.tableoid AND a.attnum > 0
+      AND NOT a.attisdropped AND a.attgenerated = '')`;
 }
 
 /** Stands for the places of the locked rows in `take.sql`: a character that no statement has. */

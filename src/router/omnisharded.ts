@@ -1,6 +1,8 @@
 import type { DeleteStmt, InsertStmt, Node, OnConflictClause, UpdateStmt } from "libpg-query";
+import { quoteQualified } from "../core/identifier.js";
 import { lastName, namesOf, walk } from "../sql/ast.js";
 import { type Analysis, everywhere, type Plan } from "./analysis.js";
+import type { TableRef } from "./block.js";
 import type { Catalog } from "./catalog.js";
 import { computedSelects } from "./computed-selects.js";
 import type { WriteTarget } from "./query.js";
@@ -40,9 +42,9 @@ export function omnishardedInsert(
   const facts = replayable(target);
   const conflict = insert.onConflictClause;
   const isUpsert = conflict?.action === "ONCONFLICT_UPDATE";
-  if (facts === null) return unreplayedInsert(analysis, target);
+  if (facts === null) return unreplayedInsert(analysis, target, isUpsert);
   if (isUpsert && facts.keyColumns.length === 0 && !isCaptured(analysis.catalog, facts)) {
-    return unreplayedInsert(analysis, target);
+    return unreplayedInsert(analysis, target, isUpsert);
   }
   refuseUnreplayable(analysis, insert, facts.name);
   if (isCaptured(analysis.catalog, facts)) return captured(analysis.catalog, facts, insert);
@@ -71,7 +73,7 @@ export function omnishardedUpdate(
     return returned(update, facts, "update");
   }
   refuseTriggers(facts, isKeyed ? "its key changes" : "it has no key");
-  return unreplayed(analysis, target);
+  return unreplayedChange(analysis, target);
 }
 
 export function omnishardedDelete(
@@ -82,9 +84,9 @@ export function omnishardedDelete(
   const computed = computedSelects(analysis, statement);
   if (computed !== null) return computed;
   const facts = replayable(target);
-  if (facts === null) return unreplayed(analysis, target);
+  if (facts === null) return unreplayedChange(analysis, target);
   const isByCapture = isCaptured(analysis.catalog, facts);
-  if (!isByCapture && facts.keyColumns.length === 0) return unreplayed(analysis, target);
+  if (!isByCapture && facts.keyColumns.length === 0) return unreplayedChange(analysis, target);
   refuseUnreplayable(analysis, statement, facts.name);
   return isByCapture
     ? captured(analysis.catalog, facts, statement)
@@ -203,12 +205,35 @@ function unreplayed({ scope }: Analysis, { ref }: WriteTarget): Plan {
   return () => everywhere(true);
 }
 
-function unreplayedInsert(analysis: Analysis, target: InsertTarget): Plan {
+/**
+ * The same for what looks for rows. Others' writes begin on the first shard, and end there last: once nobody else writes
+ * the tables there, every shard has the same rows of them.
+ */
+function unreplayedChange(analysis: Analysis, target: WriteTarget): Plan {
+  unreplayed(analysis, target);
+  const names = (refs: readonly TableRef[]) =>
+    [...new Set(refs.flatMap(({ table }) => (table?.facts?.isTable ? [table.facts] : [])))]
+      .map(({ schema, name }) => quoteQualified(schema, name))
+      .join(", ");
+  const written = names([target.ref]);
+  const read = names(analysis.scope.refs.filter(({ table }) => table !== target.ref.table));
+  const locks = [
+    ...(written === "" ? [] : [`LOCK TABLE ${written} IN SHARE ROW EXCLUSIVE MODE`]),
+    ...(read === "" ? [] : [`LOCK TABLE ${read} IN SHARE MODE`]),
+  ];
+  const route: Route = {
+    ...everywhere(true),
+    ...(locks.length > 0 && { lockSql: locks.join("; ") }),
+  };
+  return () => route;
+}
+
+function unreplayedInsert(analysis: Analysis, target: InsertTarget, isUpsert: boolean): Plan {
   for (const column of target.ref.table?.facts?.columns ?? []) {
     const isGiven = target.columns?.includes(column.name) === true;
     if (!isGiven && !column.isGenerated) refuseUnsteadyDefault(column, analysis.catalog);
   }
-  return unreplayed(analysis, target);
+  return isUpsert ? unreplayedChange(analysis, target) : unreplayed(analysis, target);
 }
 
 /** What must not run at all, or not on the first shard alone. */

@@ -89,6 +89,8 @@ export type Route =
       readonly home?: { readonly shard: ShardId; readonly refusal: RefusedRoute };
       /** Sent instead of the client's text where LIMIT/OFFSET must be widened; null: as it is. */
       readonly rewrittenSql: string | null;
+      /** Asked of the first shard before it, in its transaction, so that it meets the same rows on every shard. */
+      readonly lockSql?: string;
       /** The client is told when it has been done. */
       readonly notice?: RouteNotice;
     }
@@ -128,7 +130,9 @@ export interface RowMove {
   readonly hasReturning: boolean;
   /** What comes before rows are taken out; null: nothing acts on it. */
   readonly before: BeforeMove | null;
-  /** `DELETE ... RETURNING` the new row's columns. */
+  /** Their names, sorted by bytes: a column that was not known would be left behind. */
+  readonly columns: string;
+  /** `DELETE ... RETURNING` the new row's columns, and behind them the names of those that the row has, as `columns`. */
   readonly take: RenumberedText;
   /** `INSERT ... VALUES ($1, ...)`: those columns in text format, types left to the server; the client's RETURNING. */
   readonly insertSql: string;

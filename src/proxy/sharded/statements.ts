@@ -290,6 +290,8 @@ export class ShardedStatements {
     const before = makes ? await sequencesBefore(this.transaction, request.sql) : null;
     const { database } = context.served;
     const keys = makes ? await keyColumnsBefore(this.transaction, database, request.sql) : null;
+    if (route.kind === "many" && route.lockSql)
+      await this.transaction.ask(FIRST_SHARD, route.lockSql);
     const outcome = await this.#execute(route, request, sink);
     if (outcome.kind === "complete") {
       await this.#spreadChanges(this.transaction.used[0]);

@@ -55,3 +55,17 @@ test("unique keys without the sharding key are made, and the client is told", as
   await client.query("CREATE UNIQUE INDEX ON made (slug, id)");
   expect(said).toHaveLength(3);
 });
+
+test("a row that moves takes a column along that came past the proxy a moment ago", async () => {
+  const client = await proxy.client("app");
+  await client.query("CREATE TABLE moving (id int, tenant_id bigint)");
+  await client.query("INSERT INTO moving VALUES (1, 1)");
+  for (const name of SHARDS)
+    await server.sql(
+      name,
+      "ALTER TABLE moving ADD COLUMN late text; UPDATE moving SET late = 'kept'",
+    );
+  await client.query("UPDATE moving SET tenant_id = 3 WHERE id = 1");
+  const { rows } = await client.query("SELECT tenant_id::int, late FROM moving");
+  expect(rows).toEqual([{ tenant_id: 3, late: "kept" }]);
+});

@@ -203,6 +203,7 @@ test("an enum's label that came later fails until the schema is read again", asy
     const actual = await shards.run(await readFacts(), sql);
     expect(actual.rows).toEqual(expected.rows);
   }
+  for (const name of ["whole", "s0", "s1"]) await server.sql(name, "ALTER TABLE orders DROP size");
 });
 
 test("an average has the scale that PostgreSQL gives it", async () => {

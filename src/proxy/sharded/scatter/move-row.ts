@@ -7,7 +7,12 @@ import { encodeThrown } from "../../../wire/error-fields.js";
 import { encodeBind, encodeExecute, encodeParseSql, SYNC } from "../../../wire/frontend.js";
 import type { ScatterInput, ScatterOutcome } from "./contract.js";
 import { frameEnd } from "./mergers.js";
-import { RowNotMoved, RowsReferredTo, ScatterLimitExceeded } from "./scatter-errors.js";
+import {
+  ColumnsChanged,
+  RowNotMoved,
+  RowsReferredTo,
+  ScatterLimitExceeded,
+} from "./scatter-errors.js";
 import { statementMessages } from "./shard-messages.js";
 import { type AnswerHandler, ShardStatement } from "./shard-statement.js";
 import { countOf } from "./tags.js";
@@ -89,11 +94,19 @@ class Moving {
   /** Rows as they shall be, which are no more on this shard. */
   async #takeOut(shard: ShardId): Promise<readonly Row[]> {
     const { before, take } = this.#plan;
-    if (before === null) return await this.#ask(shard, take);
+    if (before === null) return this.#whole(await this.#ask(shard, take));
     const places = await this.#lock(shard, before);
     return places.length === 0
       ? []
-      : await this.#ask(shard, { ...take, sql: heldRows(take.sql, places) });
+      : this.#whole(await this.#ask(shard, { ...take, sql: heldRows(take.sql, places) }));
+  }
+
+  /** @throws ColumnsChanged where the table has others than the statement was written by (R53) */
+  #whole(rows: readonly Row[]): readonly Row[] {
+    const { columns, table } = this.#plan;
+    if (rows.some((row) => row.at(-1)?.toString("utf8") !== columns))
+      throw new ColumnsChanged(table);
+    return rows.map((row) => row.slice(0, -1));
   }
 
   /** @throws RowsReferredTo */

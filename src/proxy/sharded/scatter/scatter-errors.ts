@@ -47,6 +47,18 @@ export class RowsReferredTo extends SluiceError {
   }
 }
 
+/** A row that moves has other columns than are known, and would lose some. */
+export class ColumnsChanged extends SluiceError {
+  readonly code = "SLUICE_COLUMNS_CHANGED";
+  readonly sqlState = SQLSTATE.objectNotInPrerequisiteState;
+  readonly recovery = "retry";
+  constructor(table: string) {
+    super(`the columns of "${table}" have changed`, {
+      hint: "Repeat the transaction: the table is read anew.",
+    });
+  }
+}
+
 /** Data of COPY FROM STDIN that cannot be dealt out to shards. */
 export class CopyDataUnroutable extends SluiceError {
   readonly code = "SLUICE_COPY_DATA_UNROUTABLE";
