@@ -229,6 +229,8 @@ export class Relay implements ServerReceiver {
   }
 
   closed(error: SluiceError): void {
+    // Nobody else would: a server that is gone never takes what the client was stopped for.
+    this.drained();
     this.flush();
     const cause = this.#fatal?.get("M");
     const server = this.#server ? describeAddress(this.#server.address) : "";

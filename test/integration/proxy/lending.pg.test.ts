@@ -193,3 +193,23 @@ describe("a tie ends when its reason does", () => {
     expect(await isLocked(proxy, client)).toEqual([false]);
   });
 });
+
+test("a server that dies while it cannot take what a client sends: the client is heard again", async () => {
+  await using proxy = await proxyWith({});
+  const client = await proxy.client("app");
+  await client.query("BEGIN");
+  const { rows } = await client.query("SELECT pg_backend_pid() AS pid");
+  const pid = Number(rows[0]?.pid);
+  process.kill(pid, "SIGSTOP");
+  const sent = codeOf(client.query(`SELECT length('${"x".repeat(32_000_000)}')`));
+  await until(() => proxy.clientRows().some(({ state }) => state === "active"), {
+    timeoutMs: 10_000,
+    what: "it to be sent on",
+  });
+  await server.sql("app", `SELECT pg_terminate_backend(${pid})`);
+  process.kill(pid, "SIGCONT");
+  expect(await sent).toBe("08006");
+  expect(await codeOf(client.query("SELECT 1"))).toBe("25P02");
+  await client.query("ROLLBACK");
+  expect((await client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+});
