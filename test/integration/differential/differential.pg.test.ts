@@ -20,7 +20,7 @@ afterAll(async () => {
 
 const TIMEOUT_MS = 300_000;
 /** More are in `generated.full.test.ts`. */
-const STATEMENTS = 200;
+const STATEMENTS = 100;
 const SEED = Number(process.env.SLUICE_TEST_SEED ?? 20_261_128);
 /** So that tables do not grow from story to story. */
 const STORIES_BETWEEN_RESTARTS = 30;

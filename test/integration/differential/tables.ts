@@ -29,14 +29,25 @@ function schemaSql(): string {
 
 /** Makes the application's tables with their rows anew, everywhere. */
 export async function fill(server: PostgresServer): Promise<void> {
-  for (const side of SIDES) {
-    for (const { gid } of await server.sql(side, PREPARED))
-      await server.sql(side, `ROLLBACK PREPARED '${gid}'`);
-    await server.sql(side, schemaSql());
-    await server.sql(side, `BEGIN; ${rowsOf(side).join(";\n")}; COMMIT`);
-    await server.sql(side, sequencesSql(side));
-  }
+  await Promise.all(
+    SIDES.map(async (side) => {
+      for (const { gid } of await server.sql(side, PREPARED))
+        await server.sql(side, `ROLLBACK PREPARED '${gid}'`);
+      // Tables of one transaction are locked together, and nobody sees half of them.
+      await server.sql(
+        side,
+        `BEGIN; ${schemaSql()}; ${rowsOf(side).join(";\n")}; ${sequencesSql(side)}; COMMIT`,
+      );
+      // As autovacuum does where tables do not come and go by the second.
+      await server.sql(side, CATALOGS);
+    }),
+  );
 }
+
+const CATALOGS = `VACUUM ANALYZE ${"class attribute type depend index constraint trigger attrdef sequence rewrite"
+  .split(" ")
+  .map((name) => `pg_catalog.pg_${name}`)
+  .join(", ")}`;
 
 const PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()";
 
